@@ -1,0 +1,1 @@
+"""NIAS bridge: a lab's front door to its Slurm cluster."""

@@ -1,0 +1,294 @@
+"""The nouns: projects, runs, their states and the moves between them, and what Slurm reports."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """Slurm's own words for a job's state, and the bridge's own before Slurm has the job."""
+
+    RECEIVED = "RECEIVED"
+    STAGED = "STAGED"
+    SUBMITTING = "SUBMITTING"
+    REJECTED = "REJECTED"
+
+    PENDING = "PENDING"
+    CONFIGURING = "CONFIGURING"
+    RUNNING = "RUNNING"
+    SUSPENDED = "SUSPENDED"
+    COMPLETING = "COMPLETING"
+    REQUEUED = "REQUEUED"
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    TIMEOUT = "TIMEOUT"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    CANCELLED = "CANCELLED"
+    NODE_FAIL = "NODE_FAIL"
+    PREEMPTED = "PREEMPTED"
+    BOOT_FAIL = "BOOT_FAIL"
+    DEADLINE = "DEADLINE"
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing more will happen to the run."""
+        return not MOVES[self]
+
+    @property
+    def with_slurm(self) -> bool:
+        """True while Slurm has the job and it has not ended."""
+        return self in _ALIVE
+
+
+_ALIVE = frozenset(
+    {
+        JobState.PENDING,
+        JobState.CONFIGURING,
+        JobState.RUNNING,
+        JobState.SUSPENDED,
+        JobState.COMPLETING,
+        JobState.REQUEUED,
+    }
+)
+_SLURM_ENDS = frozenset(
+    {
+        JobState.COMPLETED,
+        JobState.FAILED,
+        JobState.TIMEOUT,
+        JobState.OUT_OF_MEMORY,
+        JobState.CANCELLED,
+        JobState.NODE_FAIL,
+        JobState.PREEMPTED,
+        JobState.BOOT_FAIL,
+        JobState.DEADLINE,
+    }
+)
+_NOWHERE: frozenset[JobState] = frozenset()
+
+# Who may follow whom. A job that Slurm has can take any of Slurm's states next, because the bridge
+# looks only now and then. It goes back to STAGED when Slurm lost it before it started.
+MOVES: dict[JobState, frozenset[JobState]] = {
+    JobState.RECEIVED: frozenset({JobState.STAGED, JobState.CANCELLED}),
+    JobState.STAGED: frozenset({JobState.SUBMITTING, JobState.CANCELLED}),
+    JobState.SUBMITTING: _ALIVE | _SLURM_ENDS | {JobState.STAGED, JobState.REJECTED},
+    **{s: (_ALIVE | _SLURM_ENDS | {JobState.STAGED}) - {s} for s in _ALIVE},
+    **dict.fromkeys(_SLURM_ENDS, _NOWHERE),
+    JobState.REJECTED: _NOWHERE,
+}
+
+OPEN_STATES = frozenset(state for state, moves in MOVES.items() if moves)
+ENDED_STATES = frozenset(state for state, moves in MOVES.items() if not moves)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a run asks of Slurm; None leaves it to the site's default.
+
+    time: Slurm's format ("30", "02:00:00", "1-00"); cpus and gpus: counts; memory: per node, with
+    Slurm's suffixes ("500M", "8G").
+    """
+
+    time: str | None = None
+    cpus: int | None = None
+    memory: str | None = None
+    gpus: int | None = None
+    partition: str | None = None
+    requeue: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What was found in an accepted zip: sizes in bytes, requirements as they were read."""
+
+    sha256: str
+    size: int
+    unpacked_size: int
+    files: int
+    requirements: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmReport:
+    """One job as Slurm tells it: from squeue (no accounting figures yet) or from sacct.
+
+    Times are UTC; elapsed and cpu_time in seconds; max_rss and memory_asked in bytes;
+    time_limit in seconds, None where unlimited or unknown.
+    exit_code and signal mean something only in an end state.
+    """
+
+    job_id: int
+    name: str
+    state: JobState
+    reason: str = ""
+    user: str = ""
+    workdir: str = ""
+    partition: str = ""
+    nodes: str = ""
+    submitted_at: datetime | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    expected_start: datetime | None = None
+    place: int | None = None
+    elapsed: int | None = None
+    time_limit: int | None = None
+    cpu_time: float | None = None
+    cpus: int | None = None
+    memory_asked: int | None = None
+    max_rss: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeReport:
+    """One node as Slurm tells it: memory in bytes, state in its words ("IDLE", "MIXED+DRAIN")."""
+
+    name: str
+    state: str
+    cpus: int
+    cpus_used: int
+    memory: int
+    memory_used: int
+    partitions: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterView:
+    """What the poller last heard of the cluster; problem says why it is old, "" when it is not."""
+
+    at: datetime | None = None
+    nodes: tuple[NodeReport, ...] = ()
+    pending: int = 0
+    running: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """What intake hands to the store: everything known of a run before it has a number."""
+
+    owner: str
+    project: str
+    token: str
+    resources: Resources
+    contents: Contents
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One execution of a project, as the store has it.
+
+    A job id alone identifies nothing (Slurm reuses ids): `job_name` carries the token.
+    `changed_at` is when the state last changed; `note` is a sentence on why it is as it is, where
+    Slurm's own words are not enough; `version` counts the writes, so that two can't cross.
+    """
+
+    id: int
+    owner: str
+    project: str
+    slug: str
+    number: int
+    token: str
+    state: JobState
+    resources: Resources
+    contents: Contents
+    created_at: datetime
+    changed_at: datetime
+    job_id: int | None = None
+    submitted_at: datetime | None = None
+    submissions: int = 0
+    report: SlurmReport | None = None
+    note: str = ""
+    missing_since: datetime | None = None
+    cancel_asked_at: datetime | None = None
+    version: int = 0
+
+    @property
+    def job_name(self) -> str:
+        """The Slurm job name: unique by its token, readable by its project."""
+        return f"nias-{self.token}-{self.slug}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One move of a run, for its history."""
+
+    at: datetime
+    state: JobState
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """Which runs a list wants: text is looked for in project names, whatever the case."""
+
+    owner: str | None = None
+    text: str = ""
+    states: frozenset[JobState] = field(default_factory=frozenset)
+    page: int = 1
+    per_page: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One page of a list of runs, newest first; total counts all pages."""
+
+    runs: tuple[Run, ...]
+    total: int
+    page: int
+    per_page: int
+
+    @property
+    def pages(self) -> int:
+        return max(1, -(-self.total // self.per_page))
+
+
+NAME_MAX = 64
+_NAME_EXTRA = frozenset(" ._-")
+
+
+def project_name(text: str) -> str:
+    """A project's name as people write it, in NFC; raises ValueError with what is wrong.
+
+    Letters and digits of any script (with their combining marks), spaces and ._- ; 1 to 64
+    characters; not beginning with a dot, dash or space, nor ending with a dot or space.
+    """
+    name = unicodedata.normalize("NFC", text)
+    if not 1 <= len(name) <= NAME_MAX:
+        raise ValueError(f"has {len(name)} characters; a project name has 1 to {NAME_MAX}")
+    for char in name:
+        if char not in _NAME_EXTRA and unicodedata.category(char)[0] not in "LNM":
+            shown = char if char.isprintable() else f"U+{ord(char):04X}"
+            raise ValueError(f"has the character “{shown}”; use letters, digits, spaces and . _ -")
+    if name[0] in " .-" or name[-1] in " .":
+        raise ValueError("begins or ends with a space, dot or dash")
+    return name
+
+
+def name_key(name: str) -> str:
+    """What makes two project names the same one: NFKC, whatever the case."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def slug(name: str) -> str:
+    """The path-safe form of a project name, for folders and Slurm: ASCII letters, digits, ._-
+
+    A name that is not its own slug gets eight characters of its key's hash behind a ~ (which no
+    name can have), so that two projects never share a folder.
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:48]
+    if safe == name:
+        return safe
+    digest = hashlib.sha256(name_key(name).encode()).hexdigest()[:8]
+    return f"{safe or 'project'}~{digest}"

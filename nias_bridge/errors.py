@@ -1,0 +1,128 @@
+"""Every error of the bridge, each with a sentence for the person who meets it.
+
+NiasError
+├── BadUpload              the zip can't be accepted as it is
+│   └── BadRequirements    … because of lines of requirements.txt, each named with its mend
+├── BadRequest             a value that was asked for is not possible
+├── ProjectExists          the owner has a project of this name; a new run must be asked for
+├── NotFound               no such run, file or upload
+├── NotPossible            the run's state does not allow it
+├── SettingsError          the configuration is wrong or incomplete
+├── ClusterError           the one-machine Slurm could not be set up
+├── SchedulerError
+│   ├── Unreachable        Slurm did not answer: nothing is known
+│   ├── SubmissionUnclear  sbatch did not say whether the job exists: look before trying again
+│   ├── TryLater           refused for now (a submission limit); the same request may pass later
+│   └── Rejected           Slurm refused the job for good
+└── StoreError
+    ├── OldSchema          the database is not at this version's schema
+    └── Stale              somebody else changed the run first
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class NiasError(Exception):
+    """Base of all errors that are told to a person: `str(error)` is the sentence to show."""
+
+
+class BadUpload(NiasError):
+    """The upload can't be accepted as it is; nothing of it is kept."""
+
+
+@dataclass(frozen=True)
+class RequirementProblem:
+    """One line of requirements.txt that can't work elsewhere.
+
+    line: its number, from 1; text: as written; why: a sentence; mend: the line to put in its
+    place ("" to leave it out), or None where no mend is certain.
+    """
+
+    line: int
+    text: str
+    why: str
+    mend: str | None = None
+
+
+class BadRequirements(BadUpload):
+    """requirements.txt has lines that can't work on the cluster; all are named at once."""
+
+    def __init__(self, problems: tuple[RequirementProblem, ...]) -> None:
+        self.problems = problems
+        told = "; ".join(f"line {p.line}: {p.why}" for p in problems)
+        super().__init__(f"requirements.txt can't be installed on the cluster: {told}")
+
+    @property
+    def mendable(self) -> bool:
+        """True when every problem has a certain mend."""
+        return all(p.mend is not None for p in self.problems)
+
+
+class BadRequest(NiasError):
+    """A value that was asked for is not possible; `field` names it."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        self.field = field
+        super().__init__(message)
+
+
+class ProjectExists(NiasError):
+    """The owner already has a project of this name; `next_number` is the run she could ask for."""
+
+    def __init__(self, project: str, next_number: int) -> None:
+        self.project = project
+        self.next_number = next_number
+        super().__init__(
+            f"A project named “{project}” is already there. Nothing was changed: "
+            f"rename yours, or run it again as run {next_number}."
+        )
+
+
+class NotFound(NiasError):
+    """No such run, file or upload (or not this person's, which is told alike)."""
+
+
+class NotPossible(NiasError):
+    """The run's state does not allow what was asked."""
+
+
+class SettingsError(NiasError):
+    """The configuration is wrong or incomplete; says which setting and what to put there."""
+
+
+class ClusterError(NiasError):
+    """The one-machine Slurm did not come up or go down; the message ends with the log's last words."""
+
+
+class SchedulerError(NiasError):
+    """Base of what can go wrong between the bridge and Slurm."""
+
+
+class Unreachable(SchedulerError):
+    """Slurm did not answer, or not in time. Nothing is known; the last knowledge stays."""
+
+
+class SubmissionUnclear(SchedulerError):
+    """sbatch ended without saying whether the job exists: look the name up before trying again."""
+
+
+class TryLater(SchedulerError):
+    """Slurm refused for now (a submission limit, say); the same request may pass later."""
+
+
+class Rejected(SchedulerError):
+    """Slurm refused the job for good; the message is Slurm's own."""
+
+
+class StoreError(NiasError):
+    """Base of what can go wrong between the bridge and its database."""
+
+
+class OldSchema(StoreError):
+    """The database is not at the schema of this version; the message names the command to run."""
+
+
+class Stale(StoreError):
+    """The run was changed by somebody else since it was read; read it again."""

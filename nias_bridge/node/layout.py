@@ -1,0 +1,23 @@
+"""The names of files and folders on shared storage: the node writes, the gateway reads."""
+
+# <shared>/
+BIN = "bin"
+NODE_PROGRAM = "nias-node.pyz"
+UV = "uv"
+SITE = "site.json"
+ENVIRONMENTS = "envs"
+UV_CACHE = "cache/uv"
+UPLOADS = "uploads"
+RUNS = "runs"
+
+# <shared>/runs/<owner>/<slug>/<number>/
+ARCHIVE = "project.zip"
+SCRIPT = "job.sbatch"
+PROJECT = "project"
+OUTPUT = "output"
+LOG = "slurm.out"
+PROGRESS = "progress.json"
+EXIT = "exit.json"
+MANIFEST = "manifest.json"
+RESULTS = "results.zip"
+CLAIMS = "claims"

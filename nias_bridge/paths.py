@@ -1,0 +1,95 @@
+"""Where things are on shared storage, as seen from here and from the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from nias_bridge.domain import Run
+from nias_bridge.node import layout
+
+
+@dataclass(frozen=True)
+class SharedPaths:
+    """Shared storage under `root` as the gateway sees it, and `on_cluster` as the nodes do."""
+
+    root: Path
+    on_cluster: PurePosixPath
+
+    @property
+    def bin(self) -> Path:
+        return self.root / layout.BIN
+
+    @property
+    def uploads(self) -> Path:
+        return self.root / layout.UPLOADS
+
+    @property
+    def environments(self) -> Path:
+        return self.root / layout.ENVIRONMENTS
+
+    @property
+    def node_program_on_cluster(self) -> PurePosixPath:
+        return self.on_cluster / layout.BIN / layout.NODE_PROGRAM
+
+    def run(self, run: Run) -> RunPaths:
+        inner = PurePosixPath(layout.RUNS, run.owner, run.slug, str(run.number))
+        return RunPaths(self.root / inner, self.on_cluster / inner, run.token)
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of one run; `folder_on_cluster` is the same folder as the nodes see it."""
+
+    folder: Path
+    folder_on_cluster: PurePosixPath
+    token: str
+
+    @property
+    def archive(self) -> Path:
+        return self.folder / layout.ARCHIVE
+
+    @property
+    def script(self) -> Path:
+        return self.folder / layout.SCRIPT
+
+    @property
+    def script_on_cluster(self) -> PurePosixPath:
+        return self.folder_on_cluster / layout.SCRIPT
+
+    @property
+    def log(self) -> Path:
+        return self.folder / layout.LOG
+
+    @property
+    def log_on_cluster(self) -> PurePosixPath:
+        return self.folder_on_cluster / layout.LOG
+
+    @property
+    def project(self) -> Path:
+        return self.folder / layout.PROJECT
+
+    @property
+    def output(self) -> Path:
+        return self.project / layout.OUTPUT
+
+    @property
+    def progress(self) -> Path:
+        return self.folder / layout.PROGRESS
+
+    @property
+    def exit(self) -> Path:
+        return self.folder / layout.EXIT
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / layout.MANIFEST
+
+    @property
+    def results(self) -> Path:
+        return self.folder / layout.RESULTS
+
+    @property
+    def claim(self) -> Path:
+        """The folder that the one job which may run this makes first; its file `job` has the id."""
+        return self.folder / layout.CLAIMS / self.token

@@ -1,0 +1,117 @@
+"""The two doors of the bridge: to Slurm and to the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any, Protocol
+
+from nias_bridge.domain import (
+    ClusterView,
+    Event,
+    Filter,
+    JobState,
+    NewRun,
+    NodeReport,
+    Page,
+    Run,
+    SlurmReport,
+)
+
+
+class Scheduler(Protocol):
+    """Slurm, however it is reached. Every call has a deadline and raises Unreachable past it."""
+
+    def submit(self, script: PurePosixPath, *, name: str, log: PurePosixPath) -> int:
+        """Give a script (a path as the cluster sees it) to Slurm; returns the job id.
+
+        The job's working directory is the script's folder; its stdout and stderr are appended
+        to `log`. Raises Rejected, TryLater, Unreachable (surely not submitted), or
+        SubmissionUnclear (it may or may not be there).
+        """
+        ...
+
+    def queue(self) -> list[SlurmReport]:
+        """All jobs that slurmctld still remembers, ended ones included: one call."""
+        ...
+
+    def accounting(
+        self, *, since: datetime, job_ids: Sequence[int] = (), names: Sequence[str] = ()
+    ) -> list[SlurmReport]:
+        """The accounting records of these jobs (by id or by name) submitted after `since`.
+
+        A job that is not there is absent from the answer. A requeued job has one record, its
+        latest; an id that was reused may have several.
+        """
+        ...
+
+    def cancel(self, job_id: int) -> None:
+        """End a job; a job that has ended already is no error."""
+        ...
+
+    def nodes(self) -> list[NodeReport]:
+        """All nodes of the cluster."""
+        ...
+
+
+class Store(Protocol):
+    """What is remembered. Reads and writes are each one transaction."""
+
+    def add_run(self, new: NewRun, *, again: bool) -> Run:
+        """A new run in RECEIVED, numbered within its project, which is created where missing.
+
+        Raises ProjectExists when the project has runs and `again` is False.
+        """
+        ...
+
+    def next_number(self, owner: str, project: str) -> int:
+        """The number the next run of this project would get: 1 where there is none."""
+        ...
+
+    def run(self, run_id: int, *, owner: str | None = None) -> Run:
+        """One run, of that owner where one is given. Raises NotFound."""
+        ...
+
+    def runs(self, wanted: Filter) -> Page:
+        """A page of runs, newest first."""
+        ...
+
+    def open_runs(self) -> list[Run]:
+        """All runs that have not ended, oldest first."""
+        ...
+
+    def move(self, run: Run, to: JobState, *, at: datetime, **changes: Any) -> Run:
+        """Write a new state and other changed fields of `run`; returns it as it is now.
+
+        Raises Stale when the run was changed since it was read; the caller's MOVES are checked.
+        """
+        ...
+
+    def update(self, run: Run, **changes: Any) -> Run:
+        """Write changed fields of `run` but not its state. Raises Stale like `move`."""
+        ...
+
+    def ask_cancel(self, run_id: int, *, at: datetime) -> Run:
+        """Remember the wish to cancel; the poller obeys it."""
+        ...
+
+    def events(self, run_id: int) -> list[Event]:
+        """The moves of a run, oldest first."""
+        ...
+
+    def hold_lease(self, holder: str, *, now: datetime, seconds: float) -> bool:
+        """Take or renew the poller's lease; False while another holder's has not run out."""
+        ...
+
+    def drop_lease(self, holder: str) -> None:
+        """Give the lease back, so that the next poller need not wait for it to run out."""
+        ...
+
+    def cluster(self) -> ClusterView:
+        """What the poller last heard of the cluster."""
+        ...
+
+    def save_cluster(self, view: ClusterView) -> None:
+        """Remember what the poller heard of the cluster."""
+        ...

@@ -1,0 +1,155 @@
+"""The site's settings: read once from a TOML file and the environment, checked, then frozen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from nias_bridge.errors import SettingsError
+
+CONFIG_VARIABLE = "NIAS_BRIDGE_CONFIG"
+DEFAULT_CONFIG = Path("/etc/nias-bridge/nias-bridge.toml")
+PREFIX = "NIAS_BRIDGE_"
+
+# What pip and uv need behind a company's proxy or certificate authority.
+BUILD_VARIABLES = (
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "PIP_CERT",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "UV_INDEX_URL",
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
+MIB = 1024 * 1024
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+
+
+def _build_variables() -> dict[str, str]:
+    return {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default; the README's table is checked against these.
+
+    Each can stand in the TOML file under its own name, or in the environment as NIAS_BRIDGE_NAME.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
+
+    shared_root: Path = Field(description="Shared storage, as the gateway sees it")
+    shared_root_on_cluster: PurePosixPath | None = Field(
+        None, description="The same folder as the nodes see it, where that differs"
+    )
+    database_url: str = Field(
+        description="SQLAlchemy's URL: sqlite:////path/nias.db or postgresql+psycopg://…"
+    )
+    secret_key: str = Field(
+        min_length=32, repr=False, description="Signs cookies; at least 32 random characters"
+    )
+
+    host: str = Field("127.0.0.1", description="Where the gateway listens")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="… and on which port")
+    trusted_hosts: tuple[str, ...] = Field(
+        ("127.0.0.1", "localhost"), description="Host names by which people reach the gateway"
+    )
+    threads: Count = Field(16, description="Requests served at once")
+    owner: str = Field(
+        "lab", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Whose the runs are"
+    )
+
+    slurm_bin: Path | None = Field(None, description="Folder of sbatch and sacct, if not on PATH")
+    slurm_conf: Path | None = Field(None, description="SLURM_CONF, where it is not the default")
+    slurm_timeout: Seconds = Field(30, description="Seconds to wait for any answer of Slurm")
+    poll_interval: Seconds = Field(1.0, description="Seconds between two questions to Slurm")
+    lost_after: Seconds = Field(
+        30, description="Seconds that Slurm must deny a job before it is submitted again"
+    )
+
+    partition: str | None = Field(None, description="Partition of jobs that name none")
+    account: str | None = Field(None, description="Slurm account of all jobs")
+    qos: str | None = Field(None, description="Quality of service of all jobs")
+    time: str = Field("01:00:00", description="Time limit of jobs that name none, as Slurm writes")
+    slot_cpus: Count | None = Field(
+        None, description="CPUs of a job's slot; without it a slot is a whole node"
+    )
+    slot_memory: str | None = Field(None, description="Memory of a job's slot (“4G”)")
+    collect_seconds: Count = Field(
+        30, description="Seconds before the time limit at which results are collected"
+    )
+    python: str = Field("python3", description="Python on the nodes, a name or a path")
+    build_variables: Mapping[str, str] = Field(
+        default_factory=_build_variables,
+        repr=False,
+        description="Environment of the step that installs packages (proxy, index, certificates)",
+    )
+    run_variables: Mapping[str, str] = Field(
+        default_factory=dict, description="Further environment of every code.py"
+    )
+
+    upload_max_bytes: Count = Field(2048 * MIB, description="Largest zip that is taken")
+    unpacked_max_bytes: Count = Field(20480 * MIB, description="Largest sum of unpacked files")
+    unpacked_max_files: Count = Field(20_000, description="Most files in a zip")
+    unpacked_max_ratio: Count = Field(
+        200, description="Most times that a zip may grow in unpacking (past 10 MB)"
+    )
+
+    @field_validator("shared_root")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+        toml = TomlConfigSettingsSource(settings_cls, file)
+        return init_settings, env_settings, toml
+
+
+def read_settings() -> Settings:
+    """The settings of this process. Raises SettingsError naming each setting that is wrong."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named and not Path(named).is_file():
+        raise SettingsError(f"{CONFIG_VARIABLE} names {named}, which is not a file.")
+    try:
+        return Settings()  # type: ignore[call-arg]  # the sources fill it
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors()
+        )
+        where = named or DEFAULT_CONFIG
+        raise SettingsError(
+            f"Settings are wrong or missing ({wrong}). "
+            f"Set them in {where} or as {PREFIX}NAME in the environment."
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"The settings file can't be read: {error}") from None
+    except ValueError as error:  # TOML that does not parse
+        raise SettingsError(f"{named or DEFAULT_CONFIG} is not valid TOML: {error}") from None
