@@ -93,7 +93,7 @@ class SettingsError(NiasError):
 
 
 class ClusterError(NiasError):
-    """The one-machine Slurm did not come up or go down; the message ends with the log's last words."""
+    """The one-machine Slurm did not come up or go down; ends with the last words of its log."""
 
 
 class SchedulerError(NiasError):
