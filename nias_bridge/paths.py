@@ -50,6 +50,10 @@ class RunPaths:
         return self.folder / layout.ARCHIVE
 
     @property
+    def mended_requirements(self) -> Path:
+        return self.folder / layout.MENDED_REQUIREMENTS
+
+    @property
     def script(self) -> Path:
         return self.folder / layout.SCRIPT
 

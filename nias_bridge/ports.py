@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from nias_bridge.domain import (
+    OPEN_STATES,
     ClusterView,
     Event,
     Filter,
@@ -46,8 +47,8 @@ class Scheduler(Protocol):
         """
         ...
 
-    def cancel(self, job_id: int) -> None:
-        """End a job; a job that has ended already is no error."""
+    def cancel(self, job_id: int, *, name: str) -> None:
+        """End the job of this id and name; one that has ended, or is another's, is no error."""
         ...
 
     def nodes(self) -> list[NodeReport]:
@@ -58,10 +59,11 @@ class Scheduler(Protocol):
 class Store(Protocol):
     """What is remembered. Reads and writes are each one transaction."""
 
-    def add_run(self, new: NewRun, *, again: bool) -> Run:
+    def add_run(self, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
         """A new run in RECEIVED, numbered within its project, which is created where missing.
 
-        Raises ProjectExists when the project has runs and `again` is False.
+        `place` puts the run's files where they belong, just before the commit: what it raises
+        undoes the row. Raises ProjectExists when the project has runs and `again` is False.
         """
         ...
 
@@ -77,8 +79,8 @@ class Store(Protocol):
         """A page of runs, newest first."""
         ...
 
-    def open_runs(self) -> list[Run]:
-        """All runs that have not ended, oldest first."""
+    def open_runs(self, states: frozenset[JobState] = OPEN_STATES) -> list[Run]:
+        """All runs in these of the states that are no end, oldest first."""
         ...
 
     def move(self, run: Run, to: JobState, *, at: datetime, **changes: Any) -> Run:

@@ -12,6 +12,7 @@ RUNS = "runs"
 
 # <shared>/runs/<owner>/<slug>/<number>/
 ARCHIVE = "project.zip"
+MENDED_REQUIREMENTS = "requirements.txt"  # stands in for the project's own, where it is there
 SCRIPT = "job.sbatch"
 PROJECT = "project"
 OUTPUT = "output"

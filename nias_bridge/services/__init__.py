@@ -1,0 +1,1 @@
+"""The use cases, as plain functions that are handed what they need."""

@@ -1,0 +1,78 @@
+"""A run becomes the text of its sbatch script."""
+
+from __future__ import annotations
+
+import shlex
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from nias_bridge.assets import asset
+from nias_bridge.domain import Run, time_limit_seconds
+from nias_bridge.paths import SharedPaths
+from nias_bridge.settings import Settings
+
+TEMPLATE = "run.sbatch.j2"
+
+
+def render(run: Run, shared: SharedPaths, settings: Settings) -> str:
+    """The sbatch script of a run; every value in it is quoted for the shell."""
+    time = run.resources.time or settings.time
+    return (
+        _templates()
+        .get_template(TEMPLATE)
+        .render(
+            number=run.number,
+            project=run.project,
+            owner=run.owner,
+            slug=run.slug,
+            token=run.token,
+            job_name=run.job_name,
+            folder=str(shared.run(run).folder_on_cluster),
+            shared=str(shared.on_cluster),
+            node_program=str(shared.node_program_on_cluster),
+            python=settings.python,
+            time=time,
+            slot=slot_options(run, settings),
+            signal_seconds=_signal_seconds(time, settings),
+        )
+    )
+
+
+def slot_options(run: Run, settings: Settings) -> list[str]:
+    """The sbatch options of a run's slot: a whole node, unless the site or the run names less."""
+    asked = run.resources
+    cpus = asked.cpus or settings.slot_cpus
+    memory = asked.memory or settings.slot_memory
+    partition = asked.partition or settings.partition
+    whole_node = settings.slot_cpus is None
+    options = {
+        "--exclusive": whole_node,
+        "--cpus-per-task": cpus,
+        "--mem": memory or ("0" if whole_node else None),  # 0: all that the node has
+        "--gres": asked.gpus and f"gpu:{asked.gpus}",
+        "--partition": partition,
+        "--account": settings.account,
+        "--qos": settings.qos,
+        "--requeue": asked.requeue,
+        "--no-requeue": not asked.requeue,
+    }
+    return [
+        name if value is True else f"{name}={value}" for name, value in options.items() if value
+    ]
+
+
+def _signal_seconds(time: str, settings: Settings) -> int:
+    # Slurm may send the signal half a minute early: a short job keeps most of its time.
+    return min(settings.collect_seconds, max(1, time_limit_seconds(time) // 4))
+
+
+def _templates() -> Environment:
+    # The result is a shell script, not HTML: quoting is the `sh` filter's work.
+    templates = Environment(  # noqa: S701
+        loader=FileSystemLoader(asset("sbatch_templates")),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+    )
+    templates.filters["sh"] = shlex.quote
+    return templates

@@ -1,0 +1,305 @@
+"""An upload becomes a stored run; Slurm has no part in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nias_bridge.domain import (
+    Contents,
+    NewRun,
+    Resources,
+    Run,
+    memory_bytes,
+    project_name,
+    slug,
+    time_limit_seconds,
+)
+from nias_bridge.errors import (
+    BadRequest,
+    BadRequirements,
+    BadUpload,
+    NotFound,
+    ProjectExists,
+    RequirementProblem,
+)
+from nias_bridge.node import archive, requirements
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.settings import Settings
+
+FILES_LISTED = 500
+REQUIREMENTS_MAX_BYTES = 1024 * 1024
+HELD_SECONDS = 24 * 3600
+_TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # noqa: S105  # none that look alike
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundFile:
+    """One file of the zip: path within the project, size in bytes."""
+
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What was found in a zip that can be run, once its problems (if any) are mended.
+
+    At most FILES_LISTED files are listed; mended is requirements.txt with every certain mend made,
+    None where it has no problem; next_number is 1 for a project that is new.
+    """
+
+    project: str
+    contents: Contents
+    files: tuple[FoundFile, ...]
+    problems: tuple[RequirementProblem, ...]
+    mended: str | None
+    next_number: int
+
+
+def new_part(bridge: Bridge) -> Path:
+    """A new empty place for a body to be streamed into, on shared storage."""
+    return bridge.paths.uploads / f"{secrets.token_urlsafe(16)}.part"
+
+
+def judge(bridge: Bridge, part: Path, filename: str) -> Judged:
+    """What is in this zip, read from its directory. Raises BadUpload."""
+    try:
+        inventory = archive.judge(part, filename, _limits(bridge.settings))
+        listed = archive.read_member(part, inventory, "requirements.txt", REQUIREMENTS_MAX_BYTES)
+    except archive.ArchiveError as error:
+        raise BadUpload(str(error)) from None
+    try:
+        project = project_name(inventory.name)
+    except ValueError as error:
+        raise BadUpload(
+            f"The project's name “{inventory.name}” {error}. Rename the folder and zip it again."
+        ) from None
+    text = requirements.decode(listed or b"")
+    lines, problems = requirements.parse(text)
+    notes = []
+    if listed is None:
+        notes.append("no-requirements")
+    if not inventory.has_output:
+        notes.append("no-output")
+    if inventory.ignored:
+        notes.append("ignored-files")
+    return Judged(
+        project=project,
+        contents=Contents(
+            sha256=_sha256(part),
+            size=part.stat().st_size,
+            unpacked_size=inventory.unpacked_size,
+            files=len(inventory.entries),
+            requirements=tuple(lines),
+            notes=tuple(notes),
+        ),
+        files=tuple(FoundFile(path=e.path, size=e.size) for e in inventory.entries[:FILES_LISTED]),
+        problems=tuple(RequirementProblem(p.line, p.text, p.why, p.mend) for p in problems),
+        mended=requirements.mend(text) if problems else None,
+        next_number=bridge.store.next_number(bridge.settings.owner, project),
+    )
+
+
+def receive(
+    bridge: Bridge,
+    part: Path,
+    filename: str,
+    *,
+    again: bool = False,
+    mend: bool = False,
+    resources: Resources | None = None,
+) -> Run:
+    """Accept a streamed zip as a run. On any error the part is removed: nothing is kept.
+
+    Raises BadUpload, BadRequirements (unless `mend` and every problem has a mend), ProjectExists
+    (unless `again`), BadRequest.
+    """
+    try:
+        judged = judge(bridge, part, filename)
+        return _accept(bridge, part, judged, again=again, mend=mend, resources=resources)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def hold(bridge: Bridge, part: Path, filename: str) -> str:
+    """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id."""
+    try:
+        judge(bridge, part, filename)
+        _held_name(part).write_text(json.dumps({"filename": filename}), encoding="utf-8")
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part.stem
+
+
+def held(bridge: Bridge, upload_id: str) -> Judged:
+    """What is in a held upload. Raises NotFound."""
+    part, filename = _find_held(bridge, upload_id)
+    return judge(bridge, part, filename)
+
+
+def receive_held(
+    bridge: Bridge,
+    upload_id: str,
+    *,
+    again: bool = False,
+    mend: bool = False,
+    resources: Resources | None = None,
+) -> Run:
+    """Accept a held upload as a run. Raises as `receive` does, but keeps the upload then."""
+    part, filename = _find_held(bridge, upload_id)
+    judged = judge(bridge, part, filename)
+    run = _accept(bridge, part, judged, again=again, mend=mend, resources=resources)
+    _held_name(part).unlink(missing_ok=True)
+    return run
+
+
+def drop(bridge: Bridge, upload_id: str) -> None:
+    """Forget a held upload. Raises NotFound."""
+    part, _ = _find_held(bridge, upload_id)
+    _held_name(part).unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
+
+
+def sweep(bridge: Bridge) -> None:
+    """Remove uploads that nobody confirmed, or that broke off, within a day."""
+    for file in bridge.paths.uploads.iterdir():
+        if file.stat().st_mtime < time.time() - HELD_SECONDS:
+            file.unlink(missing_ok=True)
+
+
+def check_resources(asked: Resources) -> None:
+    """Raises BadRequest for a time, memory or count that Slurm could not mean."""
+    checks = {
+        "time": lambda: asked.time is None or time_limit_seconds(asked.time),
+        "memory": lambda: asked.memory is None or memory_bytes(asked.memory),
+        "cpus": lambda: _positive(asked.cpus),
+        "gpus": lambda: _positive(asked.gpus),
+        "partition": lambda: _word(asked.partition),
+    }
+    for field, check in checks.items():
+        try:
+            check()
+        except ValueError as error:
+            raise BadRequest(f"{field}: {error}.", field) from None
+
+
+def new_token() -> str:
+    """A short random word, to find a job again whose id never came back."""
+    return "".join(secrets.choice(_TOKEN_LETTERS) for _ in range(10))
+
+
+def repeat(bridge: Bridge, run: Run) -> Run:
+    """A new run of the same zip, asking for the same."""
+    old = bridge.paths.run(run)
+
+    def place(new: Run) -> None:
+        files = bridge.paths.run(new)
+        files.folder.mkdir(parents=True, exist_ok=True)
+        for source, target in (
+            (old.archive, files.archive),
+            (old.mended_requirements, files.mended_requirements),
+        ):
+            if source.exists():
+                target.unlink(missing_ok=True)
+                os.link(source, target)
+
+    return bridge.store.add_run(
+        _new_run(bridge, run.project, run.contents, run.resources), again=True, place=place
+    )
+
+
+def _accept(
+    bridge: Bridge,
+    part: Path,
+    judged: Judged,
+    *,
+    again: bool,
+    mend: bool,
+    resources: Resources | None,
+) -> Run:
+    asked = resources or Resources()
+    check_resources(asked)
+    contents, mended = judged.contents, judged.mended
+    if judged.problems:
+        if not (mend and all(p.mend is not None for p in judged.problems)):
+            raise BadRequirements(judged.problems)
+        contents = replace(contents, requirements=tuple(requirements.parse(mended or "")[0]))
+    if judged.next_number > 1 and not again:
+        raise ProjectExists(judged.project, judged.next_number)
+    _to_disk(part)
+
+    def place(run: Run) -> None:
+        # The folder can be there already: a crash between this and the commit left it.
+        files = bridge.paths.run(run)
+        files.folder.mkdir(parents=True, exist_ok=True)
+        if mended is not None:
+            files.mended_requirements.write_text(mended, encoding="utf-8")
+        part.replace(files.archive)
+
+    new = _new_run(bridge, judged.project, contents, asked)
+    return bridge.store.add_run(new, again=again, place=place)
+
+
+def _new_run(bridge: Bridge, project: str, contents: Contents, asked: Resources) -> NewRun:
+    return NewRun(
+        owner=bridge.settings.owner,
+        project=project,
+        slug=slug(project),
+        token=new_token(),
+        resources=asked,
+        contents=contents,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _limits(settings: Settings) -> archive.Limits:
+    return archive.Limits(
+        unpacked_bytes=settings.unpacked_max_bytes,
+        files=settings.unpacked_max_files,
+        ratio=settings.unpacked_max_ratio,
+    )
+
+
+def _positive(count: int | None) -> None:
+    if count is not None and count < 1:
+        raise ValueError(f"{count} is not a count; at least 1")
+
+
+def _word(text: str | None) -> None:
+    if text is not None and not re.fullmatch(r"[\w.-]{1,64}", text):
+        raise ValueError("a name has only letters, digits and . _ -")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _to_disk(file: Path) -> None:
+    # An accepted upload survives a power cut: its bytes are on disk before its row is.
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def _held_name(part: Path) -> Path:
+    return part.with_suffix(".json")
+
+
+def _find_held(bridge: Bridge, upload_id: str) -> tuple[Path, str]:
+    part = bridge.paths.uploads / f"{upload_id}.part"
+    if part.parent != bridge.paths.uploads or not part.is_file():
+        raise NotFound("This upload is no longer here. Choose the zip again.")
+    try:
+        filename = json.loads(_held_name(part).read_text(encoding="utf-8"))["filename"]
+    except FileNotFoundError:
+        raise NotFound("This upload is not complete. Choose the zip again.") from None
+    return part, filename
