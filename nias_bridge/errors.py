@@ -7,6 +7,7 @@ NiasError
 ├── ProjectExists          the owner has a project of this name; a new run must be asked for
 ├── NotFound               no such run, file or upload
 ├── NotPossible            the run's state does not allow it
+├── NoSpace                shared storage is full
 ├── SettingsError          the configuration is wrong or incomplete
 ├── ClusterError           the one-machine Slurm could not be set up
 ├── SchedulerError
@@ -86,6 +87,10 @@ class NotFound(NiasError):
 
 class NotPossible(NiasError):
     """The run's state does not allow what was asked."""
+
+
+class NoSpace(NiasError):
+    """Shared storage has no room for what was sent; nothing of it is kept."""
 
 
 class SettingsError(NiasError):
