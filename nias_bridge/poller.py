@@ -1,0 +1,151 @@
+"""The loop that alone writes states: a look at Slurm, then a step of each open run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from threading import Event
+
+from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport
+from nias_bridge.errors import Stale, Unreachable
+from nias_bridge.ports import Scheduler
+from nias_bridge.services import intake
+from nias_bridge.services.advance import Desk, Sight, advance
+from nias_bridge.services.bridge import Bridge
+
+log = logging.getLogger(__name__)
+
+WAKE_SECONDS = 0.2
+LEASE_SECONDS = 60.0
+CLUSTER_SECONDS = 10.0
+SWEEP_SECONDS = 3600.0
+CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
+
+# The steps that need no word from Slurm are taken at once, the others after a look at it.
+QUICK_STATES = (JobState.RECEIVED, JobState.STAGED)
+
+
+def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
+    """Work until `stop` is set. Another poller's lease makes this one wait its turn."""
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    rounds = Rounds(bridge, scheduler)
+    try:
+        while not stop.is_set():
+            try:
+                if bridge.store.hold_lease(holder, now=_now(), seconds=LEASE_SECONDS):
+                    rounds.turn()
+            except Exception:  # the loop outlives a database or a disk that is away
+                log.exception("This round failed; the next one tries again.")
+                stop.wait(1)
+            stop.wait(WAKE_SECONDS)
+    finally:
+        bridge.store.drop_lease(holder)
+
+
+class Rounds:
+    """What is due when: new work at every turn, Slurm at its interval, the nodes now and then."""
+
+    def __init__(self, bridge: Bridge, scheduler: Scheduler) -> None:
+        self.bridge = bridge
+        self.scheduler = scheduler
+        self._due: dict[Callable[[], None], tuple[float, float]] = {
+            self.follow_jobs: (bridge.settings.poll_interval, 0.0),
+            self.view_cluster: (CLUSTER_SECONDS, 0.0),
+            self.sweep: (SWEEP_SECONDS, 0.0),
+        }
+
+    def turn(self) -> None:
+        """Do all that is due now."""
+        self.take_new_work()
+        for task, (interval, due) in self._due.items():
+            if time.monotonic() >= due:
+                task()
+                # Counted from the end: a Slurm that answers slowly is not asked without a pause.
+                self._due[task] = (interval, time.monotonic() + interval)
+
+    def take_new_work(self) -> None:
+        """RECEIVED and STAGED runs go to Slurm."""
+        # State by state, so that a run which was just staged is submitted in the same turn.
+        for state in QUICK_STATES:
+            for run in self.bridge.store.open_runs(frozenset({state})):
+                self._advance(run, sight=None)
+
+    def follow_jobs(self) -> None:
+        """One question to slurmctld and one to slurmdbd, then a step of each run they have."""
+        runs = self.bridge.store.open_runs(OPEN_STATES.difference(QUICK_STATES))
+        if runs:
+            sight = look(self.scheduler, runs)
+            for run in runs:
+                self._advance(run, sight=sight)
+
+    def view_cluster(self) -> None:
+        """Remember the nodes, or why they are not known."""
+        store = self.bridge.store
+        try:
+            nodes, queue = self.scheduler.nodes(), self.scheduler.queue()
+        except Unreachable as error:
+            old = store.cluster()
+            store.save_cluster(
+                ClusterView(
+                    at=_now(),
+                    nodes=old.nodes,
+                    pending=old.pending,
+                    running=old.running,
+                    problem=str(error),
+                )
+            )
+            return
+        states = [report.state for report in queue]
+        store.save_cluster(
+            ClusterView(
+                at=_now(),
+                nodes=tuple(nodes),
+                pending=states.count(JobState.PENDING),
+                running=states.count(JobState.RUNNING),
+            )
+        )
+
+    def sweep(self) -> None:
+        """Remove what uploads left behind."""
+        intake.sweep(self.bridge)
+
+    def _advance(self, run: Run, *, sight: Sight | None) -> None:
+        desk = Desk(self.bridge, self.scheduler, _now(), sight)
+        try:
+            advance(desk, run)
+        except Stale:
+            pass  # it was changed meanwhile; the next turn reads it anew
+        except Exception:  # one run that can't go on does not hold up the others
+            log.exception("Run %d could not be taken a step on; it is tried again.", run.id)
+
+
+def look(scheduler: Scheduler, runs: list[Run]) -> Sight:
+    """One look at Slurm for all these runs."""
+    since = min(run.created_at for run in runs) - CLOCKS_APART
+    ids = [run.job_id for run in runs if run.job_id is not None]
+    nameless = [run.job_name for run in runs if run.job_id is None]
+
+    def accounting() -> list[SlurmReport]:
+        found = scheduler.accounting(since=since, job_ids=ids) if ids else []
+        return found + (scheduler.accounting(since=since, names=nameless) if nameless else [])
+
+    # squeue first: whatever ended before it answered is in sacct by the time that is asked.
+    queue = _answer(scheduler.queue)
+    return Sight(queue=queue, accounting=_answer(accounting))
+
+
+def _answer(question: Callable[[], list[SlurmReport]]) -> tuple[SlurmReport, ...] | None:
+    try:
+        return tuple(question())
+    except Unreachable as error:
+        log.warning("%s", error)
+        return None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,254 @@
+"""One step of one run: STEPS says which function takes a run on from which state."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from nias_bridge.domain import JobState, Run, SlurmReport
+from nias_bridge.errors import Rejected, SubmissionUnclear, TryLater, Unreachable
+from nias_bridge.ports import Scheduler
+from nias_bridge.script import render
+from nias_bridge.services import shared
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.evidence import claimed_job, read_evidence
+
+log = logging.getLogger(__name__)
+
+RETRY_MAX = timedelta(seconds=60)
+# States in which Slurm's accounting may soon tell of another attempt of the same job.
+_REQUEUED_FROM = frozenset({JobState.NODE_FAIL, JobState.PREEMPTED, JobState.BOOT_FAIL})
+# While one of these was the last word, the job had certainly not started.
+_NOT_STARTED = frozenset({JobState.PENDING, JobState.CONFIGURING})
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one look at Slurm showed. None: it did not answer, which says nothing about any job."""
+
+    queue: tuple[SlurmReport, ...] | None
+    accounting: tuple[SlurmReport, ...] | None
+
+    def queued(self, run: Run) -> SlurmReport | None:
+        """The run's job in squeue, known by its name: an id alone may be another's."""
+        return _latest(self.queue, run)
+
+    def recorded(self, run: Run) -> SlurmReport | None:
+        """The run's job in sacct."""
+        return _latest(self.accounting, run)
+
+    @property
+    def complete(self) -> bool:
+        return self.queue is not None and self.accounting is not None
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a step works with. sight is None in the quick round, which asks Slurm nothing."""
+
+    bridge: Bridge
+    scheduler: Scheduler
+    now: datetime
+    sight: Sight | None = None
+
+
+def advance(desk: Desk, run: Run) -> Run:
+    """Take the run one step on, where there is one to take; each step ends in one commit.
+
+    Raises Stale when somebody else changed the run meanwhile: the next round reads it anew.
+    """
+    return STEPS[run.state](desk, run)
+
+
+def stage(desk: Desk, run: Run) -> Run:
+    """RECEIVED: put the script beside the zip."""
+    if run.cancel_asked_at:
+        return _cancel_unsubmitted(desk, run)
+    files = desk.bridge.paths.run(run)
+    shared.write(files.script, render(run, desk.bridge.paths, desk.bridge.settings))
+    return _move(desk, run, JobState.STAGED)
+
+
+def submit(desk: Desk, run: Run) -> Run:
+    """STAGED: commit SUBMITTING, and only then call sbatch.
+
+    Whatever happens after that commit, the run is looked up by its name before it may come here
+    again.
+    """
+    if run.cancel_asked_at:
+        return _cancel_unsubmitted(desk, run)
+    if run.submissions and desk.now < run.changed_at + _patience(run.submissions):
+        return run
+    files = desk.bridge.paths.run(run)
+    run = _move(desk, run, JobState.SUBMITTING, submissions=run.submissions + 1)
+    try:
+        job_id = desk.scheduler.submit(
+            files.script_on_cluster, name=run.job_name, log=files.log_on_cluster
+        )
+    except Rejected as error:
+        return _move(desk, run, JobState.REJECTED, note=str(error))
+    except (TryLater, Unreachable) as error:
+        return _move(desk, run, JobState.STAGED, note=str(error))
+    except SubmissionUnclear as error:
+        log.warning("run %d: %s Looking for its job by name.", run.id, error)
+        return desk.bridge.store.update(run, note=str(error))
+    return _move(
+        desk, run, JobState.PENDING, job_id=job_id, submitted_at=desk.now, note=""
+    )
+
+
+def look_up(desk: Desk, run: Run) -> Run:
+    """SUBMITTING, and nobody knows whether sbatch was heard: find the job by its name."""
+    if desk.sight is None:
+        return run
+    found = desk.sight.queued(run) or desk.sight.recorded(run)
+    if found is None:
+        return _denied(desk, run)
+    return follow(desk, _adopt(desk, run, found))
+
+
+def follow(desk: Desk, run: Run) -> Run:
+    """Slurm has the job: take over its state, and its record once it has ended."""
+    if desk.sight is None:
+        return run
+    queued, recorded = desk.sight.queued(run), desk.sight.recorded(run)
+    if recorded and recorded.state.ended and not _runs_again(queued, recorded):
+        return _end(desk, run, recorded)
+    told = queued or recorded
+    if queued is None and desk.sight.complete:
+        return _denied(desk, run)
+    if told is None:
+        return run
+    if run.cancel_asked_at and queued is not None and not queued.state.ended:
+        _cancel(desk, run)
+    # squeue may know of the end before the record of it has come: till then it is completing.
+    state = JobState.COMPLETING if told.state.ended else told.state
+    report = _merged(run.report, told)
+    if state != run.state:
+        return _move(desk, run, state, report=report, note="", missing_since=None)
+    if report != run.report or run.missing_since or run.note:
+        return desk.bridge.store.update(run, report=report, note="", missing_since=None)
+    return run
+
+
+STEPS: dict[JobState, Callable[[Desk, Run], Run]] = {
+    JobState.RECEIVED: stage,
+    JobState.STAGED: submit,
+    JobState.SUBMITTING: look_up,
+    JobState.PENDING: follow,
+    JobState.CONFIGURING: follow,
+    JobState.RUNNING: follow,
+    JobState.SUSPENDED: follow,
+    JobState.COMPLETING: follow,
+    JobState.REQUEUED: follow,
+}
+
+
+def _end(desk: Desk, run: Run, recorded: SlurmReport) -> Run:
+    claimant = claimed_job(desk.bridge.paths.run(run))
+    if claimant is not None and claimant != recorded.job_id:
+        # Two jobs came to be under one name; the other one got the claim, so it is the run's.
+        return desk.bridge.store.update(run, job_id=claimant, report=None)
+    return _move(desk, run, recorded.state, report=recorded, note="", missing_since=None)
+
+
+def _denied(desk: Desk, run: Run) -> Run:
+    """Slurm answered and does not have the job among its living, nor an end of it on record."""
+    sight, settings = desk.sight, desk.bridge.settings
+    if sight is None or not sight.complete:
+        return run
+    if run.missing_since is None:
+        return desk.bridge.store.update(run, missing_since=desk.now)
+    missing = (desk.now - run.missing_since).total_seconds()
+    if missing < settings.lost_after:
+        return run
+    files = desk.bridge.paths.run(run)
+    not_started = run.state in _NOT_STARTED or run.state is JobState.SUBMITTING
+    if not_started and not files.claim.exists():
+        log.warning("run %d: Slurm lost job %s before it started.", run.id, run.job_id)
+        return _move(
+            desk,
+            run,
+            JobState.STAGED,
+            job_id=None,
+            report=None,
+            missing_since=None,
+            note="Slurm lost the job before it started; it is submitted once more.",
+        )
+    if missing < settings.verdict_after:
+        note = "Slurm no longer has the job; waiting for its accounting record."
+        return run if run.note == note else desk.bridge.store.update(run, note=note)
+    return _end_by_evidence(desk, run)
+
+
+def _end_by_evidence(desk: Desk, run: Run) -> Run:
+    evidence = read_evidence(desk.bridge.paths.run(run))
+    if evidence.phase == "finished":
+        state = JobState.COMPLETED if evidence.exit_code == 0 else JobState.FAILED
+        note = "Slurm has no record of the job's end; this is what the node wrote."
+    else:
+        state = JobState.NODE_FAIL
+        note = "Slurm has no record of the job's end, and the node wrote none."
+    return _move(desk, run, state, note=note, missing_since=None)
+
+
+def _adopt(desk: Desk, run: Run, found: SlurmReport) -> Run:
+    """The job that was looked for by its name is there: from now on it is followed."""
+    state = JobState.COMPLETING if found.state.ended else found.state
+    return _move(
+        desk,
+        run,
+        state,
+        job_id=found.job_id,
+        submitted_at=found.submitted_at or desk.now,
+        report=found,
+        note="",
+        missing_since=None,
+    )
+
+
+def _runs_again(queued: SlurmReport | None, recorded: SlurmReport) -> bool:
+    """The end on record was an earlier attempt's: Slurm has requeued the job."""
+    return (
+        queued is not None
+        and not queued.state.ended
+        and (recorded.state in _REQUEUED_FROM or queued.restarts > recorded.restarts)
+    )
+
+
+def _cancel(desk: Desk, run: Run) -> None:
+    if run.job_id is None:
+        return
+    try:
+        desk.scheduler.cancel(run.job_id, name=run.job_name)
+    except Unreachable as error:
+        log.warning("run %d: not cancelled yet: %s", run.id, error)
+
+
+def _cancel_unsubmitted(desk: Desk, run: Run) -> Run:
+    return _move(desk, run, JobState.CANCELLED, note="Cancelled before it was given to Slurm.")
+
+
+def _move(desk: Desk, run: Run, to: JobState, **changes: object) -> Run:
+    return desk.bridge.store.move(run, to, at=desk.now, **changes)
+
+
+def _patience(submissions: int) -> timedelta:
+    return min(RETRY_MAX, timedelta(seconds=2 ** min(submissions, 6)))
+
+
+def _merged(old: SlurmReport | None, told: SlurmReport) -> SlurmReport:
+    # Running clocks are the page's to show: a row is not written anew for each second of them.
+    still = replace(told, elapsed=None, cpu_time=None, max_rss=None)
+    return old if old is not None and replace(old, elapsed=None) == still else still
+
+
+def _latest(reports: tuple[SlurmReport, ...] | None, run: Run) -> SlurmReport | None:
+    mine = [
+        report
+        for report in reports or ()
+        if report.name == run.job_name and run.job_id in (None, report.job_id)
+    ]
+    return max(mine, key=lambda r: (r.submitted_at is not None, r.submitted_at), default=None)

@@ -1,0 +1,230 @@
+"""What people ask of their runs: show, list, log, files, results, cancel, run again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from nias_bridge.domain import ClusterView, Event, Filter, Page, Run
+from nias_bridge.errors import NotFound, NotPossible
+from nias_bridge.services import intake, shared
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.evidence import Evidence, read_json, read_evidence
+
+LOG_PART_BYTES = 64 * 1024
+POLLER_SILENT = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFile:
+    """One file that the code left: path within output/, size in bytes, SHA-256 once collected."""
+
+    path: str
+    size: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """One thing in output/ that was not collected, and why."""
+
+    path: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """All that a page shows of one run."""
+
+    run: Run
+    evidence: Evidence
+    events: tuple[Event, ...]
+    results_ready: bool
+    files: tuple[OutputFile, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogPart:
+    """A part of the log: offset and next_offset in bytes of the file, size its length now."""
+
+    text: str
+    offset: int
+    next_offset: int
+    size: int
+    ended: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """What the first page shows: the cluster, what is under way, what ended last."""
+
+    cluster: ClusterView
+    open_runs: tuple[Run, ...]
+    recent: tuple[Run, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What works: "" for well, else the problem in a sentence."""
+
+    database: str = ""
+    storage: str = ""
+    slurm: str = ""
+    poller: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def well(self) -> bool:
+        return not (self.database or self.storage or self.slurm or self.poller)
+
+
+def show(bridge: Bridge, run_id: int) -> RunView:
+    """One run with its evidence, history and files. Raises NotFound."""
+    run = find(bridge, run_id)
+    files, left_out = _files(bridge, run)
+    return RunView(
+        run=run,
+        evidence=read_evidence(bridge.paths.run(run)),
+        events=tuple(bridge.store.events(run.id)),
+        results_ready=bridge.paths.run(run).results.is_file(),
+        files=files,
+        left_out=left_out,
+    )
+
+
+def find(bridge: Bridge, run_id: int) -> Run:
+    """One run. Raises NotFound."""
+    return bridge.store.run(run_id, owner=bridge.settings.owner)
+
+
+def runs(bridge: Bridge, wanted: Filter) -> Page:
+    """A page of runs, newest first."""
+    return bridge.store.runs(wanted)
+
+
+def log(bridge: Bridge, run_id: int, offset: int, limit: int = LOG_PART_BYTES) -> LogPart:
+    """The log from `offset`, at most `limit` bytes; a negative offset means the last `limit`.
+
+    A character that is only half written yet is left for the next part. Raises NotFound.
+    """
+    run = find(bridge, run_id)
+    try:
+        opened = bridge.paths.run(run).log.open("rb")
+    except OSError:
+        return LogPart(text="", offset=0, next_offset=0, size=0, ended=run.state.ended)
+    with opened:
+        size = opened.seek(0, 2)
+        start = max(0, size - limit) if offset < 0 else min(offset, size)
+        opened.seek(start)
+        data = opened.read(limit)
+    if not (run.state.ended and start + len(data) >= size):
+        data = data[: len(data) - _half_character(data)]
+    return LogPart(
+        text=data.decode(errors="replace"),
+        offset=start,
+        next_offset=start + len(data),
+        size=size,
+        ended=run.state.ended,
+    )
+
+
+def last_words(bridge: Bridge, run: Run, lines: int = 15) -> str:
+    """The last lines of what the code said, without the node's own."""
+    part = log(bridge, run.id, -1, limit=16 * 1024)
+    said = (line for line in part.text.splitlines() if not line.startswith("[nias] "))
+    return "\n".join(deque(said, maxlen=lines)).strip("\n")
+
+
+def output_file(bridge: Bridge, run_id: int, path: str) -> BinaryIO:
+    """A file of the output, opened for reading. Raises NotFound.
+
+    Only what the manifest (or, before it is there, the folder) lists; never through a link out.
+    """
+    run = find(bridge, run_id)
+    files, _ = _files(bridge, run)
+    if not any(file.path == path for file in files):
+        raise NotFound(f"This run has no output file “{path}”.")
+    return shared.open_beneath(bridge.paths.run(run).output, path)
+
+
+def results(bridge: Bridge, run_id: int) -> Path:
+    """The zip of the results. Raises NotFound, NotPossible while it is not there."""
+    run = find(bridge, run_id)
+    file = bridge.paths.run(run).results
+    if file.is_file():
+        return file
+    if run.state.ended:
+        raise NotFound("This run left no results.")
+    raise NotPossible("The results are not there yet: the run has not ended.")
+
+
+def cancel(bridge: Bridge, run_id: int) -> Run:
+    """Ask for a run to be cancelled; the poller sees to it. Raises NotFound, NotPossible."""
+    run = find(bridge, run_id)
+    if run.state.ended:
+        raise NotPossible(f"This run has ended already ({run.state}).")
+    return bridge.store.ask_cancel(run.id, at=datetime.now(UTC))
+
+
+def again(bridge: Bridge, run_id: int) -> Run:
+    """Run the same zip once more, as a new run. Raises NotFound."""
+    run = find(bridge, run_id)
+    if not bridge.paths.run(run).archive.is_file():
+        raise NotFound("The zip of this run is no longer on the shared storage; upload it again.")
+    return intake.repeat(bridge, run)
+
+
+def home(bridge: Bridge) -> Home:
+    """What is under way, and how the cluster is."""
+    owner = bridge.settings.owner
+    return Home(
+        cluster=bridge.store.cluster(),
+        open_runs=tuple(bridge.store.open_runs()),
+        recent=bridge.store.runs(Filter(owner=owner, per_page=5)).runs,
+    )
+
+
+def health(bridge: Bridge) -> Health:
+    """Database, storage, Slurm and poller, told apart. Asks Slurm nothing itself."""
+    try:
+        cluster = bridge.store.cluster()
+    except Exception as error:  # whatever the driver raises, the database is what does not work
+        return Health(database=f"The database does not answer: {type(error).__name__}.")
+    storage = ""
+    if not bridge.paths.uploads.is_dir():
+        storage = f"{bridge.paths.uploads} is not there: is the shared storage mounted?"
+    poller = ""
+    if cluster.at is None:
+        poller = "The poller has not run yet: start it with `nias-bridge poll`."
+    elif datetime.now(UTC) - cluster.at > POLLER_SILENT:
+        poller = f"The poller has been silent since {cluster.at:%Y-%m-%d %H:%M} UTC."
+    return Health(storage=storage, slurm=cluster.problem, poller=poller)
+
+
+def _files(bridge: Bridge, run: Run) -> tuple[tuple[OutputFile, ...], tuple[LeftOut, ...]]:
+    files = bridge.paths.run(run)
+    manifest = read_json(files.manifest)
+    if manifest:
+        return (
+            tuple(OutputFile(path=f["path"], size=f["size"], sha256=f["sha256"])
+                  for f in manifest["files"]),
+            tuple(LeftOut(path=f["path"], why=f["why"]) for f in manifest["left_out"]),
+        )
+    return tuple(OutputFile(path=p, size=s) for p, s in shared.listing(files.output)), ()
+
+
+def _half_character(data: bytes) -> int:
+    """How many bytes at the end belong to a UTF-8 character whose rest is not there yet."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte >= 0xC0:
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return back if back < length else 0
+        if byte < 0x80:
+            return 0
+    return 0

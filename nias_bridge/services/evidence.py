@@ -1,0 +1,90 @@
+"""What the node wrote of a run: evidence to show early, never the verdict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nias_bridge.paths import RunPaths
+
+JSON_MAX_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentUse:
+    """The environment a run got: its key, whether it was built for it, seconds, package count."""
+
+    key: str
+    built: bool
+    seconds: float
+    packages: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the node says: phase is "" before it started, then unpacking, environment, running,
+    collecting, finished; timings in seconds by phase; details the resolver's own words."""
+
+    phase: str = ""
+    since: datetime | None = None
+    node: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str = ""
+    message: str = ""
+    details: str = ""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    environment: EnvironmentUse | None = None
+
+
+def read_evidence(files: RunPaths) -> Evidence:
+    """The node's words on a run; empty where it has not written any."""
+    progress, end = read_json(files.progress), read_json(files.exit)
+    told = {**progress, **end}
+    if not told:
+        return Evidence()
+    used = told.get("environment")
+    since = progress.get("since")
+    return Evidence(
+        phase="finished" if end else str(progress.get("phase", "")),
+        since=datetime.fromtimestamp(since, UTC) if since is not None else None,
+        node=str(told.get("node", "")),
+        exit_code=told.get("exit_code"),
+        signal=told.get("signal"),
+        reason=str(told.get("reason", "")),
+        message=str(told.get("message") or ""),
+        details=str(told.get("details") or ""),
+        timings=told.get("timings") or {},
+        environment=EnvironmentUse(
+            key=used["key"],
+            built=used["built"],
+            seconds=used["seconds"],
+            packages=used["packages"],
+        )
+        if used
+        else None,
+    )
+
+
+def claimed_job(files: RunPaths) -> int | None:
+    """The id of the job that claimed the run's token, where one did and said so."""
+    job = read_json(files.claim / "job").get("job_id")
+    return int(job) if job is not None else None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a file that a node publishes by rename; {} while there is none.
+
+    What a job wrote is not trusted: a file that is no such object counts as none.
+    """
+    try:
+        if file.stat().st_size > JSON_MAX_BYTES:
+            return {}
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
