@@ -21,7 +21,6 @@ from nias_bridge.services.bridge import Bridge
 log = logging.getLogger(__name__)
 
 WAKE_SECONDS = 0.2
-LEASE_SECONDS = 60.0
 CLUSTER_SECONDS = 10.0
 SWEEP_SECONDS = 3600.0
 CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
@@ -37,7 +36,9 @@ def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
     try:
         while not stop.is_set():
             try:
-                if bridge.store.hold_lease(holder, now=_now(), seconds=LEASE_SECONDS):
+                if bridge.store.hold_lease(
+                    holder, now=_now(), seconds=bridge.settings.lease_seconds
+                ):
                     rounds.turn()
             except Exception:  # the loop outlives a database or a disk that is away
                 log.exception("This round failed; the next one tries again.")

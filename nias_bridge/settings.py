@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     slurm_conf: Path | None = Field(None, description="SLURM_CONF, where it is not the default")
     slurm_timeout: Seconds = Field(30, description="Seconds to wait for any answer of Slurm")
     poll_interval: Seconds = Field(1.0, description="Seconds between two questions to Slurm")
+    lease_seconds: Seconds = Field(
+        15, description="Seconds after which another poller may take over from a silent one"
+    )
     verdict_after: Seconds = Field(
         600, description="Seconds without a record after which the node's own word decides"
     )

@@ -94,9 +94,7 @@ def submit(desk: Desk, run: Run) -> Run:
     except SubmissionUnclear as error:
         log.warning("run %d: %s Looking for its job by name.", run.id, error)
         return desk.bridge.store.update(run, note=str(error))
-    return _move(
-        desk, run, JobState.PENDING, job_id=job_id, submitted_at=desk.now, note=""
-    )
+    return _move(desk, run, JobState.PENDING, job_id=job_id, submitted_at=desk.now, note="")
 
 
 def look_up(desk: Desk, run: Run) -> Run:
@@ -116,21 +114,10 @@ def follow(desk: Desk, run: Run) -> Run:
     queued, recorded = desk.sight.queued(run), desk.sight.recorded(run)
     if recorded and recorded.state.ended and not _runs_again(queued, recorded):
         return _end(desk, run, recorded)
-    told = queued or recorded
     if queued is None and desk.sight.complete:
         return _denied(desk, run)
-    if told is None:
-        return run
-    if run.cancel_asked_at and queued is not None and not queued.state.ended:
-        _cancel(desk, run)
-    # squeue may know of the end before the record of it has come: till then it is completing.
-    state = JobState.COMPLETING if told.state.ended else told.state
-    report = _merged(run.report, told)
-    if state != run.state:
-        return _move(desk, run, state, report=report, note="", missing_since=None)
-    if report != run.report or run.missing_since or run.note:
-        return desk.bridge.store.update(run, report=report, note="", missing_since=None)
-    return run
+    told = queued or recorded
+    return _take_over(desk, run, told) if told else run
 
 
 STEPS: dict[JobState, Callable[[Desk, Run], Run]] = {
@@ -144,6 +131,19 @@ STEPS: dict[JobState, Callable[[Desk, Run], Run]] = {
     JobState.COMPLETING: follow,
     JobState.REQUEUED: follow,
 }
+
+
+def _take_over(desk: Desk, run: Run, told: SlurmReport) -> Run:
+    if run.cancel_asked_at and not told.state.ended:
+        _cancel(desk, run)
+    # squeue may know of the end before the record of it has come: till then it is completing.
+    state = JobState.COMPLETING if told.state.ended else told.state
+    report = _merged(run.report, told)
+    if state != run.state:
+        return _move(desk, run, state, report=report, note="", missing_since=None)
+    if report != run.report or run.missing_since or run.note:
+        return desk.bridge.store.update(run, report=report, note="", missing_since=None)
+    return run
 
 
 def _end(desk: Desk, run: Run, recorded: SlurmReport) -> Run:

@@ -13,7 +13,7 @@ from nias_bridge.domain import ClusterView, Event, Filter, Page, Run
 from nias_bridge.errors import NotFound, NotPossible
 from nias_bridge.services import intake, shared
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.evidence import Evidence, read_json, read_evidence
+from nias_bridge.services.evidence import Evidence, read_evidence, read_json
 
 LOG_PART_BYTES = 64 * 1024
 POLLER_SILENT = timedelta(seconds=60)
@@ -211,8 +211,10 @@ def _files(bridge: Bridge, run: Run) -> tuple[tuple[OutputFile, ...], tuple[Left
     manifest = read_json(files.manifest)
     if manifest:
         return (
-            tuple(OutputFile(path=f["path"], size=f["size"], sha256=f["sha256"])
-                  for f in manifest["files"]),
+            tuple(
+                OutputFile(path=f["path"], size=f["size"], sha256=f["sha256"])
+                for f in manifest["files"]
+            ),
             tuple(LeftOut(path=f["path"], why=f["why"]) for f in manifest["left_out"]),
         )
     return tuple(OutputFile(path=p, size=s) for p, s in shared.listing(files.output)), ()

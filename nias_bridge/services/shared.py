@@ -79,9 +79,7 @@ def open_beneath(root: Path, path: str) -> BinaryIO:
         folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for part in inside.parts[:-1]:
-                deeper = os.open(
-                    part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder
-                )
+                deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
                 os.close(folder)
                 folder = deeper
             file = os.open(

@@ -1,0 +1,30 @@
+# make demo   a real Slurm on this machine, the bridge on it, one project through it
+# make test   the whole test suite
+# make bench  the road of one upload, measured side by side with plain sbatch
+
+# As root the virtual environment lies where the service account can read it.
+ifeq ($(shell id -u),0)
+VENV ?= /var/lib/nias-bridge/venv
+else
+VENV ?= .venv
+endif
+
+.PHONY: demo test bench lint
+
+demo:
+	@.ci/prepare $(VENV)
+	@exec $(VENV)/bin/nias-bridge demo $(ARGS)
+
+test:
+	@.ci/prepare $(VENV) test
+	@$(MAKE) --no-print-directory lint
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+bench:
+	@.ci/prepare $(VENV) test
+	@$(VENV)/bin/python benchmarks/road.py $(ARGS)
+
+lint:
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/mypy

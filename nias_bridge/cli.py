@@ -1,0 +1,130 @@
+"""The administrator's command: nias-bridge …"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import click
+
+from nias_bridge import demo as demonstration
+from nias_bridge import localcluster
+from nias_bridge.bootstrap import open_bridge, open_scheduler
+from nias_bridge.errors import NiasError
+from nias_bridge.http.serve import serve_app
+from nias_bridge.poller import run_poller
+from nias_bridge.settings import read_settings
+from nias_bridge.store import schema
+
+STATE_DIR = click.Path(file_okay=False, path_type=Path, resolve_path=True)
+
+
+class Told(click.Group):
+    """Errors of the bridge are told as sentences, not as tracebacks."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NiasError as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=Told, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nias-bridge")
+def main() -> None:
+    """The front door to a lab's Slurm cluster: upload a zip, get its results back."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@main.command()
+def serve() -> None:
+    """Serve the pages and the API."""
+    settings = read_settings()
+    serve_app(open_bridge(settings))
+
+
+@main.command()
+def poll() -> None:
+    """Take the runs to Slurm and back; one at a time does the work, others wait."""
+    settings = read_settings()
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run_poller(open_bridge(settings), open_scheduler(settings), stop)
+
+
+@main.group()
+def db() -> None:
+    """The database."""
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the database to this version's schema; one that is there already stays as it is."""
+    schema.upgrade(read_settings().database_url)
+
+
+@main.command("install-shared")
+def install_shared() -> None:
+    """Put on shared storage what the nodes need: the node program, uv, the site's settings."""
+    bridge = open_bridge(read_settings())
+    click.echo(f"{bridge.paths.bin} is up to date.")
+
+
+@main.group()
+def cluster() -> None:
+    """A real Slurm on this one machine, to try things with."""
+
+
+@cluster.command()
+@click.option("--state-dir", type=STATE_DIR, default=None, help="Where it keeps its files.")
+@click.option("--slots", type=click.IntRange(1, 64), default=2, show_default=True)
+def up(state_dir: Path | None, slots: int) -> None:
+    """Start it, or what of it is not running."""
+    state = state_dir or demonstration.default_state() / "slurm"
+    user = demonstration.service_user()
+    started = localcluster.up(state, slots=slots, user=user)
+    click.echo(f"Slurm is up: {', '.join(started.nodes)}.")
+    click.echo(f"SLURM_CONF={started.slurm_conf}")
+
+
+@cluster.command()
+@click.option("--state-dir", type=STATE_DIR, default=None, help="Where it keeps its files.")
+def status(state_dir: Path | None) -> None:
+    """Say which of its daemons run and answer."""
+    daemons = localcluster.status(state_dir or demonstration.default_state() / "slurm")
+    for daemon in daemons:
+        said = f"pid {daemon.pid}" if daemon.answering else daemon.problem or "not running"
+        click.echo(f"{daemon.name:12} {'up' if daemon.answering else 'down':5} {said}")
+    if not daemons or not all(daemon.answering for daemon in daemons):
+        sys.exit(1)
+
+
+@cluster.command()
+@click.option("--state-dir", type=STATE_DIR, default=None, help="Where it keeps its files.")
+def down(state_dir: Path | None) -> None:
+    """Stop it; jobs and accounting are kept for the next start."""
+    localcluster.down(state_dir or demonstration.default_state() / "slurm")
+
+
+@main.command()
+@click.option("--exit", "leave", is_flag=True, help="Stop once the results came back.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option("--state-dir", type=STATE_DIR, default=None, help="Where it keeps its files.")
+def demo(leave: bool, port: int, state_dir: Path | None) -> None:
+    """Boot a Slurm, serve the bridge, send it the example project, and keep serving."""
+    logging.getLogger().setLevel(logging.WARNING)
+    os.umask(0o022)
+    demonstration.run_demo(state_dir or demonstration.default_state(), port=port, leave=leave)
+
+
+if __name__ == "__main__":
+    main()
