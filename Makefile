@@ -18,7 +18,7 @@ demo:
 test:
 	@.ci/prepare $(VENV) test
 	@$(MAKE) --no-print-directory lint
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/pytest $(ARGS)
 
 bench:
 	@.ci/prepare $(VENV) test

@@ -19,6 +19,7 @@ from nias_bridge.errors import NiasError
 from nias_bridge.http.serve import serve_app
 from nias_bridge.poller import run_poller
 from nias_bridge.settings import read_settings
+from nias_bridge.site import service_user
 from nias_bridge.store import schema
 
 STATE_DIR = click.Path(file_okay=False, path_type=Path, resolve_path=True)
@@ -90,7 +91,7 @@ def cluster() -> None:
 def up(state_dir: Path | None, slots: int) -> None:
     """Start it, or what of it is not running."""
     state = state_dir or demonstration.default_state() / "slurm"
-    user = demonstration.service_user()
+    user = service_user()
     started = localcluster.up(state, slots=slots, user=user)
     click.echo(f"Slurm is up: {', '.join(started.nodes)}.")
     click.echo(f"SLURM_CONF={started.slurm_conf}")

@@ -109,15 +109,16 @@ def look_up(desk: Desk, run: Run) -> Run:
 
 def follow(desk: Desk, run: Run) -> Run:
     """Slurm has the job: take over its state, and its record once it has ended."""
-    if desk.sight is None:
+    sight = desk.sight
+    if sight is None:
         return run
-    queued, recorded = desk.sight.queued(run), desk.sight.recorded(run)
+    queued, recorded = sight.queued(run), sight.recorded(run)
     if recorded and recorded.state.ended and not _runs_again(queued, recorded):
         return _end(desk, run, recorded)
-    if queued is None and desk.sight.complete:
+    if queued is None and sight.complete:
         return _denied(desk, run)
     told = queued or recorded
-    return _take_over(desk, run, told) if told else run
+    return run if told is None else _take_over(desk, run, told)
 
 
 STEPS: dict[JobState, Callable[[Desk, Run], Run]] = {
