@@ -1,0 +1,173 @@
+"""The road of one upload on a real Slurm: every kind of end is told as what it was."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cluster.client import Client
+
+WRITES_A_RESULT = """
+from pathlib import Path
+Path("output/answer.txt").write_text("42\\n")
+print("said on stdout", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def completed(client: Client) -> dict[str, Any]:
+    run = client.upload(WRITES_A_RESULT, name="Análise EMG 2")
+    assert run["state"] == "RECEIVED"
+    return client.ended(run["id"])
+
+
+@pytest.fixture(scope="module")
+def timed_out(client: Client) -> int:
+    """Started first, looked at last: Slurm's time limits are whole minutes."""
+    code = WRITES_A_RESULT + "import time; time.sleep(600)\n"
+    return int(client.upload(code, time="1")["id"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _slow_ones_first(timed_out: int) -> None:
+    """The minute of the time limit passes while the other tests run."""
+
+
+def test_what_the_code_left_in_output_comes_back(
+    client: Client, completed: dict[str, Any]
+) -> None:
+    assert completed["state"] == "COMPLETED", completed
+    assert completed["exit_code"] == 0
+    assert client.results(completed["id"]) == {"answer.txt": b"42\n"}
+    assert client.get(f"/api/v1/runs/{completed['id']}/files/answer.txt") == b"42\n"
+
+
+def test_the_log_has_what_the_code_said(client: Client, completed: dict[str, Any]) -> None:
+    assert "said on stdout" in client.log(completed["id"])
+
+
+def test_the_accounting_record_is_slurms_own(
+    completed: dict[str, Any], slurm: Callable[..., str]
+) -> None:
+    line = slurm(
+        *("sacct", "-XnP", "--starttime=now-1hour", f"--name={completed['job_name']}"),
+        "--format=JobID,State,AllocCPUS,NodeList",
+    ).strip()
+    job_id, state, cpus, node = line.split("|")
+    assert (completed["job_id"], completed["state"]) == (int(job_id), state)
+    assert completed["accounting"]["cpus"] == int(cpus)
+    assert completed["node"] == node
+
+
+def test_a_project_keeps_its_name_and_gets_a_safe_one_for_slurm(
+    completed: dict[str, Any],
+) -> None:
+    assert completed["project"] == "Análise EMG 2"
+    assert completed["job_name"].isascii()
+
+
+def test_a_failed_run_has_its_codes_exit_code_and_what_it_had_written(client: Client) -> None:
+    run = client.ended(client.upload(WRITES_A_RESULT + "import sys; sys.exit(3)\n")["id"])
+    assert (run["state"], run["exit_code"]) == ("FAILED", 3)
+    assert client.results(run["id"]) == {"answer.txt": b"42\n"}
+
+
+def test_a_cancelled_run_is_cancelled_and_keeps_what_it_had_written(client: Client) -> None:
+    run_id = client.upload(WRITES_A_RESULT + "import time; time.sleep(600)\n")["id"]
+    client.wait(run_id, lambda run: "said on stdout" in client.log(run_id))
+    client.cancel(run_id)
+    run = client.ended(run_id)
+    assert run["state"] == "CANCELLED"
+    assert client.results(run_id) == {"answer.txt": b"42\n"}
+
+
+def test_scancel_on_the_command_line_is_told_alike(
+    client: Client, slurm: Callable[..., str]
+) -> None:
+    run_id = client.upload("import time; time.sleep(600)\n")["id"]
+    run = client.wait(run_id, lambda run: run["state"] == "RUNNING")
+    slurm("scancel", str(run["job_id"]))
+    assert client.ended(run_id)["state"] == "CANCELLED"
+
+
+def test_more_memory_than_asked_ends_out_of_memory(client: Client) -> None:
+    eats = "held = []\nwhile True:\n    held.append(bytearray(16 << 20))\n"
+    run = client.ended(client.upload(eats, memory="200M")["id"])
+    assert run["state"] in {"OUT_OF_MEMORY", "CANCELLED"}, run
+    assert run["state"] == "OUT_OF_MEMORY" or "memory" in json.dumps(run).lower()
+
+
+def test_a_requirement_that_does_not_exist_is_named(client: Client) -> None:
+    wrong = {"requirements.txt": "no-such-package-as-this-one==1.0\n"}
+    run = client.ended(client.upload("print(1)\n", more=wrong)["id"])
+    assert run["state"] == "FAILED"
+    assert "no-such-package-as-this-one" in run["evidence"]["message"] + run["evidence"]["details"]
+
+
+def test_what_slurm_refuses_is_rejected_in_its_own_words(client: Client) -> None:
+    run = client.ended(client.upload("print(1)\n", partition="nowhere")["id"])
+    assert run["state"] == "REJECTED"
+    assert "partition" in run["note"].lower()
+
+
+def test_the_same_requirements_reuse_one_environment(client: Client) -> None:
+    needs = {"requirements.txt": "iniconfig\n"}
+    code = "import iniconfig; print('imported')\n"
+    client.ended(client.upload(code, more=needs)["id"])
+    run = client.ended(client.upload(code, more={"requirements.txt": "# pinned\nIniConfig \n"})["id"])
+    assert run["state"] == "COMPLETED"
+    assert run["evidence"]["environment"]["built"] is False
+    assert run["evidence"]["environment"]["seconds"] < 0.5
+
+
+def test_code_py_runs_once_though_the_standard_library_has_a_module_of_its_name(
+    client: Client,
+) -> None:
+    code = """
+import pdb, doctest, multiprocessing
+print("the program runs")
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.apply(abs, (-7,)))
+"""
+    run = client.ended(client.upload(code)["id"])
+    assert run["state"] == "COMPLETED", client.log(run["id"])
+    # Once by itself, and once as __mp_main__ in the child that it asked for.
+    assert client.log(run["id"]).count("the program runs") == 2
+
+
+def test_run_again_makes_run_2_and_leaves_run_1_as_it_was(
+    client: Client, completed: dict[str, Any]
+) -> None:
+    before = client.results(completed["id"])
+    again = client.upload(
+        "from pathlib import Path; Path('output/answer.txt').write_text('43')",
+        name="Análise EMG 2",
+        again="1",
+    )
+    assert again["number"] == 2
+    assert client.ended(again["id"])["state"] == "COMPLETED"
+    assert client.results(again["id"]) == {"answer.txt": b"43"}
+    assert client.results(completed["id"]) == before
+
+
+def test_job_sbatch_can_be_given_to_sbatch_by_hand(
+    client: Client, completed: dict[str, Any], site: Any, slurm: Callable[..., str]
+) -> None:
+    """It runs the project once more, beside the run, which stays as it is."""
+    before = client.results(completed["id"])
+    (script,) = site.state.glob(f"shared/runs/*/Analise-EMG-2~*/{completed['number']}/job.sbatch")
+    job_id = slurm("sbatch", "--parsable", "--wait", str(script), user=site.user).strip()
+    with zipfile.ZipFile(script.parent / f"by-hand-{job_id}" / "results.zip") as packed:
+        assert packed.read("answer.txt") == b"42\n"
+    assert client.results(completed["id"]) == before
+    assert client.run(completed["id"])["job_id"] == completed["job_id"]
+
+
+def test_time_runs_out_and_what_was_written_is_there(client: Client, timed_out: int) -> None:
+    run = client.ended(timed_out, seconds=150)
+    assert run["state"] == "TIMEOUT"
+    assert client.results(timed_out) == {"answer.txt": b"42\n"}
