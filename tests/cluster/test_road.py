@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cluster.client import Client
+from client import Client
 
 WRITES_A_RESULT = """
 from pathlib import Path
@@ -36,9 +36,7 @@ def _slow_ones_first(timed_out: int) -> None:
     """The minute of the time limit passes while the other tests run."""
 
 
-def test_what_the_code_left_in_output_comes_back(
-    client: Client, completed: dict[str, Any]
-) -> None:
+def test_what_the_code_left_in_output_comes_back(client: Client, completed: dict[str, Any]) -> None:
     assert completed["state"] == "COMPLETED", completed
     assert completed["exit_code"] == 0
     assert client.results(completed["id"]) == {"answer.txt": b"42\n"}
@@ -117,7 +115,9 @@ def test_the_same_requirements_reuse_one_environment(client: Client) -> None:
     needs = {"requirements.txt": "iniconfig\n"}
     code = "import iniconfig; print('imported')\n"
     client.ended(client.upload(code, more=needs)["id"])
-    run = client.ended(client.upload(code, more={"requirements.txt": "# pinned\nIniConfig \n"})["id"])
+    run = client.ended(
+        client.upload(code, more={"requirements.txt": "# pinned\nIniConfig \n"})["id"]
+    )
     assert run["state"] == "COMPLETED"
     assert run["evidence"]["environment"]["built"] is False
     assert run["evidence"]["environment"]["seconds"] < 0.5

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cluster.client import Client
+from client import Client
+from sites import jobs_named, served
 
-from nias_bridge.site import Site, command, running, wait_until_served
+from nias_bridge.localcluster import LocalCluster
+from nias_bridge.site import Site, command, running
 
 POINTS = [
     *("before STAGED", "after STAGED"),
@@ -31,11 +32,9 @@ Path("output/done").touch()
 
 
 @pytest.fixture(scope="module")
-def quiet_site(make_site: Callable[..., Site]) -> Iterator[Site]:
+def quiet_site(cluster: LocalCluster, make_site: Callable[..., Site]) -> Iterator[Site]:
     """A gateway whose poller each test starts itself."""
-    made = make_site()
-    with running(made, "serve"):
-        wait_until_served(made)
+    with served(make_site(cluster)) as made:
         yield made
 
 
@@ -55,12 +54,5 @@ def test_a_poller_killed_anywhere_leaves_nothing_lost_and_nothing_run_twice(
         run = client.ended(run_id, seconds=60)
 
     assert run["state"] == "COMPLETED", run
-    assert len(_jobs(slurm, run)) == 1
+    assert len(jobs_named(slurm, run["job_name"])) == 1
     assert len(list(quiet_site.state.glob(f"shared/runs/*/{run['project']}/1/executed-*"))) == 1
-
-
-def _jobs(slurm: Callable[..., str], run: dict[str, Any]) -> list[str]:
-    return slurm(
-        *("sacct", "-XnPD", "--starttime=now-1hour", f"--name={run['job_name']}"),
-        "--format=JobID",
-    ).split()

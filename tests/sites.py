@@ -1,4 +1,4 @@
-"""A gateway and a poller, as their own account, on the session's real Slurm."""
+"""Fixtures: gateways and pollers, as their own account, on the session's real Slurm."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster.client import Client
+from client import Client
 
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.site import Site, running, set_up, wait_until_served
@@ -28,11 +28,11 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def make_site(cluster: LocalCluster) -> Iterator[Callable[..., Site]]:
-    """Sets up bridges on the session's Slurm, each in a folder of its own."""
+def make_site() -> Iterator[Callable[..., Site]]:
+    """Sets up bridges on a Slurm, each in a folder of its own."""
     folders = []
 
-    def make(**settings: Any) -> Site:
+    def make(cluster: LocalCluster, **settings: Any) -> Site:
         state = Path(tempfile.mkdtemp(prefix="nias-site-"))
         state.chmod(0o755)
         folders.append(state)
@@ -46,14 +46,18 @@ def make_site(cluster: LocalCluster) -> Iterator[Callable[..., Site]]:
 
 
 @pytest.fixture(scope="session")
-def site(make_site: Callable[..., Site]) -> Iterator[Site]:
+def site(cluster: LocalCluster, make_site: Callable[..., Site]) -> Iterator[Site]:
     """A bridge with its gateway and poller running."""
-    made = make_site()
-    with ExitStack() as stack:
-        for name in ("serve", "poll"):
-            stack.enter_context(running(made, name))
-        wait_until_served(made)
+    with served(make_site(cluster)) as made, running(made, "poll"):
         yield made
+
+
+@contextmanager
+def served(site: Site) -> Iterator[Site]:
+    """The site's gateway, up and answering."""
+    with running(site, "serve"):
+        wait_until_served(site)
+        yield site
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +68,11 @@ def client(site: Site) -> Client:
 @pytest.fixture(scope="session")
 def slurm(cluster: LocalCluster) -> Callable[..., str]:
     """Runs a Slurm command, as `user` where one is named, and returns what it printed."""
+    return commands_of(cluster)
+
+
+def commands_of(cluster: LocalCluster) -> Callable[..., str]:
+    """As the fixture `slurm`, for any cluster."""
 
     def run(*argv: str, user: str | None = None) -> str:
         identity: dict[str, Any] = {"user": user, "group": user, "extra_groups": []}
@@ -79,3 +88,10 @@ def slurm(cluster: LocalCluster) -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+def jobs_named(slurm: Callable[..., str], name: str) -> list[str]:
+    """The ids of all jobs of a name, every attempt counted, as the accounting has them."""
+    return slurm(
+        *("sacct", "-XnPD", "--starttime=now-1hour", f"--name={name}"), "--format=JobID"
+    ).split()

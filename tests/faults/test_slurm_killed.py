@@ -1,0 +1,127 @@
+"""Slurm's own daemons die or freeze while a run is on its way; what is told stays true."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from client import Client
+from sites import commands_of, jobs_named, served
+
+from nias_bridge import localcluster
+from nias_bridge.localcluster import LocalCluster
+from nias_bridge.site import Site, running, service_user
+
+COUNTS_ITSELF = """
+import os, time
+from pathlib import Path
+Path("../executed-" + os.environ["SLURM_JOB_ID"]).touch()
+time.sleep({seconds})
+"""
+FILLS_A_SLOT = (
+    "import time\nfrom pathlib import Path\nwhile not Path('{stop}').exists(): time.sleep(.1)\n"
+)
+
+
+@pytest.fixture(scope="module")
+def own_cluster() -> Iterator[LocalCluster]:
+    """A Slurm of this module's own: other tests' runs are not to suffer."""
+    state = Path(tempfile.mkdtemp(prefix="nias-slurm-"))
+    state.chmod(0o755)
+    try:
+        yield localcluster.up(state, slots=2, user=service_user())
+    finally:
+        localcluster.down(state)
+        shutil.rmtree(state)
+
+
+@pytest.fixture(scope="module")
+def fragile(own_cluster: LocalCluster, make_site: Callable[..., Site]) -> Iterator[Site]:
+    with served(make_site(own_cluster)) as site, running(site, "poll"):
+        yield site
+
+
+@pytest.fixture(scope="module")
+def slurm(own_cluster: LocalCluster) -> Callable[..., str]:
+    return commands_of(own_cluster)
+
+
+def pid_of(cluster: LocalCluster, name: str) -> int:
+    (pid,) = (d.pid for d in localcluster.status(cluster.state) if d.name == name)
+    assert pid is not None
+    return pid
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def executions(site: Site, project: str) -> int:
+    return len(list(site.state.glob(f"shared/runs/*/{project}/1/executed-*")))
+
+
+def test_a_run_that_ends_while_slurmdbd_is_away_waits_for_its_record(
+    own_cluster: LocalCluster, fragile: Site
+) -> None:
+    client = Client(fragile.url)
+    run_id = client.upload(COUNTS_ITSELF.format(seconds=2))["id"]
+    client.wait(run_id, lambda run: run["state"] == "RUNNING")
+    os.kill(pid_of(own_cluster, "slurmdbd"), signal.SIGKILL)
+    try:
+        seen = client.wait(run_id, lambda run: run["evidence"]["phase"] == "finished")
+        assert not seen["ended"], "the node's word is evidence, not the verdict"
+    finally:
+        localcluster.up(own_cluster.state, slots=2, user=service_user())
+    run = client.ended(run_id, seconds=90)
+    assert run["state"] == "COMPLETED"
+    assert run["accounting"]["elapsed_seconds"] >= 2
+
+
+def test_a_submission_into_a_frozen_slurmctld_is_found_by_its_token_and_not_repeated(
+    own_cluster: LocalCluster, fragile: Site, slurm: Callable[..., str]
+) -> None:
+    client = Client(fragile.url)
+    with frozen(pid_of(own_cluster, "slurmctld")):
+        run_id = client.upload(COUNTS_ITSELF.format(seconds=0))["id"]
+        client.wait(run_id, lambda run: run["state"] == "SUBMITTING" and run["note"])
+    run = client.ended(run_id, seconds=90)
+    assert run["state"] == "COMPLETED"
+    assert len(jobs_named(slurm, run["job_name"])) == 1
+    assert executions(fragile, run["project"]) == 1
+
+
+def test_a_job_that_slurmctld_forgot_is_submitted_once_more_and_not_taken_for_another(
+    own_cluster: LocalCluster, fragile: Site, slurm: Callable[..., str]
+) -> None:
+    client = Client(fragile.url)
+    stop = fragile.state / "shared" / "stop"
+    fillers = [client.upload(FILLS_A_SLOT.format(stop=stop))["id"] for _ in range(2)]
+    for filler in fillers:
+        client.wait(filler, lambda run: run["state"] == "RUNNING")
+
+    run_id = client.upload(COUNTS_ITSELF.format(seconds=0))["id"]
+    lost = client.wait(run_id, lambda run: run["job_id"] is not None)
+    os.kill(pid_of(own_cluster, "slurmctld"), signal.SIGKILL)
+    localcluster.up(own_cluster.state, slots=2, user=service_user())
+    other = slurm("sbatch", "--parsable", "--output=/dev/null", "--wrap=true", user=fragile.user)
+    # The case that this test is about; where Slurm did remember the job, the rest holds all the same.
+    reused = int(other) == lost["job_id"]
+
+    stop.touch()
+    run = client.ended(run_id, seconds=120)
+    assert run["state"] == "COMPLETED"
+    assert executions(fragile, run["project"]) == 1
+    assert (run["job_id"] != lost["job_id"]) == reused
+    for filler in fillers:
+        assert client.ended(filler, seconds=60)["state"] == "COMPLETED"
