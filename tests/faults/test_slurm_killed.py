@@ -115,7 +115,7 @@ def test_a_job_that_slurmctld_forgot_is_submitted_once_more_and_not_taken_for_an
     os.kill(pid_of(own_cluster, "slurmctld"), signal.SIGKILL)
     localcluster.up(own_cluster.state, slots=2, user=service_user())
     other = slurm("sbatch", "--parsable", "--output=/dev/null", "--wrap=true", user=fragile.user)
-    # The case that this test is about; where Slurm did remember the job, the rest holds all the same.
+    # The case this test is about; where Slurm did remember the job, the rest holds alike.
     reused = int(other) == lost["job_id"]
 
     stop.touch()
