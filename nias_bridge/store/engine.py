@@ -1,0 +1,83 @@
+"""How each database is opened, and what its transactions promise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from sqlite3 import Connection as SqliteConnection
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+
+from nias_bridge.errors import SettingsError, StoreError
+
+BUSY_SECONDS = 30
+_DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
+_BEGIN = "nias_begin"  # the execution option that holds the word SQLite begins with
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for sqlite:////path or postgresql+psycopg://…; raises SettingsError.
+
+    Nothing is connected yet.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(parsed, pool_pre_ping=True)
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One transaction that only reads. Raises StoreError when the database does not answer."""
+    with _told(), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that writes, undone by any error. Raises StoreError like `reading`.
+
+    SQLite's takes the write lock at once: two that had begun by reading could both wait for it
+    for ever.
+    """
+    with _told(), engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise StoreError(f"The database did not do its part: {error.orig}") from error
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in _DRIVERS:
+        raise SettingsError(
+            "database_url must be sqlite:////path/nias.db "
+            "or postgresql+psycopg://user:password@host/name."
+        )
+    return parsed.set(drivername=_DRIVERS[parsed.get_backend_name()])
+
+
+def _prepare_sqlite(connection: SqliteConnection, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where _begin_sqlite says
+    connection.execute("PRAGMA journal_mode = WAL")
+    # Each commit reaches the disk: an upload that was accepted survives a power cut.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))

@@ -1,0 +1,257 @@
+"""The Store in a SQL database: each call is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from nias_bridge.domain import (
+    MOVES,
+    OPEN_STATES,
+    ClusterView,
+    Event,
+    Filter,
+    JobState,
+    NewRun,
+    Page,
+    Run,
+    name_key,
+)
+from nias_bridge.errors import NotFound, ProjectExists, Stale
+from nias_bridge.store.engine import reading, writing
+from nias_bridge.store.tables import cluster_view, events, lease, projects, runs
+
+# The fields of a run that `move` and `update` may write.
+CHANGEABLE = frozenset(
+    {"resources", "job_id", "submitted_at", "submissions", "report", "note", "missing_since"}
+)
+_ID_MAX = 2**31 - 1
+
+_WHOLE_RUN = select(
+    projects.c.owner,
+    projects.c.name.label("project"),
+    projects.c.slug,
+    *(column for column in runs.c if column is not runs.c.project_id),
+).join_from(runs, projects)
+
+# Both databases have INSERT … ON CONFLICT; SQLAlchemy has it by dialect.
+_UPSERT: dict[str, Callable[[Table], Any]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
+
+
+class SqlStore:
+    """The store of one engine, whose database is at this version's schema.
+
+    Every call raises StoreError when the database does not answer.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._upsert = _UPSERT[engine.dialect.name]
+
+    def close(self) -> None:
+        """Let go of all connections; the next call opens new ones."""
+        self._engine.dispose()
+
+    def add_run(self, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
+        key = name_key(new.project)
+        ours = (projects.c.owner == new.owner) & (projects.c.name_key == key)
+        with writing(self._engine) as connection:
+            connection.execute(
+                self._upsert(projects)
+                .values(
+                    owner=new.owner, name=new.project, name_key=key, slug=new.slug, last_number=0
+                )
+                .on_conflict_do_nothing(index_elements=["owner", "name_key"])
+            )
+            # Counting up locks the project: who comes at the same time waits here.
+            connection.execute(
+                update(projects).where(ours).values(last_number=projects.c.last_number + 1)
+            )
+            project = connection.execute(select(projects).where(ours)).one()
+            if project.last_number > 1 and not again:
+                raise ProjectExists(project.name, project.last_number)
+            added = connection.execute(
+                insert(runs).values(
+                    project_id=project.id,
+                    number=project.last_number,
+                    token=new.token,
+                    state=JobState.RECEIVED,
+                    resources=new.resources,
+                    contents=new.contents,
+                    created_at=new.created_at,
+                    changed_at=new.created_at,
+                    submissions=0,
+                    note="",
+                    version=0,
+                )
+            )
+            run_id: int = added.inserted_primary_key[0]  # type: ignore[index]
+            _note_event(connection, run_id, JobState.RECEIVED, new.created_at, "")
+            run = _one(connection, run_id)
+            place(run)
+            return run
+
+    def next_number(self, owner: str, project: str) -> int:
+        ours = (projects.c.owner == owner) & (projects.c.name_key == name_key(project))
+        with reading(self._engine) as connection:
+            last = connection.scalar(select(projects.c.last_number).where(ours))
+        return (last or 0) + 1
+
+    def run(self, run_id: int, *, owner: str | None = None) -> Run:
+        with reading(self._engine) as connection:
+            run = _one(connection, run_id)
+        if owner not in (None, run.owner):
+            raise _not_there(run_id)
+        return run
+
+    def runs(self, wanted: Filter) -> Page:
+        asked = list(_conditions(wanted))
+        page = (
+            _WHOLE_RUN.where(*asked)
+            .order_by(runs.c.created_at.desc(), runs.c.id.desc())
+            .limit(wanted.per_page)
+            .offset((wanted.page - 1) * wanted.per_page)
+        )
+        with reading(self._engine) as connection:
+            total = connection.scalar(select(func.count()).select_from(runs).where(*asked)) or 0
+            found = tuple(Run(**row) for row in connection.execute(page).mappings())
+        return Page(runs=found, total=total, page=wanted.page, per_page=wanted.per_page)
+
+    def open_runs(self, states: frozenset[JobState] = OPEN_STATES) -> list[Run]:
+        wanted = _WHOLE_RUN.where(runs.c.state.in_(states & OPEN_STATES))
+        with reading(self._engine) as connection:
+            rows = connection.execute(wanted.order_by(runs.c.created_at, runs.c.id)).mappings()
+            return [Run(**row) for row in rows]
+
+    def move(self, run: Run, to: JobState, *, at: datetime, **changes: Any) -> Run:
+        if to not in MOVES[run.state]:
+            raise ValueError(f"A run does not go from {run.state} to {to}.")
+        _check(changes)
+        with writing(self._engine) as connection:
+            moved = _write(connection, run, {**changes, "state": to, "changed_at": at})
+            _note_event(connection, run.id, to, at, changes.get("note", ""))
+            return moved
+
+    def update(self, run: Run, **changes: Any) -> Run:
+        _check(changes)
+        with writing(self._engine) as connection:
+            return _write(connection, run, changes)
+
+    def ask_cancel(self, run_id: int, *, at: datetime) -> Run:
+        wish = (
+            update(runs)
+            .where(runs.c.id == run_id)
+            .where(runs.c.state.in_(OPEN_STATES), runs.c.cancel_asked_at.is_(None))
+        )
+        with writing(self._engine) as connection:
+            _one(connection, run_id)
+            connection.execute(wish.values(cancel_asked_at=at))
+            return _one(connection, run_id)
+
+    def events(self, run_id: int) -> list[Event]:
+        of_run = select(events.c.at, events.c.state, events.c.note).where(events.c.run_id == run_id)
+        with reading(self._engine) as connection:
+            rows = connection.execute(of_run.order_by(events.c.id)).mappings()
+            return [Event(**row) for row in rows]
+
+    def hold_lease(self, holder: str, *, now: datetime, seconds: float) -> bool:
+        mine = {"holder": holder, "until": now + timedelta(seconds=seconds)}
+        take = (
+            self._upsert(lease)
+            .values(id=1, **mine)
+            .on_conflict_do_update(
+                index_elements=["id"],
+                set_=mine,
+                where=or_(lease.c.holder == holder, lease.c.until <= now),
+            )
+        )
+        with writing(self._engine) as connection:
+            return connection.execute(take).rowcount == 1
+
+    def drop_lease(self, holder: str) -> None:
+        with writing(self._engine) as connection:
+            connection.execute(delete(lease).where(lease.c.holder == holder))
+
+    def cluster(self) -> ClusterView:
+        with reading(self._engine) as connection:
+            view: ClusterView | None = connection.scalar(select(cluster_view.c.view))
+        return view or ClusterView()
+
+    def save_cluster(self, view: ClusterView) -> None:
+        save = (
+            self._upsert(cluster_view)
+            .values(id=1, view=view)
+            .on_conflict_do_update(index_elements=["id"], set_={"view": view})
+        )
+        with writing(self._engine) as connection:
+            connection.execute(save)
+
+
+def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
+    """On columns of `runs` alone, so that they can be counted without a join."""
+    of_project = []
+    if wanted.owner is not None:
+        of_project.append(projects.c.owner == wanted.owner)
+    if wanted.text:
+        of_project.append(projects.c.name_key.contains(name_key(wanted.text), autoescape=True))
+    asked: list[ColumnElement[bool]] = []
+    if of_project:
+        asked.append(runs.c.project_id.in_(select(projects.c.id).where(*of_project)))
+    if wanted.states:
+        asked.append(runs.c.state.in_(wanted.states))
+    return asked
+
+
+def _one(connection: Connection, run_id: int) -> Run:
+    if not 0 < run_id <= _ID_MAX:
+        raise _not_there(run_id)
+    row = connection.execute(_WHOLE_RUN.where(runs.c.id == run_id)).mappings().one_or_none()
+    if row is None:
+        raise _not_there(run_id)
+    return Run(**row)
+
+
+def _write(connection: Connection, run: Run, changes: dict[str, Any]) -> Run:
+    """Change the run if nobody has since it was read. Raises Stale."""
+    written = connection.execute(
+        update(runs)
+        .where(runs.c.id == run.id, runs.c.version == run.version)
+        .values(**changes, version=run.version + 1)
+    )
+    if written.rowcount != 1:
+        raise Stale(f"Run {run.id} was changed meanwhile; read it again.")
+    return _one(connection, run.id)
+
+
+def _note_event(
+    connection: Connection, run_id: int, state: JobState, at: datetime, note: str
+) -> None:
+    connection.execute(insert(events).values(run_id=run_id, at=at, state=state, note=note))
+
+
+def _check(changes: dict[str, Any]) -> None:
+    wrong = sorted(changes.keys() - CHANGEABLE)
+    if wrong:
+        raise ValueError(f"Not to be changed in a run: {', '.join(wrong)}.")
+
+
+def _not_there(run_id: int) -> NotFound:
+    return NotFound(f"There is no run {run_id}.")

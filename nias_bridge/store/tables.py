@@ -1,0 +1,167 @@
+"""The tables, and how the domain's nouns lie in their columns."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+from nias_bridge.domain import ClusterView, Contents, JobState, Resources, SlurmReport
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment with its time zone; both databases give it back in UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is None:  # SQLite keeps none
+            return value.replace(tzinfo=UTC)
+        return value and value.astimezone(UTC)
+
+
+class State(TypeDecorator[JobState]):
+    """A state by its name: one that Slurm adds needs no new schema."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: JobState | None, dialect: Dialect) -> str | None:
+        return value and value.value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> JobState | None:
+        return None if value is None else JobState(value)
+
+
+class Words(TypeDecorator[str]):
+    """Text from anywhere: characters that no database stores become question marks."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return value and value.replace("\0", "?").encode("utf-8", "replace").decode()
+
+
+class Noun(TypeDecorator[Any]):
+    """A frozen dataclass of the domain as JSON.
+
+    What another version wrote can be read: unknown keys are ignored, missing ones take their
+    defaults.
+    """
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def __init__(self, kind: type) -> None:
+        super().__init__()
+        self.kind = kind
+        self._adapter = TypeAdapter[Any](kind)
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return None if value is None else self._adapter.dump_python(value, mode="json")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return None if value is None else self._adapter.validate_python(value)
+
+
+# Named by rule, so that a later migration can name what it drops.
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False),
+    Column("slug", Text, nullable=False),
+    # A counter, not the highest number found: a number is never given twice.
+    Column("last_number", Integer, nullable=False),
+    UniqueConstraint("owner", "name_key"),
+    UniqueConstraint("owner", "slug"),
+)
+
+# The columns are named as the fields of domain.Run: a row joined with its project is one.
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("project_id", ForeignKey(projects.c.id), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("token", String(32), nullable=False, unique=True),
+    Column("state", State, nullable=False),
+    Column("resources", Noun(Resources), nullable=False),
+    Column("contents", Noun(Contents), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("job_id", Integer),
+    Column("submitted_at", Instant),
+    Column("submissions", Integer, nullable=False),
+    Column("report", Noun(SlurmReport)),
+    Column("note", Words, nullable=False),
+    Column("missing_since", Instant),
+    Column("cancel_asked_at", Instant),
+    Column("version", Integer, nullable=False),
+    UniqueConstraint("project_id", "number"),
+    Index("ix_runs_newest", "created_at", "id"),
+    Index("ix_runs_state", "state", "created_at", "id"),
+    sqlite_autoincrement=True,  # an id in somebody's bookmark never becomes another run's
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey(runs.c.id), nullable=False, index=True),
+    Column("at", Instant, nullable=False),
+    Column("state", State, nullable=False),
+    Column("note", Words, nullable=False),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("holder", Text, nullable=False),
+    Column("until", Instant, nullable=False),
+    CheckConstraint("id = 1", name="single"),
+)
+
+cluster_view = Table(
+    "cluster_view",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("view", Noun(ClusterView), nullable=False),
+    CheckConstraint("id = 1", name="single"),
+)
