@@ -33,7 +33,7 @@ def picture(frequency, decibel, peaks, width=960, height=400):
     )
     scale = 3  # drawn three times as large, then averaged: smooth edges
     w, h = width * scale, height * scale
-    low, high = decibel.min() - 3, decibel.max() + 3
+    low, high = np.percentile(decibel, 1) - 6, decibel.max() + 3
     level = np.interp(np.linspace(0, frequency[-1], w), frequency, decibel)
     line = ((high - level) / (high - low) * (h - 1)).astype(int)
     rows = np.arange(h)[:, None]

@@ -1,0 +1,77 @@
+"""The gateway: the use cases as pages and as JSON."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from apiflask import APIFlask
+from flask import url_for
+from flask_bootstrap import Bootstrap5
+
+from nias_bridge.assets import asset
+from nias_bridge.http import api, docs, downloads, errors, formats, pages, security, uploads
+from nias_bridge.http.here import KEY
+from nias_bridge.services.bridge import Bridge
+
+STATIC_SECONDS = 3600
+
+
+def create_app(bridge: Bridge) -> APIFlask:
+    """The web application of one bridge."""
+    web = asset("web")
+    app = APIFlask(
+        "nias_bridge",
+        title="NIAS bridge",
+        version=version("nias-bridge"),
+        spec_path="/api/openapi.json",
+        docs_path=None,
+        json_errors=False,
+        template_folder=str(web / "templates"),
+        static_folder=str(web / "static"),
+    )
+    app.extensions[KEY] = bridge
+    app.config.update(
+        BOOTSTRAP_SERVE_LOCAL=True,
+        SEND_FILE_MAX_AGE_DEFAULT=STATIC_SECONDS,
+        VALIDATION_ERROR_STATUS_CODE=400,
+        AUTO_404_RESPONSE=False,
+        TAGS=["Runs", "Site"],
+    )
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    security.protect(app, bridge.settings)
+    uploads.init_app(app)
+    errors.init_app(app)
+    Bootstrap5(app)
+    security.csrf.exempt(api.blueprint)  # no cookie means anything there
+    for blueprint in (api.blueprint, docs.blueprint, pages.blueprint):
+        app.register_blueprint(blueprint)
+    app.spec_processor(api.add_bodies)
+    _add_words(app, bridge)
+    return app
+
+
+def _add_words(app: APIFlask, bridge: Bridge) -> None:
+    """What templates may say."""
+    app.jinja_env.filters.update(
+        when=formats.when,
+        running_since=formats.running_since,
+        duration=formats.duration,
+        size=formats.size,
+        memory=formats.memory,
+        is_shown=downloads.is_shown,
+    )
+    settings = bridge.settings
+    app.jinja_env.globals.update(
+        static=_static_url,
+        local_only=settings.host in ("127.0.0.1", "localhost", "::1"),
+        host=settings.host,
+        upload_max_bytes=settings.upload_max_bytes,
+        default_time=settings.time,
+    )
+
+
+def _static_url(name: str) -> str:
+    """A static file's address, which changes with the file so that browsers may keep it long."""
+    changed = (asset("web") / "static" / name).stat().st_mtime_ns
+    return url_for("static", filename=name, v=f"{changed:x}")

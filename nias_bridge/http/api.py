@@ -1,0 +1,152 @@
+"""The researcher's road as JSON, under /api/v1."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from apiflask import APIBlueprint, FileSchema
+from flask import Response, url_for
+
+from nias_bridge.domain import Filter, JobState, Resources
+from nias_bridge.errors import BadRequest
+from nias_bridge.http import downloads, schemas, uploads
+from nias_bridge.http.here import bridge
+from nias_bridge.http.schemas import (
+    FilesOut,
+    HealthOut,
+    LogOut,
+    LogQuery,
+    PageOut,
+    RunOut,
+    RunsQuery,
+    SubmitQuery,
+)
+from nias_bridge.services import desk, intake
+
+blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
+
+SUBMIT_BODY = {
+    "required": True,
+    "content": {
+        "application/zip": {"schema": {"type": "string", "format": "binary"}},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": [uploads.FIELD],
+                "properties": {uploads.FIELD: {"type": "string", "format": "binary"}},
+            }
+        },
+    },
+}
+
+
+@blueprint.post("/runs")
+@blueprint.input(SubmitQuery, location="query")
+@blueprint.output(RunOut, status_code=202)
+def submit(query_data: SubmitQuery) -> tuple[RunOut, int, dict[str, str]]:
+    """Upload a project and run it
+
+    The body is the zip, or a form with the field `file`.
+    """
+    part, filename = uploads.take()
+    run = intake.receive(
+        bridge(),
+        part,
+        filename,
+        again=query_data.again,
+        mend=query_data.mend,
+        resources=Resources(
+            time=query_data.time,
+            memory=query_data.memory,
+            cpus=query_data.cpus,
+            partition=query_data.partition,
+        ),
+    )
+    where = url_for("api.run", run_id=run.id)
+    return schemas.view_out(desk.show(bridge(), run.id)), HTTPStatus.ACCEPTED, {"Location": where}
+
+
+@blueprint.get("/runs")
+@blueprint.input(RunsQuery, location="query")
+@blueprint.output(PageOut)
+def runs(query_data: RunsQuery) -> PageOut:
+    """All runs, newest first, a page at a time"""
+    wanted = Filter(
+        owner=bridge().settings.owner,
+        text=query_data.q,
+        states=_states(query_data.state),
+        page=query_data.page,
+        per_page=query_data.per_page,
+    )
+    return schemas.page_out(desk.runs(bridge(), wanted))
+
+
+@blueprint.get("/runs/<int:run_id>")
+@blueprint.output(RunOut)
+def run(run_id: int) -> RunOut:
+    """One run"""
+    return schemas.view_out(desk.show(bridge(), run_id))
+
+
+@blueprint.get("/runs/<int:run_id>/log")
+@blueprint.input(LogQuery, location="query")
+@blueprint.output(LogOut)
+def log(run_id: int, query_data: LogQuery) -> LogOut:
+    """The log as it grows, from an offset"""
+    return schemas.log_out(desk.log(bridge(), run_id, query_data.offset, query_data.limit))
+
+
+@blueprint.get("/runs/<int:run_id>/files")
+@blueprint.output(FilesOut)
+def files(run_id: int) -> FilesOut:
+    """What the code left in output/"""
+    return schemas.files_out(desk.show(bridge(), run_id))
+
+
+@blueprint.get("/runs/<int:run_id>/files/<path:path>")
+@blueprint.output(FileSchema, content_type="application/octet-stream")
+def output_file(run_id: int, path: str) -> Response:
+    """One file of output/; ranges are understood"""
+    return downloads.output_file(run_id, path)
+
+
+@blueprint.get("/runs/<int:run_id>/results.zip")
+@blueprint.output(FileSchema, content_type="application/zip")
+def results(run_id: int) -> Response:
+    """All of output/ as a zip; ranges are understood"""
+    return downloads.results(run_id)
+
+
+@blueprint.post("/runs/<int:run_id>/cancel")
+@blueprint.output(RunOut, status_code=202)
+def cancel(run_id: int) -> RunOut:
+    """Ask for a run to be cancelled"""
+    desk.cancel(bridge(), run_id)
+    return schemas.view_out(desk.show(bridge(), run_id))
+
+
+@blueprint.get("/health")
+@blueprint.output(HealthOut)
+@blueprint.doc(tags=["Site"])
+def health() -> tuple[HealthOut, int]:
+    """Whether database, storage, Slurm and poller work; 503 when one does not"""
+    state = desk.health(bridge())
+    well = HTTPStatus.OK if state.well else HTTPStatus.SERVICE_UNAVAILABLE
+    return schemas.health_out(state), well
+
+
+def add_bodies(spec: Any) -> Any:
+    """Say in the OpenAPI description what APIFlask can't know: a body that is streamed."""
+    spec["paths"]["/api/v1/runs"]["post"]["requestBody"] = SUBMIT_BODY
+    return spec
+
+
+def _states(words: str) -> frozenset[JobState]:
+    wanted = {word.strip().upper() for word in words.split(",") if word.strip()}
+    unknown = wanted - set(JobState)
+    if unknown:
+        raise BadRequest(
+            f"{', '.join(sorted(unknown))} is no state; there are {', '.join(JobState)}.", "state"
+        )
+    return frozenset(map(JobState, wanted))

@@ -1,0 +1,24 @@
+"""The API's interactive page, made of Swagger UI's files as its package ships them."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, abort, render_template, send_from_directory
+from swagger_ui_bundle import swagger_ui_path
+
+blueprint = Blueprint("docs", __name__, url_prefix="/api/docs")
+
+FILES = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
+
+
+@blueprint.get("")
+def page() -> str:
+    """The API, to read and to try."""
+    return render_template("api_docs.html")
+
+
+@blueprint.get("/<name>")
+def file(name: str) -> Response:
+    """One of Swagger UI's files."""
+    if name not in FILES:
+        abort(404)
+    return send_from_directory(swagger_ui_path, name, max_age=24 * 3600)

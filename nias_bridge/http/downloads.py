@@ -1,0 +1,100 @@
+"""Files that a job left, given to a browser so that they can do no harm there."""
+
+from __future__ import annotations
+
+import io
+import mimetypes
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from flask import Response, request, send_file
+
+from nias_bridge.assets import asset
+from nias_bridge.http.here import bridge
+from nias_bridge.http.security import SANDBOX
+from nias_bridge.services import desk
+
+# Shown in place; anything else is only ever downloaded. SVG is a document with scripts: not here.
+SHOWN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+EXAMPLE = "power-spectrum"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def is_shown(path: str) -> bool:
+    """Whether a file of this name is an image that a page shows in place."""
+    return _type_of(path) in SHOWN
+
+
+def output_file(run_id: int, path: str) -> Response:
+    """One file of output/; ranges and 304 are understood. Raises NotFound."""
+    return _send(desk.output_file(bridge(), run_id, path), Path(path).name)
+
+
+def results(run_id: int) -> Response:
+    """All of output/ as a zip. Raises NotFound, NotPossible."""
+    run = desk.show(bridge(), run_id).run
+    file = desk.results(bridge(), run_id).open("rb")
+    return _send(file, f"{run.project}-{run.number}-results.zip")
+
+
+def log(run_id: int) -> Response:
+    """The whole log as text, however long, in bounded memory. Raises NotFound."""
+    view = desk.show(bridge(), run_id)
+    site = bridge()
+
+    def parts() -> Iterator[str]:
+        offset = 0
+        while True:
+            part = desk.log(site, run_id, offset, 1024 * 1024)
+            yield part.text
+            if part.next_offset <= offset:
+                return
+            offset = part.next_offset
+
+    response = Response(parts(), mimetype="text/plain")
+    name = f"{view.run.slug}-{view.run.number}.log"
+    response.headers.set("Content-Disposition", "attachment", filename=name)
+    return response
+
+
+def example() -> Response:
+    """The example project as a zip, made on the fly."""
+    buffer = io.BytesIO()
+    folder = asset("examples") / EXAMPLE
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("code.py", "requirements.txt"):
+            entry = zipfile.ZipInfo(f"{EXAMPLE}/{name}", _EPOCH)
+            archive.writestr(entry, (folder / name).read_bytes())
+        archive.writestr(zipfile.ZipInfo(f"{EXAMPLE}/output/", _EPOCH), b"")
+    buffer.seek(0)
+    return send_file(
+        buffer, mimetype="application/zip", as_attachment=True, download_name=f"{EXAMPLE}.zip"
+    )
+
+
+def _send(file: BinaryIO, name: str) -> Response:
+    kind = _type_of(name)
+    response = send_file(
+        file,
+        mimetype=kind,
+        as_attachment=kind not in SHOWN,
+        download_name=name,
+        conditional=False,
+        max_age=0,
+    )
+    # An open file says nothing of its size by itself; ranges and 304 need it.
+    info = os.fstat(file.fileno())
+    response.content_length = info.st_size
+    response.last_modified = info.st_mtime  # type: ignore[assignment]
+    response.set_etag(f"{info.st_mtime_ns:x}-{info.st_size:x}")
+    response.headers["Content-Security-Policy"] = SANDBOX
+    response.make_conditional(request, accept_ranges=True, complete_length=info.st_size)
+    return response
+
+
+def _type_of(path: str) -> str:
+    kind, encoding = mimetypes.guess_type(path)
+    return "application/octet-stream" if kind is None or encoding else kind

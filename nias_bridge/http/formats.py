@@ -1,0 +1,89 @@
+"""How times, durations and sizes are written on pages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from markupsafe import Markup
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def when(at: datetime | None, *, now: datetime | None = None) -> str | Markup:
+    """A time relative to now, the exact one on hover; web/static/nias.js keeps it true."""
+    if at is None:
+        return "–"
+    exact = f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    iso = at.astimezone(UTC).isoformat(timespec="seconds")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        iso, exact, relative(at, now or datetime.now(UTC))
+    )
+
+
+def relative(at: datetime, now: datetime) -> str:
+    """“3 min ago”, “in 2 h”: coarse, so that a page does not change every second."""
+    seconds = (now - at).total_seconds()
+    size = abs(seconds)
+    if size < 60:
+        return "just now" if seconds >= 0 else "in a moment"
+    if size < 3600:
+        words = f"{int(size // 60)} min"
+    elif size < 86400:
+        words = f"{int(size // 3600)} h"
+    elif size < 30 * 86400:
+        days = int(size // 86400)
+        words = f"{days} day{'s' if days > 1 else ''}"
+    else:
+        return f"{at.astimezone(UTC):%Y-%m-%d}"
+    return f"{words} ago" if seconds >= 0 else f"in {words}"
+
+
+def running_since(at: datetime | None) -> str | Markup:
+    """A duration that grows: seconds are counted by the page's script, minutes without it."""
+    if at is None:
+        return "–"
+    iso = at.astimezone(UTC).isoformat(timespec="seconds")
+    minutes = int((datetime.now(UTC) - at).total_seconds() // 60)
+    words = duration(minutes * 60) if minutes >= 1 else "under a minute"
+    return Markup('<span data-since="{}">{}</span>').format(iso, words)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: 0.15 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f}".removesuffix(".0") + " s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} days {hours} h" if hours else f"{days} days"
+
+
+def size(count: int | None) -> str:
+    """Bytes as people say them: 512 bytes, 1.2 MB (powers of 1000)."""
+    if count is None:
+        return "–"
+    value, unit = float(count), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    digits = 1 if unit and value < 9.95 else 0
+    word = "byte" if count == 1 else _UNITS[unit]
+    return f"{value:.{digits}f} {word}"
+
+
+def memory(count: int | None) -> str:
+    """Memory in the powers of 1024 that Slurm means: 500 MiB, 8 GiB."""
+    if count is None:
+        return "–"
+    value, unit = count / 1024**2, "MiB"
+    if value >= 1000:
+        value, unit = value / 1024, "GiB"
+    return f"{value:.1f}".removesuffix(".0") + f" {unit}" if value < 10 else f"{value:.0f} {unit}"

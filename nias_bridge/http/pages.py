@@ -1,0 +1,249 @@
+"""The researcher's road as pages."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from flask import (
+    Blueprint,
+    Response,
+    jsonify,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+
+from nias_bridge.domain import OPEN_STATES, Filter, JobState, Page, Resources
+from nias_bridge.errors import BadRequest, BadRequirements, BadUpload, NiasError, ProjectExists
+from nias_bridge.http import downloads, story, uploads
+from nias_bridge.http.errors import status_of, wants_json
+from nias_bridge.http.here import bridge
+from nias_bridge.http.security import csrf
+from nias_bridge.services import desk, intake
+
+blueprint = Blueprint("pages", __name__)
+
+LOG_SHOWN_BYTES = 64 * 1024
+IMAGES_SHOWN = 12
+# What the Results page can be narrowed to: a word in the address, words for people, states.
+SHOWN_STATES: dict[str, tuple[str, frozenset[JobState]]] = {
+    "": ("All states", frozenset()),
+    "open": ("Waiting or running", OPEN_STATES),
+    "completed": ("Completed", frozenset({JobState.COMPLETED})),
+    "failed": (
+        "Failed",
+        frozenset(
+            {
+                JobState.FAILED,
+                JobState.TIMEOUT,
+                JobState.OUT_OF_MEMORY,
+                JobState.NODE_FAIL,
+                JobState.BOOT_FAIL,
+                JobState.DEADLINE,
+                JobState.PREEMPTED,
+                JobState.REJECTED,
+            }
+        ),
+    ),
+    "cancelled": ("Cancelled", frozenset({JobState.CANCELLED})),
+}
+
+
+@blueprint.get("/")
+def home() -> str:
+    """What goes on now, and how to begin."""
+    return render_template("home.html", home=desk.home(bridge()))
+
+
+@blueprint.get("/live")
+def home_live() -> Response:
+    """The part of the first page that changes."""
+    return _live("_home_live.html", home=desk.home(bridge()))
+
+
+@blueprint.get("/example.zip")
+def example() -> Response:
+    """The example project."""
+    return downloads.example()
+
+
+@blueprint.get("/upload")
+def upload() -> str:
+    """Choose or drop a zip."""
+    return render_template("upload.html")
+
+
+@blueprint.post("/upload")
+@csrf.exempt  # type: ignore[untyped-decorator]  # checked below, once the body may be long
+def send_upload() -> ResponseReturnValue:
+    """Take a zip and show what was found in it, or what is wrong with it."""
+    uploads.allow_upload()
+    try:
+        csrf.protect()
+        part, filename = uploads.take()
+        found = url_for("pages.found", upload_id=intake.hold(bridge(), part, filename))
+    except BadUpload as error:
+        if wants_json():
+            raise
+        return render_template("upload.html", error=str(error)), status_of(error)
+    if wants_json():
+        return jsonify(location=found)
+    return redirect(found, HTTPStatus.SEE_OTHER)
+
+
+@blueprint.get("/upload/<upload_id>")
+def found(upload_id: str) -> str:
+    """What was found in a zip."""
+    return _found_page(upload_id)
+
+
+@blueprint.post("/upload/<upload_id>")
+def start(upload_id: str) -> ResponseReturnValue:
+    """Run a zip whose contents its owner has seen."""
+    try:
+        run = intake.receive_held(
+            bridge(),
+            upload_id,
+            again="again" in request.form,
+            mend="mend" in request.form,
+            resources=_asked_resources(),
+        )
+    except (BadRequest, BadRequirements, ProjectExists) as error:
+        return _found_page(upload_id, error), status_of(error)
+    return redirect(url_for("pages.run", run_id=run.id), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.post("/upload/<upload_id>/drop")
+def drop(upload_id: str) -> ResponseReturnValue:
+    """Forget a zip that is not to be run."""
+    intake.drop(bridge(), upload_id)
+    return redirect(url_for("pages.upload"), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.get("/results")
+def results() -> str:
+    """All runs, newest first."""
+    return render_template("results.html", **_wanted_runs())
+
+
+@blueprint.get("/results/live")
+def results_live() -> Response:
+    """The part of the list that changes."""
+    return _live("_results_live.html", **_wanted_runs())
+
+
+@blueprint.get("/runs/<int:run_id>")
+def run(run_id: int) -> str:
+    """One run."""
+    log = desk.log(bridge(), run_id, -1, LOG_SHOWN_BYTES)
+    return render_template("run.html", log=log, **_shown_run(run_id))
+
+
+@blueprint.get("/runs/<int:run_id>/live")
+def run_live(run_id: int) -> Response:
+    """The parts of a run's page that change, but for the log."""
+    return _live("_run_live.html", **_shown_run(run_id))
+
+
+@blueprint.post("/runs/<int:run_id>/cancel")
+def cancel(run_id: int) -> ResponseReturnValue:
+    """Ask for a run to be cancelled."""
+    desk.cancel(bridge(), run_id)
+    return redirect(url_for("pages.run", run_id=run_id), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.post("/runs/<int:run_id>/again")
+def again(run_id: int) -> ResponseReturnValue:
+    """Run the same zip once more."""
+    new = desk.again(bridge(), run_id)
+    return redirect(url_for("pages.run", run_id=new.id), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.get("/runs/<int:run_id>/log.txt")
+def log(run_id: int) -> Response:
+    """The whole log."""
+    return downloads.log(run_id)
+
+
+@blueprint.get("/runs/<int:run_id>/results.zip")
+def results_zip(run_id: int) -> Response:
+    """All of output/ as a zip."""
+    return downloads.results(run_id)
+
+
+@blueprint.get("/runs/<int:run_id>/files/<path:path>")
+def output_file(run_id: int, path: str) -> Response:
+    """One file of output/."""
+    return downloads.output_file(run_id, path)
+
+
+def _live(template: str, **context: Any) -> Response:
+    """A fragment for web/static/nias.js; unchanged, it is a 304 without a body."""
+    response = make_response(render_template(template, **context))
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+def _found_page(upload_id: str, error: NiasError | None = None) -> str:
+    judged = intake.held(bridge(), upload_id)
+    return render_template(
+        "found.html",
+        upload_id=upload_id,
+        judged=judged,
+        mendable=all(problem.mend is not None for problem in judged.problems),
+        asked=request.form,
+        # Problems and a taken name are told by the page itself; what remains is a wrong field.
+        error=error if isinstance(error, BadRequest) else None,
+    )
+
+
+def _asked_resources() -> Resources:
+    asked = {name: request.form.get(name, "").strip() or None for name in ("time", "memory")}
+    cpus = request.form.get("cpus", "").strip()
+    if cpus and not (cpus.isascii() and cpus.isdigit()):
+        raise BadRequest(f"cpus: “{cpus}” is not a count; write a whole number.", "cpus")
+    return Resources(time=asked["time"], memory=asked["memory"], cpus=int(cpus) if cpus else None)
+
+
+def _shown_run(run_id: int) -> dict[str, Any]:
+    view = desk.show(bridge(), run_id)
+    failed = view.run.state in SHOWN_STATES["failed"][1]
+    return {
+        "view": view,
+        "run": view.run,
+        "steps": story.steps(view),
+        "images": [file for file in view.files if downloads.is_shown(file.path)][:IMAGES_SHOWN],
+        "failed": failed,
+        "last_words": desk.last_words(bridge(), view.run) if failed else "",
+    }
+
+
+def _wanted_runs() -> dict[str, Any]:
+    text = request.args.get("q", "").strip()
+    shown = request.args.get("show", "")
+    _, states = SHOWN_STATES.get(shown, SHOWN_STATES[""])
+    wanted = Filter(
+        owner=bridge().settings.owner,
+        text=text,
+        states=states,
+        page=max(1, request.args.get("page", 1, type=int)),
+    )
+    page = desk.runs(bridge(), wanted)
+    return {
+        "page": page,
+        "text": text,
+        "shown": shown,
+        "choices": [(word, label) for word, (label, _) in SHOWN_STATES.items()],
+        "ready": _with_results(page),
+    }
+
+
+def _with_results(page: Page) -> frozenset[int]:
+    """The runs of a page whose results can be downloaded."""
+    paths = bridge().paths
+    return frozenset(r.id for r in page.runs if r.state.ended and paths.run(r).results.is_file())

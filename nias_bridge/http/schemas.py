@@ -1,0 +1,304 @@
+"""The JSON of the API: what goes in, what comes out; times in ISO 8601, UTC."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from flask import url_for
+from pydantic import BaseModel, Field
+
+from nias_bridge.domain import JobState, Page, Run
+from nias_bridge.services.desk import Health, LogPart, RunView
+from nias_bridge.services.evidence import Evidence
+
+Size = Annotated[int, Field(description="bytes")]
+Seconds = Annotated[float, Field(description="seconds")]
+LOG_LIMIT = 1024 * 1024
+
+
+class SubmitQuery(BaseModel):
+    """How an upload is to be taken and run."""
+
+    filename: str = Field("", description="Name of the zip, where the body alone is sent")
+    again: bool = Field(False, description="A new run, where the project is already there")
+    mend: bool = Field(False, description="Mend lines of requirements.txt where that is certain")
+    time: str | None = Field(None, description="Time limit, as Slurm writes it: 30 or 02:00:00")
+    memory: str | None = Field(None, description="Memory per node: 500M or 8G")
+    cpus: int | None = Field(None, ge=1)
+    partition: str | None = None
+
+
+class RunsQuery(BaseModel):
+    """Which runs are wanted."""
+
+    state: str = Field("", description="Slurm's words, separated by commas: RUNNING,PENDING")
+    q: str = Field("", description="Part of the project's name")
+    page: int = Field(1, ge=1)
+    per_page: int = Field(20, ge=1, le=100)
+
+
+class LogQuery(BaseModel):
+    """Which part of the log is wanted."""
+
+    offset: int = Field(0, ge=-1, description="Byte to begin at; -1: the last `limit` bytes")
+    limit: int = Field(65536, ge=16, le=LOG_LIMIT, description="Bytes at most")
+
+
+class Accounting(BaseModel):
+    """Slurm's own record of the job, once it has ended."""
+
+    elapsed_seconds: Seconds
+    time_limit_seconds: Seconds | None
+    cpu_seconds: Seconds | None
+    cpus: int | None
+    max_rss_bytes: Size | None
+    memory_asked_bytes: Size | None
+    exit_code: int | None
+    signal: int | None
+    node: str
+    partition: str
+    restarts: int
+
+
+class EnvironmentOut(BaseModel):
+    """The environment that the run got."""
+
+    key: str
+    built: bool
+    seconds: Seconds
+    packages: int
+
+
+class EvidenceOut(BaseModel):
+    """What the node says, before the accounting has spoken."""
+
+    phase: str
+    since: datetime | None
+    exit_code: int | None
+    signal: int | None
+    reason: str
+    message: str
+    details: str
+    timings: dict[str, float]
+    environment: EnvironmentOut | None
+
+
+class RunOut(BaseModel):
+    """One run; `evidence` and `results_ready` are told of a single run, not in lists."""
+
+    id: int
+    project: str
+    number: int
+    owner: str
+    state: JobState
+    state_since: datetime
+    ended: bool
+    note: str
+    cancel_asked: bool
+    job_id: int | None
+    job_name: str
+    node: str
+    reason: str
+    created_at: datetime
+    submitted_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    expected_start: datetime | None
+    place: int | None
+    exit_code: int | None
+    accounting: Accounting | None
+    evidence: EvidenceOut | None = None
+    results_ready: bool | None = None
+    links: dict[str, str]
+
+
+class PageOut(BaseModel):
+    """A page of runs, newest first."""
+
+    runs: list[RunOut]
+    total: int
+    page: int
+    pages: int
+
+
+class LogOut(BaseModel):
+    """A part of the log; ask again from next_offset until `ended` and next_offset = size."""
+
+    text: str
+    offset: Size
+    next_offset: Size
+    size: Size
+    ended: bool
+
+
+class FileOut(BaseModel):
+    """One file of output/."""
+
+    path: str
+    size: Size
+    sha256: str | None
+    link: str
+
+
+class LeftOutOut(BaseModel):
+    """One thing in output/ that was not collected."""
+
+    path: str
+    why: str
+
+
+class FilesOut(BaseModel):
+    """What the code left in output/; `collected` once it is complete."""
+
+    collected: bool
+    files: list[FileOut]
+    left_out: list[LeftOutOut]
+
+
+class HealthOut(BaseModel):
+    """What works: "ok", or the problem in a sentence."""
+
+    database: str
+    storage: str
+    slurm: str
+    poller: str
+
+
+def run_out(run: Run) -> RunOut:
+    """A run as it stands in lists."""
+    report = run.report
+    return RunOut(
+        id=run.id,
+        project=run.project,
+        number=run.number,
+        owner=run.owner,
+        state=run.state,
+        state_since=run.changed_at,
+        ended=run.state.ended,
+        note=run.note,
+        cancel_asked=run.cancel_asked_at is not None,
+        job_id=run.job_id,
+        job_name=run.job_name,
+        node=report.nodes if report else "",
+        reason=report.reason if report else "",
+        created_at=run.created_at,
+        submitted_at=run.submitted_at,
+        started_at=report.started_at if report else None,
+        ended_at=report.ended_at if report else None,
+        expected_start=report.expected_start if report else None,
+        place=report.place if report else None,
+        exit_code=report.exit_code if report and run.state.ended else None,
+        accounting=_accounting(run),
+        links=_links(run),
+    )
+
+
+def view_out(view: RunView) -> RunOut:
+    """A run with the node's evidence."""
+    known = run_out(view.run)
+    return known.model_copy(
+        update={
+            "exit_code": view.evidence.exit_code if known.exit_code is None else known.exit_code,
+            "evidence": _evidence(view.evidence),
+            "results_ready": view.results_ready,
+        }
+    )
+
+
+def page_out(page: Page) -> PageOut:
+    """A page of runs."""
+    return PageOut(
+        runs=[run_out(run) for run in page.runs],
+        total=page.total,
+        page=page.page,
+        pages=page.pages,
+    )
+
+
+def log_out(part: LogPart) -> LogOut:
+    """A part of the log."""
+    return LogOut(
+        text=part.text,
+        offset=part.offset,
+        next_offset=part.next_offset,
+        size=part.size,
+        ended=part.ended,
+    )
+
+
+def files_out(view: RunView) -> FilesOut:
+    """The files of a run."""
+    return FilesOut(
+        collected=view.results_ready,
+        files=[
+            FileOut(
+                path=file.path,
+                size=file.size,
+                sha256=file.sha256,
+                link=url_for("api.output_file", run_id=view.run.id, path=file.path),
+            )
+            for file in view.files
+        ],
+        left_out=[LeftOutOut(path=left.path, why=left.why) for left in view.left_out],
+    )
+
+
+def health_out(health: Health) -> HealthOut:
+    """How the parts are."""
+    return HealthOut(
+        database=health.database or "ok",
+        storage=health.storage or "ok",
+        slurm=health.slurm or "ok",
+        poller=health.poller or "ok",
+    )
+
+
+def _accounting(run: Run) -> Accounting | None:
+    report = run.report
+    if report is None or report.elapsed is None or not run.state.ended:
+        return None
+    return Accounting(
+        elapsed_seconds=report.elapsed,
+        time_limit_seconds=report.time_limit,
+        cpu_seconds=report.cpu_time,
+        cpus=report.cpus,
+        max_rss_bytes=report.max_rss,
+        memory_asked_bytes=report.memory_asked,
+        exit_code=report.exit_code,
+        signal=report.signal,
+        node=report.nodes,
+        partition=report.partition,
+        restarts=report.restarts,
+    )
+
+
+def _evidence(evidence: Evidence) -> EvidenceOut:
+    used = evidence.environment
+    return EvidenceOut(
+        phase=evidence.phase,
+        since=evidence.since,
+        exit_code=evidence.exit_code,
+        signal=evidence.signal,
+        reason=evidence.reason,
+        message=evidence.message,
+        details=evidence.details,
+        timings=dict(evidence.timings),
+        environment=EnvironmentOut(
+            key=used.key, built=used.built, seconds=used.seconds, packages=used.packages
+        )
+        if used
+        else None,
+    )
+
+
+def _links(run: Run) -> dict[str, str]:
+    names = {
+        "self": "api.run",
+        "log": "api.log",
+        "files": "api.files",
+        "results": "api.results",
+        "cancel": "api.cancel",
+        "page": "pages.run",
+    }
+    return {name: url_for(endpoint, run_id=run.id) for name, endpoint in names.items()}

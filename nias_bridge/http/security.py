@@ -1,0 +1,79 @@
+"""What every request must satisfy and every response carries, whoever answers it."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, request
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.exceptions import Forbidden
+
+from nias_bridge.settings import Settings
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+    )
+)
+# What a job wrote is a stranger's: shown, it may run nothing and reach nothing.
+SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+SMALL_BODY = 1024 * 1024  # bytes; an upload's own limit is set where it is taken
+
+csrf = CSRFProtect()
+
+
+def protect(app: Flask, settings: Settings) -> None:
+    """Set the app's guards up: hosts, cross-site changes, CSRF, and the headers."""
+    app.config.update(
+        SECRET_KEY=settings.secret_key,
+        TRUSTED_HOSTS=[*settings.trusted_hosts],
+        MAX_CONTENT_LENGTH=SMALL_BODY,
+        # Cookies know no ports: two gateways on one host must not overwrite each other's.
+        SESSION_COOKIE_NAME=f"nias_bridge_{settings.port}",
+        SESSION_COOKIE_SAMESITE="Lax",
+        WTF_CSRF_TIME_LIMIT=None,
+    )
+    # First the cheap look at the headers: CSRF's token is in a body that may be long.
+    app.before_request(_refuse_cross_site_changes)
+    csrf.init_app(app)
+    app.after_request(_add_headers)
+
+
+def _refuse_cross_site_changes() -> None:
+    """Only our own pages, and programs that are no browser, may change anything."""
+    if request.method in SAFE_METHODS:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin")
+    foreign = site not in ("same-origin", "none") if site else False
+    if origin is not None:
+        foreign = foreign or urlsplit(origin).netloc != request.host
+    if foreign:
+        raise Forbidden("This was sent from a page of another site, so nothing was changed.")
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if not response.cache_control.max_age and "Cache-Control" not in response.headers:
+        response.cache_control.no_cache = True
+        response.cache_control.private = True
+    return response

@@ -1,0 +1,106 @@
+"""The body of an upload, streamed once, straight to shared storage."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import IO
+
+from flask import Flask, Request, g, request
+from werkzeug.http import parse_options_header
+
+from nias_bridge.errors import BadUpload
+from nias_bridge.http.here import bridge
+from nias_bridge.services import intake
+
+FIELD = "file"
+FORM_ROOM = 64 * 1024  # bytes that a form adds around its file
+_CHUNK = 1024 * 1024
+
+
+class UploadRequest(Request):
+    """A request whose uploaded file lands where it is judged, not in a temporary file first."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        if _parts():
+            raise BadUpload("More than one file was sent. Send one zip at a time.")
+        return _new_part().open("x+b")
+
+
+def init_app(app: Flask) -> None:
+    """Let the app stream uploads, and forget those that nobody took."""
+    app.request_class = UploadRequest
+    app.teardown_request(_forget_parts)
+
+
+def allow_upload() -> None:
+    """Let this request's body be as long as an upload may be; longer ones end in a 413."""
+    request.max_content_length = bridge().settings.upload_max_bytes + FORM_ROOM
+
+
+def take() -> tuple[Path, str]:
+    """The zip of this request, and the name it was sent under ("" where it had none).
+
+    The body is the zip itself, or a form with the field `file`. The file is the caller's from now
+    on. Raises BadUpload when nothing came, or not all of it.
+    """
+    allow_upload()
+    filename = _take_field() if request.mimetype == "multipart/form-data" else _take_body()
+    (part,) = _parts()
+    size = part.stat().st_size
+    limit = bridge().settings.upload_max_bytes
+    if not size:
+        raise BadUpload("The file is empty. Choose the zip of your project.")
+    if size > limit:
+        raise BadUpload(f"The zip has {size:,} bytes; this site takes at most {limit:,}.")
+    _parts().clear()
+    return part, filename
+
+
+def _take_field() -> str:
+    sent = request.files.get(FIELD)
+    if sent is None:
+        raise BadUpload(
+            f"No file arrived in the form's field “{FIELD}”, or the upload broke off. "
+            "Choose the zip of your project and send it again."
+        )
+    if not sent.filename:
+        raise BadUpload("No file was chosen. Choose the zip of your project.")
+    sent.close()
+    return sent.filename
+
+
+def _take_body() -> str:
+    part = _new_part()
+    with part.open("xb") as file:
+        shutil.copyfileobj(request.stream, file, _CHUNK)
+        received = file.tell()
+    announced = request.content_length
+    if announced is not None and received != announced:
+        raise BadUpload(
+            f"The upload broke off: {received:,} of {announced:,} bytes arrived. Send it again."
+        )
+    _, options = parse_options_header(request.headers.get("Content-Disposition"))
+    return request.args.get("filename") or options.get("filename") or ""
+
+
+def _parts() -> list[Path]:
+    """The files that this request made and nobody has taken yet."""
+    return g.setdefault("parts", [])  # type: ignore[no-any-return]
+
+
+def _new_part() -> Path:
+    part = intake.new_part(bridge())
+    _parts().append(part)
+    return part
+
+
+def _forget_parts(_error: BaseException | None) -> None:
+    for part in g.pop("parts", []):
+        part.unlink(missing_ok=True)
