@@ -1,0 +1,52 @@
+"""Slurm reached by its own commands, wherever these are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+
+from nias_bridge.domain import NodeReport, SlurmReport
+from nias_bridge.slurm import commands
+from nias_bridge.slurm.commands import Output
+
+
+@dataclass
+class CliScheduler:
+    """A ports.Scheduler. `run` starts a program with SLURM_TIME_FORMAT=%s and gives its Output;
+    it raises Unreachable only where the program surely was not started."""
+
+    run: Callable[[Sequence[str]], Output]
+
+    def submit(self, script: PurePosixPath, *, name: str, log: PurePosixPath) -> int:
+        """Raises Rejected, TryLater, Unreachable or SubmissionUnclear."""
+        return commands.parse_submit(self.run(commands.submit_argv(script, name=name, log=log)))
+
+    def queue(self) -> list[SlurmReport]:
+        """Raises Unreachable."""
+        return commands.parse_queue(self.run(commands.queue_argv()))
+
+    def accounting(
+        self, *, since: datetime, job_ids: Sequence[int] = (), names: Sequence[str] = ()
+    ) -> list[SlurmReport]:
+        """Raises Unreachable.
+
+        An end on record is the job's end only if squeue does not have the job again: between a
+        node's failure and the new attempt the last record is NODE_FAIL. A job that was never
+        eligible to start (held, or to begin later) has no record.
+        """
+        asked = commands.accounting_argvs(since=since, job_ids=job_ids, names=names)
+        reports: dict[tuple[int, str], SlurmReport] = {}
+        for argv in asked:
+            for report in commands.parse_accounting(self.run(argv)):
+                reports[report.job_id, report.name] = report
+        return list(reports.values())
+
+    def cancel(self, job_id: int, *, name: str) -> None:
+        """Raises Unreachable."""
+        commands.parse_cancel(self.run(commands.cancel_argv(job_id, name=name)))
+
+    def nodes(self) -> list[NodeReport]:
+        """Raises Unreachable."""
+        return commands.parse_nodes(self.run(commands.nodes_argv()))

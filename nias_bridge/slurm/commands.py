@@ -1,0 +1,366 @@
+"""Slurm's commands as pairs: how each is asked (argv), and how its answer is read. Pure."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+
+from nias_bridge.domain import JobState, NodeReport, SlurmReport
+from nias_bridge.errors import SubmissionUnclear, Unreachable
+from nias_bridge.slurm import values
+from nias_bridge.slurm.refusals import refusal
+from nias_bridge.slurm.states import job_state
+
+log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+# Between columns and between records: characters that no job name has by accident, as | and the
+# end of a line may.
+COLUMN, RECORD = "\x1f", "\x1e"
+# The kernel takes 128 kB in one argument.
+ARGUMENT_MAX = 100_000
+
+Argv = list[str]
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a program ended. status is negative when it did not end by itself: it was killed, past
+    its deadline, or the connection to it was lost; stderr says which."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+# --- sbatch ---
+
+
+def submit_argv(script: PurePosixPath, *, name: str, log: PurePosixPath) -> Argv:
+    """What identifies this submission; what the job needs is in the script's #SBATCH lines."""
+    return [
+        "sbatch",
+        "--parsable",
+        f"--job-name={name}",
+        f"--output={log}",
+        "--open-mode=append",
+        f"--chdir={script.parent}",
+        str(script),
+    ]
+
+
+def parse_submit(output: Output) -> int:
+    """The job's id. Raises Rejected, TryLater, Unreachable or SubmissionUnclear."""
+    if output.status != 0:
+        raise refusal(output.stderr, killed=output.status < 0)
+    job_id, _, _cluster = output.stdout.strip().rpartition("\n")[2].partition(";")
+    number = values.count(job_id)
+    if number is None:
+        raise SubmissionUnclear(f"sbatch ended well but gave no job id: “{output.stdout.strip()}”")
+    return number
+
+
+# --- squeue ---
+
+# -O and not -o, for the count of restarts. "Name:SUFFIX" without a width is not cut off.
+_QUEUE = (
+    "JobID",
+    "State",
+    "RestartCnt",
+    "PriorityLong",
+    "SubmitTime",
+    "StartTime",
+    "EndTime",
+    "TimeUsed",
+    "TimeLimit",
+    "NumCPUs",
+    "UserName",
+    "Partition",
+    "NodeList",
+    "Reason",
+    "Name",
+    "WorkDir",
+)
+
+
+def queue_argv() -> Argv:
+    """Every job that slurmctld remembers, whosever it is."""
+    columns = ",".join(f"{column}:{COLUMN}" for column in _QUEUE)
+    return ["squeue", "--all", "--states=all", "--noheader", f"--Format={columns}{RECORD}"]
+
+
+def parse_queue(output: Output) -> list[SlurmReport]:
+    """The jobs, waiting ones with their place in their partition. Raises Unreachable."""
+    _must_be_well("squeue", output)
+    reports: list[tuple[int, SlurmReport]] = []
+    for record in output.stdout.split(RECORD):
+        row = _row(_QUEUE, record.lstrip("\n").removesuffix(COLUMN))
+        if row and (report := _queued(row)):
+            reports.append((values.count(row["PriorityLong"]) or 0, report))
+    return _placed(reports)
+
+
+def _queued(row: Mapping[str, str]) -> SlurmReport | None:
+    job_id, state = values.count(row["JobID"]), _state(row["State"], row["JobID"])
+    if job_id is None or state is None:
+        return None
+    start = values.moment(row["StartTime"])
+    # squeue gives an ended job that never started the time of its end as its start.
+    waits, ran = state is JobState.PENDING, row["NodeList"] != ""
+    return SlurmReport(
+        job_id=job_id,
+        name=row["Name"],
+        state=state,
+        reason=_known(row["Reason"]),
+        user=row["UserName"],
+        workdir=row["WorkDir"],
+        partition=row["Partition"],
+        nodes=row["NodeList"],
+        submitted_at=values.moment(row["SubmitTime"]),
+        started_at=start if ran and not waits else None,
+        ended_at=values.moment(row["EndTime"]) if state.ended else None,
+        expected_start=start if waits else None,
+        elapsed=values.whole_seconds(row["TimeUsed"]),
+        time_limit=values.whole_seconds(row["TimeLimit"]),
+        cpus=values.count(row["NumCPUs"]),
+        restarts=values.count(row["RestartCnt"]) or 0,
+    )
+
+
+def _placed(reports: Iterable[tuple[int, SlurmReport]]) -> list[SlurmReport]:
+    """The reports, highest priority first; a held job (priority 0) has no place."""
+    waiting: dict[str, int] = {}
+    placed = []
+    for priority, report in sorted(reports, key=lambda pair: (-pair[0], pair[1].job_id)):
+        place = None
+        if report.state is JobState.PENDING and priority > 0:
+            place = waiting[report.partition] = waiting.get(report.partition, 0) + 1
+        placed.append(replace(report, place=place))
+    return placed
+
+
+# --- sacct ---
+
+_ACCOUNTING = (
+    "JobIDRaw",
+    "State",
+    "ExitCode",
+    "Reason",
+    "Submit",
+    "Start",
+    "End",
+    "ElapsedRaw",
+    "TimelimitRaw",
+    "TotalCPU",
+    "AllocCPUS",
+    "ReqMem",
+    "MaxRSS",
+    "NodeList",
+    "User",
+    "Partition",
+    "JobName",
+    "WorkDir",
+)
+
+
+def accounting_argvs(
+    *, since: datetime, job_ids: Sequence[int] = (), names: Sequence[str] = ()
+) -> list[Argv]:
+    """As few calls as there can be: ids and names are a call each, very many of them several.
+
+    With --duplicates, because without it sacct hides not only the earlier attempts of a requeued
+    job, but also the other job of an id that was given twice. parse_accounting tells them apart.
+    """
+    asked = [
+        *(f"--jobs={part}" for part in _chunks(str(job_id) for job_id in job_ids)),
+        *(f"--name={part}" for part in _chunks(names)),
+    ]
+    start = since if since.tzinfo else since.replace(tzinfo=UTC)
+    return [
+        [
+            "sacct",
+            "--allusers",
+            "--duplicates",
+            "--parsable2",
+            "--noheader",
+            f"--delimiter={COLUMN}",
+            f"--starttime=uts{int(start.timestamp())}",  # free of time zones
+            f"--format={','.join(_ACCOUNTING)}",
+            which,
+        ]
+        for which in asked
+    ]
+
+
+def parse_accounting(output: Output) -> list[SlurmReport]:
+    """The jobs' records: of several attempts of one job the latest, an id's other jobs too.
+
+    The attempts of a job share id and name; `restarts` is how many there were before the latest.
+    Raises Unreachable.
+    """
+    _must_be_well("sacct", output)
+    attempts: dict[tuple[int, str], list[SlurmReport]] = {}
+    for job, steps in _jobs_with_steps(output.stdout):
+        if report := _recorded(job, steps):
+            attempts.setdefault((report.job_id, report.name), []).append(report)
+    return [_latest(reports) for reports in attempts.values()]
+
+
+def _jobs_with_steps(text: str) -> Iterator[tuple[dict[str, str], list[dict[str, str]]]]:
+    """Each job's row with the rows of its steps (12.batch, 12.extern, 12.0), which follow it."""
+    rows = [row for line in text.splitlines() if (row := _row(_ACCOUNTING, line))]
+    jobs: list[tuple[dict[str, str], list[dict[str, str]]]] = []
+    for row in rows:
+        if "." not in row["JobIDRaw"]:
+            jobs.append((row, []))
+        elif jobs and row["JobIDRaw"].startswith(jobs[-1][0]["JobIDRaw"] + "."):
+            jobs[-1][1].append(row)
+    yield from jobs
+
+
+def _recorded(row: Mapping[str, str], steps: Sequence[Mapping[str, str]]) -> SlurmReport | None:
+    job_id, state = values.count(row["JobIDRaw"]), _state(row["State"], row["JobIDRaw"])
+    if job_id is None or state is None:
+        return None
+    if row["JobName"] == "allocation" and not row["WorkDir"]:
+        return None  # its end has reached the accounting before its start: not known yet who it is
+    exit_code, _, signal = row["ExitCode"].partition(":")
+    peaks = [values.size(step["MaxRSS"]) for step in (row, *steps)]
+    return SlurmReport(
+        job_id=job_id,
+        name=row["JobName"],
+        state=state,
+        reason=_known(row["Reason"]),
+        user=row["User"],
+        workdir=row["WorkDir"],
+        partition=row["Partition"],
+        nodes=_known(row["NodeList"]),
+        submitted_at=values.moment(row["Submit"]),
+        started_at=values.moment(row["Start"]),
+        ended_at=values.moment(row["End"]),
+        elapsed=values.count(row["ElapsedRaw"]),
+        time_limit=values.minutes_in_seconds(row["TimelimitRaw"]),
+        cpu_time=values.duration(row["TotalCPU"]),
+        cpus=values.count(row["AllocCPUS"]),
+        memory_asked=values.size(row["ReqMem"], unit="M"),
+        max_rss=max((peak for peak in peaks if peak is not None), default=None),
+        exit_code=values.count(exit_code),
+        signal=values.count(signal) or None,
+    )
+
+
+def _latest(reports: Sequence[SlurmReport]) -> SlurmReport:
+    def order(report: SlurmReport) -> float:
+        return report.submitted_at.timestamp() if report.submitted_at else 0.0
+
+    # sorted() keeps sacct's order, oldest first, where two were submitted in one second.
+    return replace(sorted(reports, key=order)[-1], restarts=len(reports) - 1)
+
+
+# --- scancel ---
+
+_GONE_ALREADY = ("invalid job id specified", "already completing or completed")
+
+
+def cancel_argv(job_id: int, *, name: str) -> Argv:
+    """Both must fit: Slurm gives a lost job's id to the next one."""
+    return ["scancel", f"--name={name}", str(job_id)]
+
+
+def parse_cancel(output: Output) -> None:
+    """Nothing where the job is cancelled or was gone already. Raises Unreachable."""
+    if output.status == 0:
+        return
+    lines = [line.casefold() for line in output.stderr.splitlines() if line.strip()]
+    if not lines or not all(any(words in line for words in _GONE_ALREADY) for line in lines):
+        raise _no_answer("scancel", output)
+
+
+# --- scontrol show nodes ---
+
+_NODE_FIELD = re.compile(
+    r"(?:^|\s)(NodeName|State|CPUAlloc|CPUTot|RealMemory|AllocMem|Partitions)=(\S*)"
+)
+# The reason is free text, and who gave it when follows in brackets; other free texts come after.
+_NODE_REASON = re.compile(r"\sReason=(.*?)(?: \[[^\[\]\s]+@[^\[\]\s]+\](?:\s|$)|$)")
+
+
+def nodes_argv() -> Argv:
+    """scontrol and not sinfo, which has a line per partition and shortens the state."""
+    return ["scontrol", "show", "nodes", "--oneliner"]
+
+
+def parse_nodes(output: Output) -> list[NodeReport]:
+    """The nodes, in Slurm's order. Raises Unreachable."""
+    _must_be_well("scontrol", output)
+    return [_node(line) for line in output.stdout.splitlines() if line.startswith("NodeName=")]
+
+
+def _node(line: str) -> NodeReport:
+    fields: dict[str, str] = {}
+    for key, value in _NODE_FIELD.findall(line):
+        fields.setdefault(key, value)
+    reason = _NODE_REASON.search(line)
+    partitions = fields.get("Partitions", "")
+    return NodeReport(
+        name=fields["NodeName"],
+        state=fields.get("State", "UNKNOWN"),
+        cpus=values.count(fields.get("CPUTot", "")) or 0,
+        cpus_used=values.count(fields.get("CPUAlloc", "")) or 0,
+        memory=(values.count(fields.get("RealMemory", "")) or 0) * MIB,
+        memory_used=(values.count(fields.get("AllocMem", "")) or 0) * MIB,
+        partitions=tuple(partitions.split(",")) if partitions else (),
+        reason=reason[1] if reason else "",
+    )
+
+
+# --- what all of them share ---
+
+
+def _must_be_well(program: str, output: Output) -> None:
+    """An answer that failed in any way must not look like “no jobs”."""
+    if output.status != 0 or (output.stderr.strip() and not output.stdout.strip()):
+        raise _no_answer(program, output)
+
+
+def _no_answer(program: str, output: Output) -> Unreachable:
+    lines = [line.strip() for line in output.stderr.splitlines() if line.strip()]
+    why = lines[-1] if lines else f"ended with status {output.status} without a word"
+    return Unreachable(f"{program} gave no answer: {why.removeprefix(f'{program}: error: ')}")
+
+
+def _row(columns: Sequence[str], text: str) -> dict[str, str] | None:
+    """The columns by name, or None for a line that is none (a name with a line break, say)."""
+    cells = text.split(COLUMN)
+    return dict(zip(columns, cells, strict=True)) if len(cells) == len(columns) else None
+
+
+def _state(word: str, job_id: str) -> JobState | None:
+    try:
+        return job_state(word)
+    except ValueError as error:
+        log.warning("Job %s is passed over: %s.", job_id, error)
+        return None
+
+
+def _known(text: str) -> str:
+    return "" if text in {"None", "None assigned", "N/A", "Unknown", "(null)"} else text
+
+
+def _chunks(items: Iterable[str]) -> Iterator[str]:
+    """The items joined by commas, in as few strings as the kernel takes as one argument."""
+    part: list[str] = []
+    length = 0
+    for item in items:
+        cost = len(item.encode()) + 1
+        if part and length + cost > ARGUMENT_MAX:
+            yield ",".join(part)
+            part, length = [], 0
+        part.append(item)
+        length += cost
+    if part:
+        yield ",".join(part)

@@ -1,0 +1,52 @@
+"""Slurm's ways of writing times, sizes and counts; what it does not know becomes None."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4, "P": 1024**5}
+# ReqMem of Slurm before 21.08 ends in n (per node) or c (per CPU).
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)[nc]?\Z", re.ASCII)
+_DURATION = re.compile(
+    r"(?:(?:(?P<days>\d+)-)?(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d+)?)\Z",
+    re.ASCII,
+)
+
+
+def count(text: str) -> int | None:
+    """A whole number, or None."""
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def moment(text: str) -> datetime | None:
+    """Seconds since 1970 (SLURM_TIME_FORMAT=%s) as a time in UTC, or None."""
+    seconds = count(text)
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def size(text: str, *, unit: str = "") -> int | None:
+    """Bytes of "77532K" or "1.50G", or None; `unit` is that of a bare number."""
+    match = _SIZE.match(text)
+    return round(float(match[1]) * _UNITS[match[2] or unit]) if match else None
+
+
+def duration(text: str) -> float | None:
+    """Seconds of [[DD-]HH:]MM:SS[.mmm], or None."""
+    match = _DURATION.match(text)
+    if not match:
+        return None
+    days, hours, minutes = (int(match[part] or 0) for part in ("days", "hours", "minutes"))
+    return (days * 24 + hours) * 3600 + minutes * 60 + float(match["seconds"])
+
+
+def whole_seconds(text: str) -> int | None:
+    """Whole seconds of a duration, or None."""
+    seconds = duration(text)
+    return None if seconds is None else int(seconds)
+
+
+def minutes_in_seconds(text: str) -> int | None:
+    """Seconds of a whole number of minutes, or None."""
+    minutes = count(text)
+    return None if minutes is None else minutes * 60
