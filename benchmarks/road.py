@@ -8,8 +8,8 @@ bridge   upload to the gateway; done when the gateway hands out results.zip
 (a)      a hand-written sbatch script: venv, pip install, python code.py, zip
 (b)      the same script with the environment made beforehand
 
-(a) and (b) are submitted with sbatch and awaited by a tight loop on their result file. Caches of pip
-and uv are emptied before each first build. All times are seconds.
+(a) and (b) are submitted with sbatch and awaited by a tight loop on their result file. Neither pip
+nor uv has anything cached at a first build. All times are seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import argparse
 import io
 import json
 import os
-import platform
 import shutil
 import socket
 import statistics
@@ -246,8 +245,8 @@ def report(figures: dict[str, Samples], *, rounds: int, builds: int) -> str:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     lines = [
-        f"Commit {commit or 'unknown'}; {os.cpu_count()} cores, Python {platform.python_version()}; "
-        f"{rounds} rounds with the environment there, {builds} first builds; p50 / p95 in seconds.",
+        f"Commit {commit or 'unknown'}, {os.cpu_count()} cores; p50 / p95 in seconds of "
+        f"{rounds} rounds with the environment there and {builds} first builds.",
         "",
         "| way | " + " | ".join(PHASES) + " |",
         "|---|" + "---|" * len(PHASES),
