@@ -37,7 +37,6 @@ def create_app(bridge: Bridge) -> APIFlask:
         AUTO_404_RESPONSE=False,
         TAGS=["Runs", "Site"],
     )
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     security.protect(app, bridge.settings)
     uploads.init_app(app)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import flask_swagger_ui
 from flask import Blueprint, Response, abort, render_template, send_from_directory
-from swagger_ui_bundle import swagger_ui_path
 
 blueprint = Blueprint("docs", __name__, url_prefix="/api/docs")
 
+FOLDER = Path(flask_swagger_ui.__file__).parent / "dist"
 FILES = frozenset({"swagger-ui.css", "swagger-ui-bundle.js"})
 
 
@@ -21,4 +24,4 @@ def file(name: str) -> Response:
     """One of Swagger UI's files."""
     if name not in FILES:
         abort(404)
-    return send_from_directory(swagger_ui_path, name, max_age=24 * 3600)
+    return send_from_directory(FOLDER, name, max_age=24 * 3600)

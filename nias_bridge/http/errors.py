@@ -106,7 +106,9 @@ def _bad_input(error: HTTPError) -> ResponseReturnValue:
         for fields in detail.values()
         for field, messages in fields.items()
     ]
-    return _answer(error.status_code, ". ".join(wrong) or error.message, "bad-request")
+    return _answer(
+        error.status_code, ". ".join(wrong) or "This can’t be understood.", "bad-request"
+    )
 
 
 def _http_error(error: HTTPException) -> ResponseReturnValue:

@@ -49,11 +49,14 @@ def running_since(at: datetime | None) -> str | Markup:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them: 0.15 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    """Seconds as people say them: 0.15 s, 2.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None:
         return "–"
+    if 0 < seconds < 0.005:
+        return "under 0.01 s"
     if seconds < 10:
-        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f}".removesuffix(".0") + " s"
+        digits = 2 if seconds < 1 else 1
+        return f"{round(seconds, digits):g} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from flask import (
@@ -29,6 +30,7 @@ blueprint = Blueprint("pages", __name__)
 
 LOG_SHOWN_BYTES = 64 * 1024
 IMAGES_SHOWN = 12
+EMPTY_ZIP_BYTES = 22  # its end record and nothing else
 # What the Results page can be narrowed to: a word in the address, words for people, states.
 SHOWN_STATES: dict[str, tuple[str, frozenset[JobState]]] = {
     "": ("All states", frozenset()),
@@ -244,6 +246,15 @@ def _wanted_runs() -> dict[str, Any]:
 
 
 def _with_results(page: Page) -> frozenset[int]:
-    """The runs of a page whose results can be downloaded."""
+    """The runs of a page that left something to download."""
     paths = bridge().paths
-    return frozenset(r.id for r in page.runs if r.state.ended and paths.run(r).results.is_file())
+    sizes = {r.id: _size(paths.run(r).results) for r in page.runs if r.state.ended}
+    return frozenset(run_id for run_id, size in sizes.items() if size > EMPTY_ZIP_BYTES)
+
+
+def _size(file: Path) -> int:
+    """Bytes of a file, 0 where it is not there."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0

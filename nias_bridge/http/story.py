@@ -12,14 +12,14 @@ from nias_bridge.services.evidence import Evidence
 # The node's phases, by the step of the page that they belong to.
 _STEP_OF_PHASE = {
     "": "Queue",
-    "unpacking": "Environment",
-    "environment": "Environment",
+    "unpacking": "Packages",
+    "environment": "Packages",
     "running": "Code",
     "collecting": "Results",
     "finished": "Results",
 }
-_STEPS = ("Upload", "Queue", "Environment", "Code", "Results")
-_BROKE_AT = {"archive": "Environment", "environment": "Environment"}
+_STEPS = ("Upload", "Queue", "Packages", "Code", "Results")
+_BROKE_AT = {"archive": "Packages", "environment": "Packages"}
 _BEFORE_SLURM = frozenset({JobState.RECEIVED, JobState.STAGED, JobState.SUBMITTING})
 
 
@@ -78,7 +78,7 @@ def _since(view: RunView) -> datetime:
 def _seconds(run: Run, evidence: Evidence) -> dict[str, float]:
     timings = evidence.timings
     took = {
-        "Environment": timings.get("environment"),
+        "Packages": timings.get("environment"),
         "Code": timings.get("code"),
         "Results": timings.get("collect"),
     }

@@ -1,0 +1,219 @@
+"""Runs in any state without a Slurm: rows in a real store, files as a node would leave them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from client import zipped
+
+from nias_bridge.domain import ClusterView, JobState, NodeReport, Run, SlurmReport
+from nias_bridge.paths import SharedPaths
+from nias_bridge.services import intake
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.settings import Settings
+from nias_bridge.store import open_store
+from nias_bridge.store.schema import upgrade
+
+MIB = 1024**2
+GIB = 1024**3
+
+
+def make_bridge(folder: Path, **settings: Any) -> Bridge:
+    """A bridge with a database and shared storage of its own, under `folder`."""
+    url = f"sqlite:///{folder}/nias.db"
+    upgrade(url)
+    made = Settings(
+        **{
+            "shared_root": folder / "shared",
+            "database_url": url,
+            "secret_key": "for tests only, and long enough for it",
+            **settings,
+        }
+    )
+    paths = SharedPaths(folder / "shared", PurePosixPath("/shared"))
+    paths.uploads.mkdir(parents=True)
+    return Bridge(settings=made, paths=paths, store=open_store(url))
+
+
+def add(bridge: Bridge, project: str, *, again: bool = False, requirements: str = "") -> Run:
+    """A run as it is just after the upload."""
+    part = intake.new_part(bridge)
+    files = {"code.py": "print(1)\n", "requirements.txt": requirements, "output/.keep": ""}
+    part.write_bytes(zipped(project, files))
+    return intake.receive(bridge, part, f"{project}.zip", again=again)
+
+
+def move(bridge: Bridge, run: Run, *states: JobState, **report: Any) -> Run:
+    """The run taken along these states, with Slurm's report in the last of them."""
+    now = datetime.now(UTC)
+    for state in states:
+        changes: dict[str, Any] = {}
+        if state == JobState.SUBMITTING:
+            changes = {"submissions": run.submissions + 1}
+        elif run.job_id is None and state not in (JobState.STAGED, JobState.REJECTED):
+            changes = {"job_id": 1000 + run.id, "submitted_at": now}
+        run = bridge.store.move(run, state, at=now, **changes)
+    if report or run.job_id is not None:
+        told = run.report or SlurmReport(
+            job_id=run.job_id or 0, name=run.job_name, state=run.state, submitted_at=now
+        )
+        run = bridge.store.update(run, report=replace(told, state=run.state, **report))
+    return run
+
+
+SUBMITTED = (JobState.STAGED, JobState.SUBMITTING, JobState.PENDING)
+STARTED = (*SUBMITTED, JobState.RUNNING)
+
+
+def tell(bridge: Bridge, run: Run, **progress: Any) -> None:
+    """What the node writes in progress.json."""
+    now = datetime.now(UTC).timestamp()
+    files = bridge.paths.run(run)
+    files.progress.write_text(json.dumps({"since": now, "node": "slot1", **progress}))
+
+
+def say(bridge: Bridge, run: Run, text: str) -> None:
+    """Text at the end of the run's log."""
+    with bridge.paths.run(run).log.open("a", encoding="utf-8") as log:
+        log.write(text)
+
+
+def leave(bridge: Bridge, run: Run, outputs: Mapping[str, bytes], **exit_json: Any) -> None:
+    """What the node leaves at the end: output/, its manifest and zip, exit.json."""
+    files = bridge.paths.run(run)
+    packed = io.BytesIO()
+    listed = []
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in outputs.items():
+            target = files.output / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+            archive.writestr(name, content)
+            digest = hashlib.sha256(content).hexdigest()
+            listed.append({"path": name, "size": len(content), "sha256": digest})
+    files.manifest.write_text(json.dumps({"files": listed, "left_out": []}))
+    files.results.write_bytes(packed.getvalue())
+    files.exit.write_text(json.dumps({"exit_code": 0, "reason": "finished", **exit_json}))
+
+
+def picture(width: int = 480, height: int = 200) -> bytes:
+    """A PNG of a falling line."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    rows = b""
+    for y in range(height):
+        shade = [0 if abs(x * height // width - y) < 3 else 255 for x in range(width)]
+        rows += b"\0" + bytes(shade)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def completed(bridge: Bridge, project: str = "power-spectrum", **how: Any) -> Run:
+    """A run that went well, with a picture and a table."""
+    run = add(bridge, project, requirements="numpy==2.3.0\nscipy==1.16.0\n", **how)
+    now = datetime.now(UTC)
+    run = move(
+        bridge,
+        run,
+        *STARTED,
+        JobState.COMPLETED,
+        nodes="slot1",
+        started_at=now,
+        ended_at=now + timedelta(seconds=4),
+        elapsed=4,
+        time_limit=3600,
+        cpu_time=3.2,
+        cpus=1,
+        max_rss=184 * MIB,
+        memory_asked=8 * GIB,
+        exit_code=0,
+    )
+    say(bridge, run, "[nias] environment reused in 0.01 s\n60000 samples\npeak at 50.0 Hz\n")
+    outputs = {"spectrum.csv": b"hertz,power\n50,1\n", "spectrum.png": picture(), "a/b.json": b"{}"}
+    tell(
+        bridge,
+        run,
+        phase="finished",
+        timings={"unpack": 0.02, "environment": 0.01, "code": 2.41, "collect": 0.05},
+        environment={"key": "k", "built": False, "seconds": 0.01, "packages": 2},
+    )
+    leave(bridge, run, outputs)
+    return run
+
+
+def failed(bridge: Bridge, project: str = "emg-onset") -> Run:
+    """A run whose code raised."""
+    run = move(
+        bridge,
+        add(bridge, project),
+        *STARTED,
+        JobState.FAILED,
+        nodes="slot2",
+        started_at=datetime.now(UTC),
+        elapsed=1,
+        exit_code=1,
+    )
+    words = 'Traceback (most recent call last):\n  File "code.py", line 3, in <module>\n'
+    say(bridge, run, f"[nias] code.py starts\nreading\n{words}KeyError: 'channel_7'\n")
+    leave(
+        bridge,
+        run,
+        {},
+        exit_code=1,
+        message="code.py ended with exit code 1.",
+        timings={"environment": 0.2, "code": 0.6},
+    )
+    return run
+
+
+def running(bridge: Bridge, project: str = "sleep-stages") -> Run:
+    """A run whose code is at work."""
+    run = move(bridge, add(bridge, project), *STARTED, nodes="slot1", started_at=datetime.now(UTC))
+    timings = {"unpack": 0.02, "environment": 0.3}
+    tell(bridge, run, phase="running", timings=timings, environment=None)
+    say(bridge, run, "[nias] code.py starts\nepoch 1\n")
+    return run
+
+
+def pending(bridge: Bridge, project: str = "Análise EMG 2") -> Run:
+    """A run that waits in Slurm's queue."""
+    return move(
+        bridge,
+        add(bridge, project),
+        *SUBMITTED,
+        reason="Resources",
+        place=2,
+        expected_start=datetime.now(UTC) + timedelta(minutes=12, seconds=30),
+    )
+
+
+def show_cluster(bridge: Bridge, **view: Any) -> None:
+    """Two nodes, one of them busy."""
+    nodes = tuple(
+        NodeReport(
+            name=f"slot{n}",
+            state="MIXED" if n == 1 else "IDLE",
+            cpus=2,
+            cpus_used=1 if n == 1 else 0,
+            memory=8 * GIB,
+            memory_used=2 * GIB if n == 1 else 0,
+        )
+        for n in (1, 2)
+    )
+    told = {"at": datetime.now(UTC), "nodes": nodes, "running": 1, "pending": 1, **view}
+    bridge.store.save_cluster(ClusterView(**told))
