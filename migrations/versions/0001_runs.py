@@ -68,12 +68,12 @@ def upgrade() -> None:
         sa.Column("holder", sa.Text(), nullable=False),
         sa.Column("until", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_lease"),
-        sa.CheckConstraint("id = 1", name="ck_lease_single"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_lease_single")),
     )
     op.create_table(
         "cluster_view",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("view", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_cluster_view"),
-        sa.CheckConstraint("id = 1", name="ck_cluster_view_single"),
+        sa.CheckConstraint("id = 1", name=op.f("ck_cluster_view_single")),
     )

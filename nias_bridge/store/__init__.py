@@ -12,5 +12,9 @@ __all__ = ["SqlStore", "open_store"]
 def open_store(url: str) -> SqlStore:
     """The store at this URL. Raises OldSchema, StoreError, and SettingsError for a wrong URL."""
     engine = make_engine(url)
-    check(engine)
+    try:
+        check(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return SqlStore(engine)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
-from sqlite3 import Connection as SqliteConnection
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -71,9 +71,11 @@ def _parse(url: str) -> URL:
     return parsed.set(drivername=_DRIVERS[parsed.get_backend_name()])
 
 
-def _prepare_sqlite(connection: SqliteConnection, _record: Any) -> None:
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says
-    connection.execute("PRAGMA journal_mode = WAL")
+    # The mode belongs to the file. Locked here means that another is just switching it.
+    with suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA journal_mode = WAL")
     # Each commit reaches the disk: an upload that was accepted survives a power cut.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -182,6 +182,7 @@ class SqlStore:
                 set_=mine,
                 where=or_(lease.c.holder == holder, lease.c.until <= now),
             )
+            .execution_options(preserve_rowcount=True)
         )
         with writing(self._engine) as connection:
             return connection.execute(take).rowcount == 1

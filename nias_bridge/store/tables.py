@@ -91,6 +91,7 @@ class Noun(TypeDecorator[Any]):
 # Named by rule, so that a later migration can name what it drops.
 metadata = MetaData(
     naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "pk": "pk_%(table_name)s",
         "fk": "fk_%(table_name)s_%(column_0_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",

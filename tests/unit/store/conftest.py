@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, text
 
 from nias_bridge.store import SqlStore, open_store
 from nias_bridge.store.schema import upgrade
+from nias_bridge.store.tables import metadata
 
 SERVER_OPTIONS = "-c listen_addresses='' -c fsync=off -c timezone=Asia/Kolkata"
 
@@ -64,25 +65,50 @@ def postgresql() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a database with nothing in it."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'nias.db'}"
-    server: str = request.getfixturevalue("postgresql")
+def _create_database(server: str) -> str:
     name = f"t{uuid.uuid4().hex}"
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} STRATEGY file_copy"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
     engine.dispose()
     return server.replace("/postgres?", f"/{name}?")
 
 
+@pytest.fixture(scope="session")
+def migrated_postgresql(postgresql: str) -> str:
+    url = _create_database(postgresql)
+    upgrade(url)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def url(empty_url: str) -> str:
-    """The URL of a database at this version's schema."""
-    upgrade(empty_url)
-    return empty_url
+def empty_url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database with nothing in it, not even a schema."""
+    if database == "sqlite":
+        return f"sqlite:///{tmp_path / 'nias.db'}"
+    return _create_database(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+def url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database at this version's schema, without a row."""
+    if database == "sqlite":
+        url = f"sqlite:///{tmp_path / 'nias.db'}"
+        upgrade(url)
+        return url
+    url = request.getfixturevalue("migrated_postgresql")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        tables = ", ".join(metadata.tables)
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+    engine.dispose()
+    return url
 
 
 @pytest.fixture
