@@ -1,0 +1,84 @@
+"""Which job this is, and whether it is the one that may run the project."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from . import files, layout
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: `run` is the run's folder, `work` where this job writes.
+
+    They differ when a person gave the run's script to sbatch by hand: such a job has a folder of
+    its own and touches nothing of the run.
+    """
+
+    run: Path
+    work: Path
+    shared: Path
+    token: str
+    job_id: Optional[int]
+    node: str
+    restarts: int
+
+    @property
+    def by_hand(self) -> bool:
+        return self.work != self.run
+
+
+def this_job(run: Path, shared: Path, name: str, token: str, variables: Mapping[str, str]) -> Job:
+    """The job that Slurm's variables tell of; `name` is the one that the bridge submits under."""
+    written = variables.get("SLURM_JOB_ID", "")
+    job_id = int(written) if written.isdigit() else None
+    by_hand = variables.get("SLURM_JOB_NAME") != name
+    return Job(
+        run=run,
+        work=run / f"by-hand-{job_id or os.getpid()}" if by_hand else run,
+        shared=shared,
+        token=token,
+        job_id=job_id,
+        node=variables.get("SLURMD_NODENAME") or socket.gethostname(),
+        restarts=int(variables.get("SLURM_RESTART_COUNT") or 0),
+    )
+
+
+def claim(job: Job) -> Optional[str]:
+    """Take the run for this job; None when it is taken, else why it may not run.
+
+    The claim appears at once with the job's id in it, because a folder is renamed into its place.
+    """
+    if job.by_hand:
+        job.work.mkdir(parents=True, exist_ok=True)
+        return None
+    place = job.run / layout.CLAIMS / job.token
+    prepared = place.with_name(f".{job.token}.{os.getpid()}.{os.urandom(4).hex()}")
+    prepared.mkdir(parents=True)
+    files.write_json(prepared / "job", {"job_id": job.job_id, "node": job.node, "at": time.time()})
+    if not os.path.lexists(place):
+        with suppress(OSError):  # somebody was faster: a folder with a file in it stays
+            prepared.rename(place)
+            return None
+    shutil.rmtree(prepared)
+    holder = files.read_json(place / "job") or {}
+    if job.restarts and job.job_id is not None and holder.get("job_id") == job.job_id:
+        _begin_afresh(job)
+        return None
+    return f"Job {holder.get('job_id') or '?'} runs this already; nothing was done."
+
+
+def _begin_afresh(job: Job) -> None:
+    # Slurm requeued this job: what its earlier attempt left is not the result.
+    shutil.rmtree(job.work / layout.PROJECT, ignore_errors=True)
+    for name in (layout.RESULTS, layout.MANIFEST, layout.EXIT, layout.PROGRESS):
+        with suppress(FileNotFoundError):
+            (job.work / name).unlink()

@@ -1,0 +1,247 @@
+"""Collect what a run left in output/: results.zip, and a manifest of what is in it and what not.
+
+The program that wrote output/ may have put anything there and may still be changing it. So every
+file is opened from folder to folder without following links, looked at only once it is open, and
+read once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Union
+
+from . import files, layout
+
+BYTES_MAX = 100 * 1000**3
+FILES_MAX = 100_000
+_DEPTH_MAX = 100
+_LEFT_OUT_TOLD = 1000
+_CHUNK = 1024 * 1024
+_SAMPLE = 64 * 1024
+_ZIP64_FROM = 1_500_000_000
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: opening a pipe that nobody writes to must not wait.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Collected:
+    """How much was collected: files and their bytes, and how many entries were left out."""
+
+    files: int
+    size: int
+    left_out: int
+
+
+class _File(NamedTuple):
+    path: str  # in output/
+    parts: tuple[str, ...]  # where it really is in output/, for a link
+    top: int  # output/, open
+
+
+class _LeftOut(NamedTuple):
+    path: str
+    why: str
+
+
+class _Entry(NamedTuple):
+    path: str
+    size: int
+    sha256: str
+
+
+class _Unfit(Exception):
+    """This file can't be in the results; the words say why."""
+
+
+def collect(run: Path, bytes_max: int = BYTES_MAX, files_max: int = FILES_MAX) -> Collected:
+    """Write results.zip and then manifest.json into `run` from its project/output/.
+
+    What would exceed either limit is left out and listed. Raises OSError when the two can't be
+    written; nothing half-written stays.
+    """
+    listed: list[_Entry] = []
+    left_out: list[_LeftOut] = []
+    size = 0
+    with ExitStack() as opened:
+        target = opened.enter_context(files.written_by_rename(run / layout.RESULTS))
+        results = opened.enter_context(zipfile.ZipFile(target, "w"))
+        here = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, here)
+        for found in _found(here, opened):
+            if len(listed) >= files_max:
+                why = f"this and all that follows: there are more than {files_max:,} files"
+                left_out.append(_LeftOut(found.path, why))
+                break
+            try:
+                entry = _add(results, found, bytes_max - size)
+            except _Unfit as unfit:
+                left_out.append(_LeftOut(found.path, str(unfit)))
+            else:
+                size += entry.size
+                listed.append(entry)
+    manifest = {
+        "files": [entry._asdict() for entry in listed],
+        "left_out": [
+            {"path": printable(path), "why": why} for path, why in left_out[:_LEFT_OUT_TOLD]
+        ],
+        "left_out_count": len(left_out),
+        "created": time.time(),
+    }
+    files.write_json(run / layout.MANIFEST, manifest)
+    return Collected(len(listed), size, len(left_out))
+
+
+def printable(path: str) -> str:
+    """A file's name as JSON and UTF-8 can hold it."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _found(run: int, opened: ExitStack) -> Iterator[Union[_File, _LeftOut]]:
+    try:
+        top = opened.enter_context(_opened(run, (layout.PROJECT, layout.OUTPUT), _FOLDER))
+    except FileNotFoundError:
+        return iter(())  # the program removed it: it left nothing
+    except OSError:
+        return iter([_LeftOut(layout.OUTPUT, "it is not a folder any more")])
+    return _walk(top)
+
+
+def _walk(top: int) -> Iterator[Union[_File, _LeftOut]]:
+    real = str(Path(f"/proc/self/fd/{top}").readlink())
+    folders: list[tuple[str, ...]] = [()]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = _entries(top, folder)
+        except OSError as error:
+            yield _LeftOut("/".join(folder), f"it can't be read: {_words(error)}")
+            continue
+        below = []
+        for name, kind in entries:
+            parts = (*folder, name)
+            path = "/".join(parts)
+            if kind == stat.S_IFDIR and len(parts) > _DEPTH_MAX:
+                yield _LeftOut(path, f"it lies more than {_DEPTH_MAX} folders deep")
+            elif kind == stat.S_IFDIR:
+                below.append(parts)
+            elif kind == stat.S_IFLNK:
+                yield _linked(top, real, path)
+            else:
+                yield _File(path, parts, top)
+        folders.extend(reversed(below))
+
+
+def _entries(top: int, folder: tuple[str, ...]) -> list[tuple[str, int]]:
+    with _opened(top, folder, _FOLDER) as descriptor, os.scandir(descriptor) as found:
+        return sorted((e.name, _kind(e)) for e in found)
+
+
+def _kind(entry: os.DirEntry[str]) -> int:
+    if entry.is_symlink():
+        return stat.S_IFLNK
+    return stat.S_IFDIR if entry.is_dir(follow_symlinks=False) else 0
+
+
+def _linked(top: int, real: str, path: str) -> Union[_File, _LeftOut]:
+    target = os.path.realpath(os.path.join(real, path))  # noqa: PTH118  # bytes that are no text
+    if not target.startswith(real + os.sep):
+        return _LeftOut(path, "it is a link that leads out of output/")
+    return _File(path, Path(target[len(real) + 1 :]).parts, top)
+
+
+@contextmanager
+def _opened(top: int, parts: tuple[str, ...], how: int) -> Iterator[int]:
+    # Folder by folder, so that none of them can be swapped for a link on the way.
+    descriptor = os.dup(top)
+    try:
+        for depth, part in enumerate(parts, 1):
+            last = depth == len(parts)
+            inner = os.open(part, how if last else _FOLDER, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _add(results: zipfile.ZipFile, found: Union[_File, _LeftOut], room: int) -> _Entry:
+    if isinstance(found, _LeftOut):
+        raise _Unfit(found.why)
+    if printable(found.path) != found.path:
+        raise _Unfit("its name is not UTF-8")
+    with ExitStack() as opened:
+        try:
+            descriptor = opened.enter_context(_opened(found.top, found.parts, _FILE))
+        except OSError as error:
+            raise _Unfit(f"it can't be opened: {_words(error)}") from None
+        return _write(results, found.path, descriptor, room)
+
+
+def _write(results: zipfile.ZipFile, path: str, descriptor: int, room: int) -> _Entry:
+    status = os.fstat(descriptor)
+    _refuse(status, room)
+    info = zipfile.ZipInfo(path, _zip_time(status.st_mtime))
+    info.external_attr = (stat.S_IFREG | 0o644) << 16
+    pieces = _pieces(descriptor, status.st_size)
+    piece = next(pieces, b"")
+    if _shrinks(piece[:_SAMPLE]):
+        info.compress_type = zipfile.ZIP_DEFLATED
+        info._compresslevel = 1  # type: ignore[attr-defined]  # public only from Python 3.13 on
+    digest = hashlib.sha256()
+    size = 0
+    with results.open(info, "w", force_zip64=status.st_size > _ZIP64_FROM) as entry:
+        while piece:
+            entry.write(piece)
+            digest.update(piece)
+            size += len(piece)
+            piece = next(pieces, b"")
+    return _Entry(path, size, digest.hexdigest())
+
+
+def _refuse(status: os.stat_result, room: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise _Unfit("it is not a plain file (a pipe, a device, a socket or a linked folder)")
+    if status.st_nlink > 1 and status.st_uid != os.geteuid():
+        raise _Unfit("it is a hard link to a file of somebody else")
+    if status.st_size > room:
+        raise _Unfit(f"it is too large ({status.st_size / 1e9:,.1f} GB) for what results may hold")
+
+
+def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
+    # A file that grows while it is read is taken as long as it was when it was opened.
+    while size > 0:
+        try:
+            piece = os.read(descriptor, min(_CHUNK, size))
+        except OSError as error:
+            raise _Unfit(f"it could be read only in part: {_words(error)}") from None
+        if not piece:
+            return
+        size -= len(piece)
+        yield piece
+
+
+def _shrinks(sample: bytes) -> bool:
+    # Pictures, sound and measured floats hardly do: packing them would only take time.
+    return len(zlib.compress(sample, 1)) < 0.9 * len(sample)
+
+
+def _zip_time(epoch: float) -> tuple[int, int, int, int, int, int]:
+    with suppress(ValueError, OverflowError, OSError):
+        moment = time.localtime(epoch)
+        if 1980 <= moment.tm_year <= 2107:
+            return (*moment[:3], *moment[3:6])
+    return (1980, 1, 1, 0, 0, 0)
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

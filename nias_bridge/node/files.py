@@ -1,0 +1,43 @@
+"""Files that others read while they are written: whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def written_by_rename(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when the block ends, and vanishes when it fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file by rename."""
+    with written_by_rename(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file by rename."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, None where it is absent or unreadable."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,261 @@
+"""Supervise one job on its node, from the claim to exit.json."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+from . import archive, claim, collect, environment, files, layout, program, requirements
+from .stopping import CANCELLED, TIME_LIMIT, Stopped, StopSignals
+
+USAGE = "usage: nias-node.pyz run --folder RUN --shared SHARED --name JOBNAME --token TOKEN"
+ALREADY_RUN = 75
+_OPTIONS = {"--folder", "--shared", "--name", "--token"}
+_LIMITS = archive.Limits(unpacked_bytes=100 * 1000**3, files=200_000, ratio=10_000)
+_FAILED = 1
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the job ended: one word, a sentence for the researcher, and the last words of whoever
+    failed. exit_code and signal are the program's, None where it did not end by itself."""
+
+    reason: str
+    message: str = ""
+    details: str = ""
+    exit_code: Optional[int] = None
+    signal: Optional[int] = None
+
+    @property
+    def status(self) -> int:
+        """The exit status of the job itself."""
+        if self.reason in (CANCELLED, TIME_LIMIT):
+            return 128 + signal.SIGTERM
+        if self.signal is not None:
+            return 128 + self.signal
+        return _FAILED if self.exit_code is None else self.exit_code
+
+
+class NotInstallable(Exception):
+    """requirements.txt has lines that can't work here; they are named, one a line."""
+
+
+@dataclass
+class Course:
+    """What is known of the job so far; written to progress.json at every phase."""
+
+    job: claim.Job
+    started: float = field(default_factory=time.time)
+    timings: dict[str, float] = field(default_factory=dict)
+    environment: Optional[dict[str, Any]] = None
+
+    def enter(self, phase: str) -> None:
+        """Tell that a phase begins. Progress is only news: a full disk must not end the job."""
+        with suppress(OSError):
+            files.write_json(
+                self.job.work / layout.PROGRESS,
+                {
+                    "phase": phase,
+                    "since": time.time(),
+                    "job_id": self.job.job_id,
+                    "node": self.job.node,
+                    "timings": self.timings,
+                    "environment": self.environment,
+                },
+            )
+
+    @contextmanager
+    def timed(self, phase: str, name: str) -> Iterator[None]:
+        """A phase, and how long it took under `name`, in seconds."""
+        self.enter(phase)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[name] = round(time.monotonic() - started, 4)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command of the node program; returns the job's exit status."""
+    options = dict(zip(arguments[1::2], arguments[2::2]))  # noqa: B905  # Python 3.9 lacks strict
+    if arguments[:1] != ["run"] or set(options) != _OPTIONS:
+        print(USAGE, file=sys.stderr)
+        return 2
+    signals = StopSignals()
+    signals.listen()
+    job = claim.this_job(
+        Path(options["--folder"]).absolute(),
+        Path(options["--shared"]).absolute(),
+        options["--name"],
+        options["--token"],
+        os.environ,
+    )
+    try:
+        taken = claim.claim(job)
+    except OSError as error:
+        say(f"The run's folder can't be written to: {error}.")
+        return _FAILED
+    if taken:
+        say(taken)
+        return ALREADY_RUN
+    return supervise(job, signals)
+
+
+def supervise(job: claim.Job, signals: StopSignals) -> int:
+    """Run a claimed job to its end, and write how it ended."""
+    course = Course(job)
+    site = files.read_json(job.shared / layout.BIN / layout.SITE) or {}
+    ending = _ending_of(course, site, signals)
+    collected = None
+    if ending.reason != "archive" and (job.work / layout.PROJECT).exists():
+        try:
+            with course.timed("collecting", "collect"):
+                collected = collect.collect(job.work)
+            say(_told(collected))
+        except Exception as error:
+            sentence = f"The results could not be collected: {_words(error)}."
+            ending = Ending("internal", sentence, exit_code=ending.status or _FAILED)
+            say(sentence)
+    _write_exit(course, ending, collected)
+    if ending.reason == TIME_LIMIT and job.job_id is not None:
+        # Slurm is to end the job itself, so that the accounting says TIMEOUT.
+        while not signals.ending_now:
+            time.sleep(0.2)
+    return ending.status
+
+
+def say(sentence: str) -> None:
+    """Write a line of our own to the job's log. A log that can't be written to ends nothing."""
+    with suppress(OSError):
+        os.write(1, f"{_line_break()}[nias] {sentence}\n".encode())
+
+
+def _line_break() -> str:
+    # What the program wrote last may lack its line end.
+    with suppress(OSError), open("/proc/self/fd/1", "rb") as log:  # noqa: PTH123
+        if os.fstat(1).st_size and log.seek(-1, os.SEEK_END) >= 0:
+            return "" if log.read(1) == b"\n" else "\n"
+    return ""
+
+
+def _ending_of(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Ending:
+    try:
+        return _work(course, site, signals)
+    except Stopped as stopped:
+        sentence = {
+            TIME_LIMIT: "The time limit came near: the program was stopped.",
+            CANCELLED: "The job was cancelled: the program was stopped.",
+        }[stopped.reason]
+        say(sentence)
+        return Ending(stopped.reason, sentence)
+    except archive.ArchiveError as error:
+        say(str(error))
+        return Ending("archive", str(error))
+    except NotInstallable as error:
+        sentence = "requirements.txt has lines that can't be installed on the cluster."
+        say(f"{sentence}\n{error}")
+        return Ending("environment", sentence, str(error))
+    except environment.BuildFailed as error:
+        say(f"{error}\n{error.details}")
+        return Ending("environment", str(error), error.details)
+    except Exception as error:
+        sentence = f"The job could not be run: {_words(error)}."
+        say(sentence)
+        details = "" if isinstance(error, OSError) else traceback.format_exc()
+        return Ending("internal", sentence, details)
+
+
+def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Ending:
+    job = course.job
+    project = job.work / layout.PROJECT
+    with course.timed("unpacking", "unpack"), signals.breaking_off():
+        shutil.rmtree(project, ignore_errors=True)
+        limits = archive.Limits(**{**asdict(_LIMITS), **site.get("limits", {})})
+        archive.unpack(job.run / layout.ARCHIVE, project, limits, layout.ARCHIVE)
+        wanted = _wanted(job, project)
+    with course.timed("environment", "environment"), signals.breaking_off():
+        made = environment.obtain(job.shared, wanted, site.get("build_variables", {}), say)
+    course.environment = {
+        "key": made.key,
+        "built": made.built,
+        "seconds": round(made.seconds, 4),
+        "packages": made.packages,
+    }
+    say(f"Environment {'built' if made.built else 'reused'} in {made.seconds:.3g} s "
+        f"({made.packages} packages).")  # fmt: skip
+    with course.timed("running", "code"), program.private_folder(str(job.job_id)) as private:
+        say("code.py starts.")
+        variables = program.variables(made, project, private, site.get("run_variables", {}))
+        code = program.run(made, project, variables, signals)
+    ending = _finished(code)
+    say(f"code.py {_how(code)} after {course.timings['code']:.1f} s.")
+    return ending
+
+
+def _wanted(job: claim.Job, project: Path) -> list[str]:
+    text = b""
+    for place in (job.run / layout.MENDED_REQUIREMENTS, project / "requirements.txt"):
+        if place.is_file():
+            text = place.read_bytes()
+            break
+    lines, problems = requirements.parse(requirements.decode(text))
+    if problems:
+        raise NotInstallable("\n".join(f"line {p.line}: {p.text}: {p.why}" for p in problems))
+    return lines
+
+
+def _finished(code: int) -> Ending:
+    if code == 0:
+        return Ending("finished", exit_code=0)
+    sentence = f"code.py {_how(code)}."
+    if code < 0:
+        return Ending("finished", sentence, signal=-code)
+    return Ending("finished", sentence, exit_code=code)
+
+
+def _how(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was ended by signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+def _told(collected: collect.Collected) -> str:
+    left = f"; {collected.left_out} left out (see manifest.json)" if collected.left_out else ""
+    return f"{collected.files} files collected from output/ ({collected.size:,} bytes){left}."
+
+
+def _write_exit(course: Course, ending: Ending, collected: Optional[collect.Collected]) -> None:
+    told = {
+        "job_id": course.job.job_id,
+        "token": course.job.token,
+        **asdict(ending),
+        "timings": course.timings,
+        "environment": course.environment,
+        "collected": asdict(collected) if collected else None,
+        "python": sys.version.split()[0],
+        "started": course.started,
+        "ended": time.time(),
+    }
+    try:
+        files.write_json(course.job.work / layout.EXIT, told)
+    except OSError as error:
+        say(f"How the job ended could not be written down: {_words(error)}.")
+    course.enter("finished")
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f' ({error.filename})' if error.filename else ''}"
+    return f"{type(error).__name__}: {error}"
