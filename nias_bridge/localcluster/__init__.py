@@ -134,9 +134,10 @@ def _start(planned: Plan) -> None:
 def _ensure(part: Daemon) -> None:
     """Start it if it does not run, or runs and does not serve within a few seconds."""
     if daemons.pid_of(part):
-        with suppress(ClusterError):
-            daemons.wait_for(part, GRACE_SECONDS)
-            return
+        if not daemons.is_frozen(part):
+            with suppress(ClusterError):
+                daemons.wait_for(part, GRACE_SECONDS)
+                return
         daemons.stop(part)
     daemons.launch(part)
 

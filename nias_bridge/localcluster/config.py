@@ -136,9 +136,13 @@ DefMemPerNode={memory}
 PropagateResourceLimits=NONE
 {limits}
 
-# Small jobs start at once.
+# Small jobs start at once. A submission is looked at by two loops, the main and the backfill
+# one, each of which runs once a second at the quickest. The end of a job starts the next one
+# without waiting for them, but only where there is an epilog: else slurmd may report the end
+# by a shorter way, on which slurmctld leaves it to the loop.
 SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=5,bf_interval=5
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=5,bf_interval=1
+Epilog=/bin/true
 JobRequeue=0
 KillWait=30
 MinJobAge=300

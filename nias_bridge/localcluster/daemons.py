@@ -113,10 +113,15 @@ def wait_for(daemon: Daemon, seconds: float = START_SECONDS) -> None:
 
 def problem_of(daemon: Daemon) -> str:
     """Nothing when it serves, else what is wrong."""
-    pid = pid_of(daemon)
-    if pid is None:
+    if pid_of(daemon) is None:
         return "it does not run"
-    return "it is frozen" if _stat(pid)[:1] == ["T"] else daemon.answers()
+    return "it is frozen" if is_frozen(daemon) else daemon.answers()
+
+
+def is_frozen(daemon: Daemon) -> bool:
+    """True when it was stopped by a signal: it runs, and will never answer."""
+    pid = pid_of(daemon)
+    return pid is not None and _stat(pid)[:1] == ["T"]
 
 
 def did_not_come_up(daemon: Daemon, why: str) -> ClusterError:
