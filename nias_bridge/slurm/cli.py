@@ -32,9 +32,11 @@ class CliScheduler:
     ) -> list[SlurmReport]:
         """Raises Unreachable.
 
-        An end on record is the job's end only if squeue does not have the job again: between a
-        node's failure and the new attempt the last record is NODE_FAIL. A job that was never
-        eligible to start (held, or to begin later) has no record.
+        A job that ended within five seconds of its start may have its record, end and all, before
+        it has its name there: name is "" then, and id and submitted_at, the same as in squeue,
+        say whose it is. An end on record is the job's end only if squeue does not have the job
+        again: between a node's failure and the new attempt the last record is NODE_FAIL. A job
+        that was never eligible to start (held, or to begin later) has no record.
         """
         asked = commands.accounting_argvs(since=since, job_ids=job_ids, names=names)
         reports: dict[tuple[int, str], SlurmReport] = {}

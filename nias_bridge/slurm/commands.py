@@ -226,13 +226,14 @@ def _recorded(row: Mapping[str, str], steps: Sequence[Mapping[str, str]]) -> Slu
     job_id, state = values.count(row["JobIDRaw"]), _state(row["State"], row["JobIDRaw"])
     if job_id is None or state is None:
         return None
-    if row["JobName"] == "allocation" and not row["WorkDir"]:
-        return None  # its end has reached the accounting before its start: not known yet who it is
+    # slurmctld tells who a job is every five seconds, but its end at once: until then slurmdbd
+    # fills in a name.
+    nameless = row["JobName"] == "allocation" and not row["WorkDir"]
     exit_code, _, signal = row["ExitCode"].partition(":")
     peaks = [values.size(step["MaxRSS"]) for step in (row, *steps)]
     return SlurmReport(
         job_id=job_id,
-        name=row["JobName"],
+        name="" if nameless else row["JobName"],
         state=state,
         reason=_known(row["Reason"]),
         user=row["User"],

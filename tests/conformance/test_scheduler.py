@@ -1,0 +1,102 @@
+"""One suite for every way to Slurm: what the bridge may rely on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from ways import Ending, Way
+
+from nias_bridge.domain import JobState
+from nias_bridge.errors import Rejected
+
+UNKNOWN_ID = 99_999_999
+
+
+WELL, FAILS = "nias-well-Análise", "nias-fails"
+
+
+@pytest.fixture(scope="module")
+def ids(way: Way) -> dict[str, int]:
+    """Jobs that have ended, by name: made once, for a name can take 5 s to reach the accounting."""
+    with pytest.MonkeyPatch.context() as gateway:
+        gateway.setenv("NIAS_BRIDGE_SECRET_KEY", "not for jobs")
+        made = {WELL: way.submit(WELL, Ending.WELL), FAILS: way.submit(FAILS, Ending.EXIT_3)}
+    for job_id in made.values():
+        way.record(job_id)
+    return made
+
+
+def test_a_job_that_ends_well_is_completed_on_record(way: Way, ids: dict[str, int]) -> None:
+    record = way.record(ids[WELL])
+    assert (record.state, record.exit_code, record.signal) == (JobState.COMPLETED, 0, None)
+    assert (record.name, record.restarts) == (WELL, 0)
+    assert record.workdir == str(way.folder / WELL)
+    assert record.nodes and record.cpus and record.time_limit != 0
+    assert record.submitted_at and record.started_at and record.ended_at
+    assert record.submitted_at <= record.started_at <= record.ended_at
+    assert timedelta() < record.ended_at - way.since < timedelta(minutes=3)
+
+
+def test_the_queue_still_has_a_job_that_just_ended(way: Way, ids: dict[str, int]) -> None:
+    report = way.queued(ids[WELL])
+    assert report and report.state is JobState.COMPLETED
+    assert (report.name, report.workdir) == (WELL, str(way.folder / WELL))
+    assert report.place is None
+    assert report.submitted_at == way.record(ids[WELL]).submitted_at
+
+
+def test_a_job_that_fails_has_its_exit_code_on_record(way: Way, ids: dict[str, int]) -> None:
+    record = way.record(ids[FAILS])
+    assert (record.state, record.exit_code) == (JobState.FAILED, 3)
+
+
+def test_a_job_that_runs_is_cancelled_by_id_and_name(way: Way) -> None:
+    job_id = way.submit("nias-cancelled", Ending.NEVER)
+    running = way.queued_as(job_id, JobState.RUNNING)
+    assert running.nodes and running.started_at and not running.ended_at
+    way.scheduler.cancel(job_id, name="nias-another")
+    assert way.queued_as(job_id, JobState.RUNNING)
+    way.scheduler.cancel(job_id, name="nias-cancelled")
+    assert way.record(job_id).state is JobState.CANCELLED
+
+
+def test_cancelling_what_has_ended_or_never_was_is_no_error(way: Way, ids: dict[str, int]) -> None:
+    way.scheduler.cancel(ids[WELL], name=WELL)
+    way.scheduler.cancel(UNKNOWN_ID, name=WELL)
+    assert way.record(ids[WELL]).state is JobState.COMPLETED
+
+
+def test_a_job_for_a_partition_that_is_not_there_is_rejected(way: Way) -> None:
+    script = way.script("nias-nowhere", Ending.WELL, "--partition=nowhere")
+    way.before_bad_partition()
+    with pytest.raises(Rejected, match="Invalid partition name specified"):
+        way.scheduler.submit(script, name="nias-nowhere", log=script.parent / "slurm.out")
+    assert not way.scheduler.accounting(since=way.since, names=["nias-nowhere"])
+
+
+def test_a_job_is_found_by_its_name_alone(way: Way, ids: dict[str, int]) -> None:
+    (record,) = way.scheduler.accounting(since=way.since, names=[WELL, "nias-not-there"])
+    assert (record.job_id, record.name) == (ids[WELL], WELL)
+
+
+def test_what_is_not_there_is_absent_and_no_error(way: Way) -> None:
+    assert way.scheduler.accounting(since=way.since, job_ids=[UNKNOWN_ID]) == []
+    assert way.scheduler.accounting(since=way.since, names=["nias-not-there"]) == []
+    assert way.scheduler.accounting(since=way.since) == []
+    assert way.queued(UNKNOWN_ID) is None
+
+
+def test_a_job_found_by_id_and_by_name_is_told_once(way: Way, ids: dict[str, int]) -> None:
+    both = way.scheduler.accounting(since=way.since, job_ids=[ids[WELL]], names=[WELL])
+    assert [record.job_id for record in both] == [ids[WELL]]
+
+
+def test_the_nodes_are_told_with_what_they_have(way: Way) -> None:
+    nodes = way.scheduler.nodes()
+    assert len(nodes) == 2
+    for node in nodes:
+        assert node.name and node.state
+        assert node.cpus >= 1 and node.memory > 100 * 1024**2
+        assert 0 <= node.cpus_used <= node.cpus
+        assert node.partitions == ("main",)

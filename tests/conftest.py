@@ -1,0 +1,55 @@
+"""What tests of several folders share: a real Slurm, and the account its jobs run as."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nias_bridge import localcluster
+from nias_bridge.localcluster import LocalCluster
+from nias_bridge.ports import Scheduler
+from nias_bridge.site import service_user
+from nias_bridge.slurm.cli import CliScheduler
+from nias_bridge.slurm.local import LocalRunner
+
+pytest_plugins = ["sites"]
+
+
+def missing(what: str) -> None:
+    """Skip the test on somebody's laptop; fail it where everything is promised to be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[LocalCluster]:
+    """A real Slurm of two slots, in a short path: sockets have little room for a long one."""
+    if packages := localcluster.missing_packages():
+        missing(f"no Slurm here: apt-get install {' '.join(packages)}")
+    state = Path(tempfile.mkdtemp(prefix="nias-slurm-", dir="/tmp"))
+    state.chmod(0o755)
+    try:
+        yield localcluster.up(state, slots=2, user=service_user())
+    finally:
+        localcluster.down(state)
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def scheduler(cluster: LocalCluster) -> Scheduler:
+    """The command line on the session's Slurm."""
+    return CliScheduler(LocalRunner(conf=cluster.slurm_conf, timeout=15))
+
+
+@pytest.fixture(scope="session")
+def nias() -> str:
+    """As root: the system account that gateway and jobs run as."""
+    if user := service_user():
+        return user
+    pytest.skip("only root can be another account")
