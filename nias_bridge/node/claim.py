@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -61,19 +62,28 @@ def claim(job: Job) -> Optional[str]:
         job.work.mkdir(parents=True, exist_ok=True)
         return None
     place = job.run / layout.CLAIMS / job.token
-    prepared = place.with_name(f".{job.token}.{os.getpid()}.{os.urandom(4).hex()}")
-    prepared.mkdir(parents=True)
-    files.write_json(prepared / "job", {"job_id": job.job_id, "node": job.node, "at": time.time()})
-    if not os.path.lexists(place):
-        with suppress(OSError):  # somebody was faster: a folder with a file in it stays
-            prepared.rename(place)
-            return None
-    shutil.rmtree(prepared)
+    if not os.path.lexists(place) and _take(place, job):
+        return None
     holder = files.read_json(place / "job") or {}
     if job.restarts and job.job_id is not None and holder.get("job_id") == job.job_id:
         _begin_afresh(job)
         return None
     return f"Job {holder.get('job_id') or '?'} runs this already; nothing was done."
+
+
+def _take(place: Path, job: Job) -> bool:
+    prepared = place.with_name(f".{job.token}.{os.getpid()}.{os.urandom(4).hex()}")
+    prepared.mkdir(parents=True)
+    told = {"job_id": job.job_id, "node": job.node, "at": time.time()}
+    files.write_json(prepared / "job", told)
+    try:
+        prepared.rename(place)
+    except OSError as error:
+        shutil.rmtree(prepared)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False  # somebody was faster: a folder with a file in it stays
+    return True
 
 
 def _begin_afresh(job: Job) -> None:

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -123,8 +123,11 @@ def supervise(job: claim.Job, signals: StopSignals) -> int:
             say(_told(collected))
         except Exception as error:
             sentence = f"The results could not be collected: {_words(error)}."
-            ending = Ending("internal", sentence, exit_code=ending.status or _FAILED)
             say(sentence)
+            if ending.status:
+                ending = replace(ending, message=f"{ending.message} {sentence}")
+            else:
+                ending = Ending("internal", sentence)
     _write_exit(course, ending, collected)
     if ending.reason == TIME_LIMIT and job.job_id is not None:
         # Slurm is to end the job itself, so that the accounting says TIMEOUT.

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import uv
+
+from nias_bridge.node import environment, layout
+from nias_bridge.node.environment import BuildFailed, Environment, obtain
+from nias_bridge.settings import BUILD_VARIABLES
+
+VARIABLES = {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
+TINY = ["iniconfig==2.0.0"]
+NOT_THERE = ["iniconfig==0.0.0.1"]
+
+
+def silent(_: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shared")
+    (root / layout.BIN).mkdir()
+    (root / layout.BIN / layout.UV).symlink_to(uv.find_uv_bin())
+    return root
+
+
+@pytest.fixture(scope="module")
+def tiny(shared: Path) -> Environment:
+    return obtain(shared, TINY, VARIABLES, silent)
+
+
+def python(made: Environment, *arguments: str, folder: Path | None = None) -> str:
+    clean = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+    command = [str(made.python), *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=clean, check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+
+
+def test_an_environment_is_built_once_and_then_reused_at_no_cost(shared, tiny):
+    assert (tiny.built, tiny.packages) == (True, 1)
+    quickest = min(obtain(shared, ["Iniconfig == 2.0.0"], VARIABLES, silent).seconds
+                   for _ in range(3))  # fmt: skip
+    again = obtain(shared, ["Iniconfig == 2.0.0"], VARIABLES, silent)
+    assert (again.key, again.built) == (tiny.key, False)
+    assert quickest < 0.005
+    assert python(tiny, "-c", "import iniconfig; print('fine')") == "fine\n"
+
+
+def test_its_record_tells_what_is_in_it_and_its_time_when_it_was_used(shared, tiny):
+    record = tiny.folder / environment.RECORD
+    told = json.loads(record.read_text())
+    assert told["installed"] == ["iniconfig==2.0.0"]
+    assert told["requirements"] == TINY
+    os.utime(record, (1, 1))
+    obtain(shared, TINY, VARIABLES, silent)
+    assert time.time() - record.stat().st_mtime < 60
+
+
+def test_its_modules_are_compiled_and_nothing_half_built_is_left(shared, tiny):
+    assert list(tiny.folder.glob("lib/*/site-packages/iniconfig/__pycache__/*.pyc"))
+    assert not list(tiny.folder.parent.glob(".building-*"))
+
+
+def test_other_indexes_mean_another_environment(tmp_path):
+    first, second = ({"UV_INDEX_URL": f"https://example.org/{n}"} for n in "ab")
+    assert environment._key(["numpy"], first) != environment._key(["numpy"], second)
+    assert environment._key(["numpy"], {"HTTPS_PROXY": "x"}) == environment._key(["numpy"], {})
+
+
+def test_what_can_not_be_installed_is_told_in_the_installers_words(shared):
+    with pytest.raises(BuildFailed) as failure:
+        obtain(shared, NOT_THERE, VARIABLES, silent)
+    assert "iniconfig" in failure.value.details
+    assert not list((shared / layout.ENVIRONMENTS).glob(".building-*"))
+
+
+def test_a_broken_environment_is_built_anew(shared, tiny):
+    (tiny.folder / "bin" / "python").unlink()
+    (tiny.folder / "bin" / "python").symlink_to("/nonexistent/python3")
+    leftover = tiny.folder.with_name(f".building-{tiny.key}-dead")
+    leftover.mkdir()
+    again = obtain(shared, TINY, VARIABLES, silent)
+    assert again.built
+    assert python(again, "-c", "print(1)") == "1\n"
+    assert not leftover.exists()
+
+
+def _obtain_in_a_process(root: str, said: multiprocessing.Queue[str]) -> None:
+    made = obtain(Path(root), ["iniconfig"], VARIABLES, said.put)
+    said.put(f"built={made.built}")
+
+
+def test_two_jobs_at_once_build_it_once_and_one_says_that_it_waits(shared):
+    forking = multiprocessing.get_context("fork")
+    said: multiprocessing.Queue[str] = forking.Queue()
+    jobs = [forking.Process(target=_obtain_in_a_process, args=(str(shared), said)) for _ in "ab"]
+    for job in jobs:
+        job.start()
+    told = [said.get(timeout=60)]
+    while len([t for t in told if t.startswith("built")]) < 2:
+        told.append(said.get(timeout=60))
+    for job in jobs:
+        job.join()
+    assert sorted(t for t in told if t.startswith("built")) == ["built=False", "built=True"]
+
+
+def test_without_uv_pip_builds_one_whose_scripts_know_their_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment.shutil, "which", lambda _: None)
+    made = obtain(tmp_path, ["wheel==0.45.1"], VARIABLES, silent)
+    assert made.built
+    script = made.folder / "bin" / "wheel"
+    assert str(made.folder / "bin" / "python") in script.read_text()
+    assert "wheel" in subprocess.check_output([script, "version"], text=True)
+
+
+# code.py has the name of a standard module
+
+ONCE = """
+import os
+with open("count", "a") as f:
+    f.write("x")
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import pdb, doctest",
+        "import code; assert code.interact",
+        "import doctest\nassert doctest.testmod().failed == 0",
+        "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import pdb'], check=True)",
+        "import subprocess, sys\nsubprocess.run([sys.executable, 'other.py'], check=True)",
+        """
+import multiprocessing, sys
+def work(n):
+    import pdb
+    return n + 1
+if __name__ == "__main__":
+    for how in ("fork", "spawn"):
+        with multiprocessing.get_context(how).Pool(2) as pool:
+            assert pool.map(work, [1, 2]) == [2, 3]
+""",
+    ],
+    ids=["pdb", "code", "doctest", "subprocess", "script", "multiprocessing"],
+)
+def test_nothing_runs_the_program_a_second_time(tiny, tmp_path, program):
+    guarded = "if __name__ == '__main__':\n" + "".join(f"    {x}\n" for x in ONCE.split("\n"))
+    (tmp_path / "code.py").write_text((guarded if "spawn" in program else ONCE) + program)
+    (tmp_path / "other.py").write_text("import pdb, code\nassert code.interact")
+    python(tiny, "code.py", folder=tmp_path)
+    assert (tmp_path / "count").read_text() == "x"
+
+
+def test_the_programs_own_modules_are_found(tiny, tmp_path):
+    (tmp_path / "code.py").write_text("import mine; print(mine.x)")
+    (tmp_path / "mine.py").write_text("x = 3")
+    assert python(tiny, "code.py", folder=tmp_path) == "3\n"

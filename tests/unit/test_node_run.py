@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uv
+
+from nias_bridge.node import layout, ship
+
+SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shared")
+    ship.build(root / layout.BIN / layout.NODE_PROGRAM)
+    (root / layout.BIN / layout.UV).symlink_to(uv.find_uv_bin())
+    return root
+
+
+@dataclass
+class Node:
+    """A run's folder, and jobs that are started in it as the batch script would."""
+
+    run: Path
+    shared: Path
+
+    def start(self, job_id: int = 7, name: str = "nias-tok-p", **slurm: str) -> subprocess.Popen:
+        variables = {
+            "PATH": "/usr/bin:/bin",
+            "SECRET": "of the submitting shell",
+            "TMPDIR": str(self.run.parent),
+            "SLURM_JOB_NAME": name,
+            "SLURM_JOB_ID": str(job_id),
+            "SLURM_CPUS_ON_NODE": "1",
+            **slurm,
+        }
+        command = [sys.executable, str(self.shared / layout.BIN / layout.NODE_PROGRAM), "run",
+                   "--folder", str(self.run), "--shared", str(self.shared),
+                   "--name", "nias-tok-p", "--token", "tok"]  # fmt: skip
+        with (self.run / layout.LOG).open("ab") as log:
+            return subprocess.Popen(
+                command, env=variables, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    def finish(self, job_id: int = 7, **slurm: str) -> int:
+        return self.start(job_id, **slurm).wait(SECONDS)
+
+    @property
+    def log(self) -> str:
+        return (self.run / layout.LOG).read_text()
+
+    def json(self, name: str) -> dict:
+        return json.loads((self.run / name).read_text())
+
+    @property
+    def exit(self) -> dict:
+        return self.json(layout.EXIT)
+
+    def results(self, folder: str = ".") -> dict[str, bytes]:
+        with zipfile.ZipFile(self.run / folder / layout.RESULTS) as found:
+            return {name: found.read(name) for name in found.namelist()}
+
+
+@pytest.fixture
+def node(tmp_path: Path, shared: Path) -> Callable[..., Node]:
+    def make(code: str, **files: str) -> Node:
+        run = tmp_path / "runs" / "lab" / "p" / "1"
+        run.mkdir(parents=True)
+        with zipfile.ZipFile(run / layout.ARCHIVE, "w") as out:
+            out.writestr("p/code.py", code)
+            for name, content in files.items():
+                out.writestr(f"p/{name.replace('__', '.')}", content)
+        return Node(run, shared)
+
+    return make
+
+
+def wait_for(seen: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_job_leaves_its_results_and_how_it_ended(node):
+    job = node("import sys\nprint('one')\nprint('two', file=sys.stderr)\nprint('three', end='')\n"
+               "open('output/a', 'w').write('x')")  # fmt: skip
+    assert job.finish() == 0
+    assert (job.exit["reason"], job.exit["exit_code"], job.exit["message"]) == ("finished", 0, "")
+    assert (job.exit["job_id"], job.exit["token"]) == (7, "tok")
+    assert set(job.exit["timings"]) == {"unpack", "environment", "code", "collect"}
+    assert job.results() == {"a": b"x"}
+    assert job.json(layout.PROGRESS)["phase"] == "finished"
+    lines = job.log.splitlines()
+    assert lines[1:6] == ["[nias] code.py starts.", "one", "two", "three", lines[5]]
+    assert lines[5].startswith("[nias] code.py ended with exit code 0")
+    assert lines[6] == "[nias] 1 files collected from output/ (1 bytes)."
+
+
+def test_the_exit_code_is_the_programs_and_results_come_all_the_same(node):
+    job = node("open('output/a', 'w').write('x')\nraise SystemExit(3)")
+    assert job.finish() == 3
+    assert (job.exit["reason"], job.exit["exit_code"]) == ("finished", 3)
+    assert job.results() == {"a": b"x"}
+
+
+def test_a_program_that_a_signal_ended_is_told_so(node):
+    job = node("import os; os.kill(os.getpid(), 9)")
+    assert job.finish() == 137
+    assert (job.exit["exit_code"], job.exit["signal"]) == (None, 9)
+    assert "SIGKILL" in job.exit["message"]
+
+
+def test_its_environment_is_clean_and_has_what_it_needs(node, shared):
+    site = {"run_variables": {"LAB": "nias"}, "build_variables": {"HIDDEN": "1"}}
+    (shared / layout.BIN / layout.SITE).write_text(json.dumps(site))
+    job = node("import os, json, tempfile; open('output/e', 'w').write(json.dumps("
+               "{**os.environ, 'cwd': os.getcwd(), 'tmp': tempfile.gettempdir()}))")  # fmt: skip
+    try:
+        assert job.finish() == 0
+    finally:
+        (shared / layout.BIN / layout.SITE).unlink()
+    seen = json.loads(job.results()["e"])
+    assert not {"SECRET", "HIDDEN"} & set(seen)
+    assert (seen["LAB"], seen["OMP_NUM_THREADS"], seen["NIAS_RUN"]) == ("nias", "1", "lab/p/1")
+    assert seen["cwd"] == str(job.run / "project")
+    assert seen["NIAS_OUTPUT"] == str(job.run / "project" / "output")
+    assert seen["PATH"].startswith(seen["VIRTUAL_ENV"])
+    assert seen["tmp"] == seen["TMPDIR"]
+    assert not Path(seen["TMPDIR"]).exists()
+    assert not Path(seen["HOME"]).exists()
+
+
+# Claims
+
+
+def test_the_second_comer_touches_nothing(node):
+    job = node("print('ran')")
+    assert job.finish(7) == 0
+    before = {p: p.stat().st_mtime_ns for p in job.run.rglob("*") if p.name != layout.LOG}
+    assert job.finish(8) == 75
+    assert "Job 7 runs this already" in job.log
+    assert job.log.count("ran") == 1
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert job.json(f"{layout.CLAIMS}/tok/job")["job_id"] == 7
+
+
+def test_a_claim_that_is_not_yet_written_into_counts(node):
+    job = node("print('ran')")
+    (job.run / layout.CLAIMS / "tok").mkdir(parents=True)
+    assert job.finish() == 75
+    assert not (job.run / layout.PROJECT).exists()
+
+
+def test_of_many_at_once_one_runs(node):
+    job = node("print('ran')")
+    jobs = [job.start(n) for n in range(1, 7)]
+    assert sorted(j.wait(SECONDS) for j in jobs) == [0, 75, 75, 75, 75, 75]
+    assert job.log.count("ran") == 1
+
+
+def test_a_requeued_job_begins_afresh_but_another_one_does_not(node):
+    job = node("import os; print('ran'); assert os.listdir('output') == []\n"
+               "open('output/a', 'w').write('x')")  # fmt: skip
+    assert job.finish(7) == 0
+    assert job.finish(7, SLURM_RESTART_COUNT="1") == 0
+    assert job.finish(8, SLURM_RESTART_COUNT="1") == 75
+    assert job.log.count("ran") == 2
+
+
+def test_a_job_given_to_sbatch_by_hand_has_a_folder_of_its_own(node):
+    job = node("open('output/a', 'w').write('x')")
+    assert job.finish(9, name="my-own") == 0
+    assert job.results("by-hand-9") == {"a": b"x"}
+    assert {p.name for p in job.run.iterdir()} == {"project.zip", "slurm.out", "by-hand-9"}
+
+
+# What goes wrong
+
+
+def test_a_bad_archive_is_told_in_its_sentence(node):
+    job = node("")
+    (job.run / layout.ARCHIVE).write_bytes(b"no zip")
+    assert job.finish() == 1
+    assert (job.exit["reason"], job.exit["message"]) == ("archive", "The file is not a zip.")
+
+
+def test_requirements_that_can_not_work_are_named(node):
+    job = node("", requirements__txt="numpy\n-e .\n")
+    assert job.finish() == 1
+    assert job.exit["reason"] == "environment"
+    assert job.exit["details"].startswith("line 2: -e .: ")
+    assert "line 2" in job.log
+
+
+def test_the_mended_requirements_stand_in_for_the_projects_own(node):
+    job = node("print('ran')", requirements__txt="-e .\n")
+    (job.run / layout.MENDED_REQUIREMENTS).write_text("# nothing\n")
+    assert job.finish() == 0
+
+
+def test_an_installer_that_fails_is_quoted(node, shared):
+    job = node("", requirements__txt="iniconfig==0.0.0.1\n")
+    (shared / layout.BIN / layout.SITE).write_text(
+        json.dumps({"build_variables": {"UV_OFFLINE": "1"}})
+    )
+    try:
+        assert job.finish() == 1
+    finally:
+        (shared / layout.BIN / layout.SITE).unlink()
+    assert "iniconfig" in job.exit["details"]
+    assert job.exit["details"] in job.log
+
+
+def test_an_output_that_the_program_removed_gives_empty_results(node):
+    job = node("import os; os.rmdir('output')")
+    assert job.finish() == 0
+    assert job.results() == {}
+
+
+def test_a_program_that_closes_its_outputs_does_not_end_ours(node):
+    job = node("import os; os.close(1); os.close(2)")
+    assert job.finish() == 0
+    assert "files collected" in job.log
+
+
+def test_what_the_program_left_running_is_ended(node):
+    job = node("import subprocess, sys\n"
+               "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+               "open('output/pid', 'w').write(str(p.pid))")  # fmt: skip
+    started = time.monotonic()
+    assert job.finish() == 0
+    assert time.monotonic() - started < 10
+    pid = int(job.results()["pid"])
+
+    def gone() -> bool:
+        state = Path(f"/proc/{pid}/stat")
+        return not state.exists() or state.read_text().split()[2] == "Z"
+
+    wait_for(gone)
+
+
+def test_results_that_do_not_fit_on_the_disk_are_told(node, monkeypatch):
+    job = node("import os; [open(f'output/{n}', 'wb').write(os.urandom(40_000)) for n in range(5)]")
+    was = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, was[1]))
+    try:
+        process = job.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, was)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert process.wait(SECONDS) == 1
+    assert job.exit["reason"] == "internal"
+    assert "could not be collected: File too large" in job.exit["message"]
+    assert job.exit["message"] in job.log
+    assert not (job.run / layout.RESULTS).exists()
+
+
+# Signals
+
+SLEEPS = """
+import time
+open('output/partial', 'w').write('x')
+print('sleeping')
+time.sleep(60)
+"""
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){SLEEPS}"
+
+
+def test_near_the_time_limit_partial_results_are_collected_and_slurm_ends_the_job(node):
+    job = node(SLEEPS)
+    process = job.start()
+    wait_for(lambda: "sleeping" in job.log)
+    process.send_signal(signal.SIGUSR1)
+    wait_for((job.run / layout.EXIT).exists)
+    assert job.exit["reason"] == "time limit"
+    assert job.results() == {"partial": b"x"}
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(SECONDS) == 143
+
+
+@pytest.mark.parametrize("code", [SLEEPS, STUBBORN], ids=["obeys", "ignores it"])
+def test_a_cancelled_job_collects_what_there_is(node, code):
+    job = node(code)
+    process = job.start()
+    wait_for(lambda: "sleeping" in job.log)
+    for _ in range(3):
+        process.terminate()
+        time.sleep(0.01)
+    assert process.wait(SECONDS) == 143
+    assert (job.exit["reason"], job.exit["exit_code"]) == ("cancelled", None)
+    assert job.results() == {"partial": b"x"}
+
+
+def test_a_signal_to_all_processes_at_once_is_a_cancel_too(node):
+    job = node(f"import os; open('output/pid', 'w').write(str(os.getpid())){SLEEPS}")
+    process = job.start()
+    wait_for(lambda: "sleeping" in job.log)
+    os.kill(int((job.run / "project/output/pid").read_text()), signal.SIGTERM)
+    time.sleep(0.05)
+    process.terminate()
+    assert process.wait(SECONDS) == 143
+    assert job.exit["reason"] == "cancelled"
+
+
+def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
+    job = node("", requirements__txt="anything\n")
+    job.shared = tmp_path / "other"
+    (job.shared / layout.BIN).mkdir(parents=True)
+    ship.build(job.shared / layout.BIN / layout.NODE_PROGRAM)
+    installer = job.shared / layout.BIN / layout.UV
+    installer.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
+    installer.chmod(0o755)
+    process = job.start()
+    wait_for((tmp_path / "pid").exists)
+    wait_for((tmp_path / "pid").read_text)
+    process.terminate()
+    assert process.wait(SECONDS) == 143
+    assert job.exit["reason"] == "cancelled"
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+    assert not list((job.shared / layout.ENVIRONMENTS).glob(".building-*"))
+
+
+# The program file
+
+
+def test_the_same_program_is_not_written_again(tmp_path):
+    target = tmp_path / "bin" / "x.pyz"
+    ship.build(target)
+    before = target.stat()
+    ship.build(target)
+    assert target.stat().st_ino == before.st_ino
+    target.write_bytes(b"old")
+    ship.build(target)
+    assert zipfile.is_zipfile(target)
+    assert [p.name for p in target.parent.iterdir()] == ["x.pyz"]
+
+
+def test_another_python_runs_it_from_its_sources(tmp_path):
+    ship.build(tmp_path / "all.pyz")
+    with (
+        zipfile.ZipFile(tmp_path / "all.pyz") as whole,
+        zipfile.ZipFile(tmp_path / "sources.pyz", "w") as sources,
+    ):
+        for name in whole.namelist():
+            data = whole.read(name)
+            sources.writestr(name, b"\0\0\r\n" + data[4:] if name.endswith("c") else data)
+    told = subprocess.run(
+        [sys.executable, "-I", tmp_path / "sources.pyz"], check=False, capture_output=True
+    )
+    assert (told.returncode, told.stderr[:21]) == (2, b"usage: nias-node.pyz ")
+
+
+def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
+    job = node(
+        "import time, os\nprint('waits')\nwhile not os.path.exists('../go'): time.sleep(.01)"
+    )
+    job.shared = tmp_path / "other"
+    (job.shared / layout.BIN).mkdir(parents=True)
+    (job.shared / layout.ENVIRONMENTS).symlink_to(shared / layout.ENVIRONMENTS)
+    program = job.shared / layout.BIN / layout.NODE_PROGRAM
+    ship.build(program)
+    process = job.start()
+    wait_for(lambda: "waits" in job.log)
+    program.unlink()
+    program.write_bytes(b"not a program")
+    (job.run / "go").touch()
+    assert process.wait(SECONDS) == 0
+    assert job.results() == {}
