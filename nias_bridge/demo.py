@@ -130,8 +130,8 @@ def _milestones(run: dict[str, Any]) -> Iterator[str]:
         how = "built" if environment["built"] else "reused"
         seconds, count = environment["seconds"], environment["packages"]
         yield f"environment {how:9} in {seconds:.2f} s, {count} packages"
-    if evidence["phase"] in ("running", "collecting", "finished"):
-        yield f"running               on {evidence['node'] or run['node']}"
+    if run["node"] and evidence["phase"] in ("running", "collecting", "finished"):
+        yield f"running               on {run['node']}"
 
 
 def _ask(url: str, body: bytes | None = None) -> dict[str, Any]:

@@ -310,10 +310,9 @@ def time_limit_seconds(text: str) -> int:
     if not match:
         raise ValueError(f"“{text}” is not a time; write 30 (minutes), 02:00:00 or 1-12:00:00")
     parts = [int(part) for part in match["parts"].split(":")]
-    if match["days"] is not None:
-        units = (_HOUR, _MINUTE, 1)
-    else:
-        units = {1: (_MINUTE,), 2: (_MINUTE, 1), 3: (_HOUR, _MINUTE, 1)}[len(parts)]
+    units = [_HOUR, _MINUTE, 1]
+    if match["days"] is None and len(parts) < len(units):
+        units = [_MINUTE, 1]
     seconds = int(match["days"] or 0) * _DAY
     seconds += sum(part * unit for part, unit in zip(parts, units, strict=False))
     if seconds <= 0:

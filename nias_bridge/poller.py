@@ -116,7 +116,7 @@ class Rounds:
         intake.sweep(self.bridge)
 
     def _advance(self, run: Run, *, sight: Sight | None) -> None:
-        desk = Desk(self.bridge, self.scheduler, _now(), sight)
+        desk = Desk(self.bridge, self.scheduler, _now, sight)
         try:
             advance(desk, run)
         except Stale:

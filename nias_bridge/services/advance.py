@@ -50,7 +50,7 @@ class Desk:
 
     bridge: Bridge
     scheduler: Scheduler
-    now: datetime
+    clock: Callable[[], datetime]
     sight: Sight | None = None
 
 
@@ -79,7 +79,7 @@ def submit(desk: Desk, run: Run) -> Run:
     """
     if run.cancel_asked_at:
         return _cancel_unsubmitted(desk, run)
-    if run.submissions and desk.now < run.changed_at + _patience(run.submissions):
+    if run.submissions and desk.clock() < run.changed_at + _patience(run.submissions):
         return run
     files = desk.bridge.paths.run(run)
     run = _move(desk, run, JobState.SUBMITTING, submissions=run.submissions + 1)
@@ -94,7 +94,7 @@ def submit(desk: Desk, run: Run) -> Run:
     except SubmissionUnclear as error:
         log.warning("run %d: %s Looking for its job by name.", run.id, error)
         return desk.bridge.store.update(run, note=str(error))
-    return _move(desk, run, JobState.PENDING, job_id=job_id, submitted_at=desk.now, note="")
+    return _move(desk, run, JobState.PENDING, job_id=job_id, submitted_at=desk.clock(), note="")
 
 
 def look_up(desk: Desk, run: Run) -> Run:
@@ -161,8 +161,8 @@ def _denied(desk: Desk, run: Run) -> Run:
     if sight is None or not sight.complete:
         return run
     if run.missing_since is None:
-        return desk.bridge.store.update(run, missing_since=desk.now)
-    missing = (desk.now - run.missing_since).total_seconds()
+        return desk.bridge.store.update(run, missing_since=desk.clock())
+    missing = (desk.clock() - run.missing_since).total_seconds()
     if missing < settings.lost_after:
         return run
     files = desk.bridge.paths.run(run)
@@ -203,7 +203,7 @@ def _adopt(desk: Desk, run: Run, found: SlurmReport) -> Run:
         run,
         state,
         job_id=found.job_id,
-        submitted_at=found.submitted_at or desk.now,
+        submitted_at=found.submitted_at or desk.clock(),
         report=found,
         note="",
         missing_since=None,
@@ -233,7 +233,7 @@ def _cancel_unsubmitted(desk: Desk, run: Run) -> Run:
 
 
 def _move(desk: Desk, run: Run, to: JobState, **changes: object) -> Run:
-    return desk.bridge.store.move(run, to, at=desk.now, **changes)
+    return desk.bridge.store.move(run, to, at=desk.clock(), **changes)
 
 
 def _patience(submissions: int) -> timedelta:

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,7 +179,7 @@ def sweep(bridge: Bridge) -> None:
 
 def check_resources(asked: Resources) -> None:
     """Raises BadRequest for a time, memory or count that Slurm could not mean."""
-    checks = {
+    checks: dict[str, Callable[[], object]] = {
         "time": lambda: asked.time is None or time_limit_seconds(asked.time),
         "memory": lambda: asked.memory is None or memory_bytes(asked.memory),
         "cpus": lambda: _positive(asked.cpus),
