@@ -20,7 +20,7 @@ from nias_bridge.localcluster import config, daemons, machine, plan
 from nias_bridge.localcluster.config import Plan
 from nias_bridge.localcluster.daemons import Daemon, DaemonStatus
 from nias_bridge.localcluster.machine import missing_packages
-from nias_bridge.localcluster.parts import parts, slurm_environment
+from nias_bridge.localcluster.parts import DATABASE_OPTIONS, parts, slurm_environment
 
 __all__ = ["DaemonStatus", "LocalCluster", "down", "missing_packages", "status", "up"]
 
@@ -53,21 +53,22 @@ def up(state: Path, *, slots: int = 2, user: str | None = None) -> LocalCluster:
     """Start the cluster in `state`, or what is missing of it; returns when jobs can run.
 
     user: as root, the account that must be able to use it (`nias`, where there is one).
-    Raises ClusterError.
+    Raises ClusterError; what came up until then is left running, for `down` or the next `up`.
     """
     state = state.resolve()
     _check(state, slots)
     with _alone(state):
         planned = plan.make(state, slots, plan.recorded(state))
+        _start_servers(planned)
         try:
-            _start(planned)
+            _start_nodes(planned)
         except ClusterError:
             if not planned.cgroups:
                 raise
-            # They can be made here, yet Slurm can't use them: keep memory by looking at it.
-            _stop(planned)
+            # They can be made here, yet slurmd can't use them: keep memory by looking at it.
             planned = replace(planned, cgroups=False)
-            _start(planned)
+            _start_servers(planned)
+            _start_nodes(planned)
     if os.geteuid() == 0:
         _check_usable_by(user, planned)
     return LocalCluster(
@@ -107,8 +108,8 @@ def status(state: Path) -> list[DaemonStatus]:
     return [daemons.status_of(part) for part in parts(planned)] if planned else []
 
 
-def _start(planned: Plan) -> None:
-    """Bring up what does not serve, in order; called again, it finds everything done."""
+def _start_servers(planned: Plan) -> None:
+    """Bring up all but the slurmds, in order; all stop first where the configuration changed."""
     all_parts = parts(planned)
     for folder, mode in (("etc", 0o755), ("log", 0o755), ("pid", 0o755), ("data", 0o700)):
         (planned.state / folder).mkdir(exist_ok=True, mode=mode)
@@ -120,10 +121,14 @@ def _start(planned: Plan) -> None:
     plan.record(planned)
     _make_munge_key(planned)
     _make_database(planned)
-    servers, slurmds = all_parts[: -len(planned.nodes)], all_parts[-len(planned.nodes) :]
-    for part in servers:
+    for part in all_parts[: -len(planned.nodes)]:
         _ensure(part)
         daemons.wait_for(part)
+
+
+def _start_nodes(planned: Plan) -> None:
+    """Bring up the slurmds, and take back their nodes."""
+    slurmds = parts(planned)[-len(planned.nodes) :]
     for part in slurmds:
         _ensure(part)
     _resume_nodes(planned)
@@ -228,6 +233,7 @@ def _make_database(planned: Plan) -> None:
             f"--auth-root-socket-user={planned.user}",
             "--skip-test-db",
             "--skip-name-resolve",
+            *DATABASE_OPTIONS,
         ),
         daemons.clean_environment(planned.state),
         60,

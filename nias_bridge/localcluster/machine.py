@@ -17,7 +17,7 @@ from nias_bridge.errors import ClusterError
 # The Debian package of every program that is run.
 PACKAGES = {
     "munged": "munge",
-    "mungekey": "munge",
+    "munge": "munge",
     "mariadbd": "mariadb-server",
     "mariadb-install-db": "mariadb-server",
     "slurmdbd": "slurmdbd",

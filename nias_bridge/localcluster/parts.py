@@ -8,6 +8,14 @@ from nias_bridge.localcluster.config import Node, Plan
 from nias_bridge.localcluster.daemons import Daemon, clean_environment, run
 from nias_bridge.localcluster.machine import program
 
+# The same when the database is made: a log of another size would be made twice.
+DATABASE_OPTIONS = (
+    "--performance-schema=OFF",
+    "--innodb-buffer-pool-size=64M",
+    "--innodb-log-file-size=32M",
+    "--innodb-lock-wait-timeout=900",
+    "--innodb-flush-log-at-trx-commit=2",
+)
 USABLE = {"idle", "mixed", "allocated", "completing"}
 
 
@@ -61,12 +69,8 @@ def _mariadbd(plan: Plan) -> Daemon:
         f"--log-error={log}",
         "--skip-networking",
         "--skip-name-resolve",
-        "--performance-schema=OFF",
-        "--innodb-buffer-pool-size=64M",
-        "--innodb-log-file-size=32M",
-        "--innodb-lock-wait-timeout=900",
-        "--innodb-flush-log-at-trx-commit=2",
         "--max-connections=50",
+        *DATABASE_OPTIONS,
     )
 
     def answers() -> str:

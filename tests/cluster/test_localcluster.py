@@ -20,7 +20,7 @@ import pytest
 
 from nias_bridge import localcluster
 from nias_bridge.errors import ClusterError
-from nias_bridge.localcluster import LocalCluster, machine
+from nias_bridge.localcluster import LocalCluster, config, machine
 from nias_bridge.localcluster.plan import RECORD
 
 pytestmark = pytest.mark.skipif(
@@ -283,6 +283,17 @@ def test_a_daemon_that_does_not_come_up_is_told_with_its_last_words(
     with pytest.raises(ClusterError, match=r"(?s)munged did not come up.*munged\.log.*key"):
         localcluster.up(state)
     assert all(part.pid is None for part in localcluster.status(state))
+
+
+@pytest.mark.skipif(not machine.cgroups_work(), reason="no cgroups can be made here")
+def test_memory_is_kept_without_cgroups_when_slurmd_cannot_use_them(
+    new_state: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "CGROUP_CONF", "CgroupMountpoint=/nowhere\n")
+    cluster = localcluster.up(new_state("no-cgroups"), slots=1)
+    assert cluster.limits == "polling"
+    assert end_state(cluster, submit(cluster, "true")) == "COMPLETED"
+    assert localcluster.up(cluster.state, slots=1) == cluster
 
 
 def test_a_path_that_slurm_cannot_hold_is_refused(tmp_path: Path) -> None:
