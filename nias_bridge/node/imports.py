@@ -1,0 +1,200 @@
+"""Name, before any wait, what a project's code needs and will not find on the cluster."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import NamedTuple, Optional
+
+from .modules import is_standard, lacking, package_of
+
+# Absolute paths that are those of a person's own computer, or of Colab's or Kaggle's.
+FOREIGN = re.compile(
+    r"(?P<path>"
+    r"[A-Za-z]:\\[^\s\\]|[A-Za-z]:/[^\s/]|\\\\[\w.-]+\\[^\s\\]"
+    r"|/(?:home|Users|Volumes)/|/(?:content|kaggle)/(?:[\w-]+|$)|/mnt/[a-z]/"
+    r")"
+)
+_MISSING_IS_CAUGHT = frozenset(["ImportError", "ModuleNotFoundError", "Exception", "BaseException"])
+# What a condition asks of the machine that it is on: either branch may be for another one.
+_ABOUT_THE_MACHINE = frozenset(
+    ["TYPE_CHECKING", "version_info", "platform", "modules", "find_spec"]
+)
+_TEXT_MAX = 300
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A module that nothing provides.
+
+    package: what to add to requirements.txt, "" where none is known; path and line: where it is
+    first imported.
+    """
+
+    module: str
+    package: str
+    path: str
+    line: int
+
+
+@dataclass(frozen=True)
+class ForeignPath:
+    """A path of the researcher's own machine, and where the code names it."""
+
+    text: str
+    path: str
+    line: int
+
+
+class _Import(NamedTuple):
+    module: str  # dotted; for a relative import without its dots
+    line: int
+    needed: bool  # False: the code goes on without it
+    relative: bool
+
+
+def missing(
+    sources: Mapping[str, str],
+    requirements: Sequence[str],
+    python: tuple[int, int],
+    *,
+    main: str = "code.py",
+) -> list[Missing]:
+    """The modules that neither Python, the project nor its requirements provide.
+
+    sources: path -> text of each .py of the project; python: the version on the nodes. Only files
+    that `main` leads to are read (all, where `main` is not there). A miss is better than a false
+    alarm: what may be there is not named.
+    """
+    own = {part for path in sources for part in PurePosixPath(path).with_suffix("").parts}
+    lacks = lacking(requirements)
+    found: dict[str, Missing] = {}
+    for path, tree in _reached(sources, main):
+        for each in _imports(tree):
+            name = each.module.split(".")[0]
+            if each.relative or not each.needed or name in own or is_standard(name, python):
+                continue
+            if lacks(each.module):
+                told = _told_name(each.module)
+                found.setdefault(
+                    told, Missing(told, package_of(each.module) or "", path, each.line)
+                )
+    return list(found.values())
+
+
+def foreign_paths(sources: Mapping[str, str], *, main: str = "code.py") -> list[ForeignPath]:
+    """The string constants that are absolute paths of the researcher's own machine."""
+    found: dict[ForeignPath, None] = {}
+    for path, tree in _reached(sources, main):
+        prose = {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and node not in prose and is_foreign(node.value):
+                found[ForeignPath(str(node.value)[:_TEXT_MAX], path, node.lineno)] = None
+    return sorted(found, key=lambda each: (each.path != main, each.path, each.line))
+
+
+def is_foreign(text: object) -> bool:
+    """True when a text is, whole, an absolute path of another machine."""
+    return isinstance(text, str) and "\n" not in text and bool(FOREIGN.match(text))
+
+
+def _reached(sources: Mapping[str, str], main: str) -> list[tuple[str, ast.Module]]:
+    """The files that `main` leads to, itself first; all in order of path where it is not there."""
+    trees = {path: tree for path, tree in ((p, _parse(t)) for p, t in sources.items()) if tree}
+    if main not in sources:
+        return sorted(trees.items(), key=lambda item: item[0])
+    reached: dict[str, ast.Module] = {}
+    waiting = [main]
+    while waiting:
+        path = waiting.pop(0)
+        tree = trees.get(path)
+        if tree is None or path in reached:
+            continue
+        reached[path] = tree
+        waiting += sorted(_named(tree, trees))
+    return list(reached.items())
+
+
+def _parse(text: str) -> Optional[ast.Module]:
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _named(tree: ast.Module, paths: Mapping[str, object]) -> set[str]:
+    # By the ends of paths, since a program may put any folder of its own on sys.path.
+    ends = set()
+    for each in _imports(tree):
+        parts = each.module.split(".")
+        for length in range(1, len(parts) + 1):
+            stem = "/".join(parts[:length])
+            ends |= {f"/{stem}.py", f"/{stem}/__init__.py"}
+    for node in ast.walk(tree):  # subprocess.run([sys.executable, "step2.py"])
+        if isinstance(node, ast.Constant) and str(node.value)[-3:] == ".py":
+            ends.add("/" + str(node.value).lstrip("./"))
+    return {path for path in paths if any(f"/{path}".endswith(end) for end in ends)}
+
+
+def _imports(tree: ast.Module) -> Iterator[_Import]:
+    # A stack and not recursion: a deep tree must not end the reading.
+    waiting: list[tuple[ast.AST, bool]] = [(tree, True)]
+    while waiting:
+        node, needed = waiting.pop()
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield _Import(alias.name, node.lineno, needed, False)
+        elif isinstance(node, ast.ImportFrom):
+            # “from google import protobuf” imports google.protobuf.
+            stem = f"{node.module}." if node.module else ""
+            for alias in node.names:
+                dotted = f"{stem}{alias.name}".replace(".*", "")
+                yield _Import(dotted, node.lineno, needed, bool(node.level))
+        else:
+            needed = needed and not _optional(node)
+            waiting += [(child, needed) for child in reversed(list(ast.iter_child_nodes(node)))]
+
+
+def _optional(node: ast.AST) -> bool:
+    if isinstance(node, ast.Try):
+        return any(_MISSING_IS_CAUGHT & _words(h.type) or not h.type for h in node.handlers)
+    if isinstance(node, (ast.With, ast.AsyncWith)):
+        return any(_MISSING_IS_CAUGHT & _words(item.context_expr) for item in node.items)
+    if isinstance(node, ast.If):
+        asked = _words(node.test)
+        there = any(word in name.lower() for name in asked for word in ("colab", "kaggle"))
+        return there or bool(asked & _ABOUT_THE_MACHINE) or _asks_os_name(node.test)
+    return False
+
+
+def _words(node: Optional[ast.AST]) -> set[str]:
+    names: set[str] = set()
+    for each in ast.walk(node) if node else ():
+        if isinstance(each, ast.Name):
+            names.add(each.id)
+        elif isinstance(each, ast.Attribute):
+            names.add(each.attr)
+    return names
+
+
+def _asks_os_name(test: ast.AST) -> bool:
+    return any(
+        isinstance(each, ast.Attribute)
+        and each.attr == "name"
+        and isinstance(each.value, ast.Name)
+        and each.value.id == "os"
+        for each in ast.walk(test)
+    )
+
+
+def _told_name(module: str) -> str:
+    # What a person calls it: cv2, but google.protobuf.
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] in ("google", "scikits", "ruamel") else parts[0]
