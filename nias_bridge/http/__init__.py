@@ -35,7 +35,6 @@ def create_app(bridge: Bridge) -> APIFlask:
         SEND_FILE_MAX_AGE_DEFAULT=STATIC_SECONDS,
         VALIDATION_ERROR_STATUS_CODE=400,
         AUTO_404_RESPONSE=False,
-        TAGS=["Runs", "Site"],
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     security.protect(app, bridge.settings)
@@ -45,7 +44,7 @@ def create_app(bridge: Bridge) -> APIFlask:
     security.csrf.exempt(api.blueprint)  # no cookie means anything there
     for blueprint in (api.blueprint, docs.blueprint, pages.blueprint):
         app.register_blueprint(blueprint)
-    app.spec_processor(api.add_bodies)
+    app.spec_processor(api.complete_spec)
     _add_words(app, bridge)
     return app
 

@@ -39,6 +39,10 @@ SUBMIT_BODY = {
         },
     },
 }
+PROBLEM = {
+    "description": "What is wrong, in a sentence",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
 
 
 @blueprint.post("/runs")
@@ -136,9 +140,16 @@ def health() -> tuple[HealthOut, int]:
     return schemas.health_out(state), well
 
 
-def add_bodies(spec: Any) -> Any:
-    """Say in the OpenAPI description what APIFlask can't know: a body that is streamed."""
+def complete_spec(spec: Any) -> Any:
+    """Say in the OpenAPI description what APIFlask can't know: streamed bodies, our problems."""
     spec["paths"]["/api/v1/runs"]["post"]["requestBody"] = SUBMIT_BODY
+    known = spec["components"]["schemas"]
+    known.pop("ValidationError", None)
+    known["Problem"] = schemas.Problem.model_json_schema()
+    for ways in spec["paths"].values():
+        for way in ways.values():
+            answers = {s: a for s, a in way["responses"].items() if not s.startswith("4")}
+            way["responses"] = {**answers, "4XX": PROBLEM}
     return spec
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flask import Response, request, send_file
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from nias_bridge.assets import asset
 from nias_bridge.http.here import bridge
@@ -91,7 +92,12 @@ def _send(file: BinaryIO, name: str) -> Response:
     response.last_modified = info.st_mtime  # type: ignore[assignment]
     response.set_etag(f"{info.st_mtime_ns:x}-{info.st_size:x}")
     response.headers["Content-Security-Policy"] = SANDBOX
-    response.make_conditional(request, accept_ranges=True, complete_length=info.st_size)
+    try:
+        response.make_conditional(request, accept_ranges=True, complete_length=info.st_size)
+    except RequestedRangeNotSatisfiable:
+        file.close()
+        raise
+    response.call_on_close(file.close)  # a 304 sends nothing, and so would never close it
     return response
 
 

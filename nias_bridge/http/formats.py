@@ -6,6 +6,12 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
+# Below how many seconds: in which unit and its seconds, and what is said of the rest.
+_LONG = (
+    (3600, 60, "min", 1, "s"),
+    (48 * 3600, 3600, "h", 60, "min"),
+    (float("inf"), 86400, "days", 3600, "h"),
+)
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -52,22 +58,14 @@ def duration(seconds: float | None) -> str:
     """Seconds as people say them: 0.15 s, 2.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None:
         return "–"
-    if 0 < seconds < 0.005:
-        return "under 0.01 s"
     if seconds < 10:
-        digits = 2 if seconds < 1 else 1
-        return f"{round(seconds, digits):g} s"
+        return f"{round(seconds, 2 if seconds < 1 else 1):g} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} days {hours} h" if hours else f"{days} days"
+    unit, word, part, part_word = next(row[1:] for row in _LONG if whole < row[0])
+    count, rest = divmod(whole, unit)
+    return f"{count} {word} {rest // part} {part_word}" if rest >= part else f"{count} {word}"
 
 
 def size(count: int | None) -> str:

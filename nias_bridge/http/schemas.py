@@ -17,6 +17,15 @@ Seconds = Annotated[float, Field(description="seconds")]
 LOG_LIMIT = 1024 * 1024
 
 
+class Problem(BaseModel):
+    """Any error (RFC 9457): `detail` is the sentence to show, `type` the word to decide by."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
 class SubmitQuery(BaseModel):
     """How an upload is to be taken and run."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from flask import Flask, Request, g, request
 from werkzeug.http import parse_options_header
@@ -30,7 +31,7 @@ class UploadRequest(Request):
     ) -> IO[bytes]:
         if _parts():
             raise BadUpload("More than one file was sent. Send one zip at a time.")
-        return _new_part().open("x+b")
+        return _new_part()
 
 
 def init_app(app: Flask) -> None:
@@ -52,7 +53,9 @@ def take() -> tuple[Path, str]:
     """
     allow_upload()
     filename = _take_field() if request.mimetype == "multipart/form-data" else _take_body()
-    (part,) = _parts()
+    (file,) = _parts()
+    file.close()
+    part = Path(file.name)
     size = part.stat().st_size
     limit = bridge().settings.upload_max_bytes
     if not size:
@@ -72,15 +75,13 @@ def _take_field() -> str:
         )
     if not sent.filename:
         raise BadUpload("No file was chosen. Choose the zip of your project.")
-    sent.close()
     return sent.filename
 
 
 def _take_body() -> str:
-    part = _new_part()
-    with part.open("xb") as file:
-        shutil.copyfileobj(request.stream, file, _CHUNK)
-        received = file.tell()
+    file = _new_part()
+    shutil.copyfileobj(request.stream, file, _CHUNK)
+    received = file.tell()
     announced = request.content_length
     if announced is not None and received != announced:
         raise BadUpload(
@@ -90,17 +91,19 @@ def _take_body() -> str:
     return request.args.get("filename") or options.get("filename") or ""
 
 
-def _parts() -> list[Path]:
+def _parts() -> list[BinaryIO]:
     """The files that this request made and nobody has taken yet."""
     return g.setdefault("parts", [])  # type: ignore[no-any-return]
 
 
-def _new_part() -> Path:
-    part = intake.new_part(bridge())
-    _parts().append(part)
-    return part
+def _new_part() -> BinaryIO:
+    file = intake.new_part(bridge()).open("x+b")
+    _parts().append(file)
+    return file
 
 
 def _forget_parts(_error: BaseException | None) -> None:
-    for part in g.pop("parts", []):
-        part.unlink(missing_ok=True)
+    for file in g.pop("parts", []):
+        Path(file.name).unlink(missing_ok=True)
+        with suppress(OSError):  # on a full disk it can't write its rest, which nobody wants
+            file.close()
