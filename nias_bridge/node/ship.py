@@ -13,13 +13,17 @@ from pathlib import Path
 from . import files
 
 _HERE = Path(__file__).parent
-# All is imported at the start, so that replacing the file does not hurt a job that runs.
+# All is imported at the start, so that replacing the file does not hurt a job that runs. And it
+# ends at once: while Python winds up, it is back to dying of a second signal.
 _MAIN = """\
+import os
 import sys
 
 from nias_bridge.node.run import main
 
-sys.exit(main(sys.argv[1:]))
+status = main(sys.argv[1:])
+sys.stdout.flush()
+os._exit(status)
 """
 
 
