@@ -86,7 +86,8 @@ class Store(Protocol):
     def move(self, run: Run, to: JobState, *, at: datetime, **changes: Any) -> Run:
         """Write a new state and other changed fields of `run`; returns it as it is now.
 
-        Raises Stale when the run was changed since it was read; the caller's MOVES are checked.
+        The move is kept as an event, with the `note` among the changes. Raises Stale when the run
+        was changed since it was read, ValueError for a move that is not in MOVES.
         """
         ...
 
@@ -95,7 +96,10 @@ class Store(Protocol):
         ...
 
     def ask_cancel(self, run_id: int, *, at: datetime) -> Run:
-        """Remember the wish to cancel; the poller obeys it."""
+        """Remember the wish to cancel; the poller obeys it. An ended run takes none.
+
+        A wish is no change that makes a `move` Stale. Raises NotFound.
+        """
         ...
 
     def events(self, run_id: int) -> list[Event]:
