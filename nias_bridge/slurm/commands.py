@@ -212,7 +212,7 @@ def parse_accounting(output: Output) -> list[SlurmReport]:
 
 def _jobs_with_steps(text: str) -> Iterator[tuple[dict[str, str], list[dict[str, str]]]]:
     """Each job's row with the rows of its steps (12.batch, 12.extern, 12.0), which follow it."""
-    rows = [row for line in text.splitlines() if (row := _row(_ACCOUNTING, line))]
+    rows = [row for line in text.split("\n") if (row := _row(_ACCOUNTING, line))]
     jobs: list[tuple[dict[str, str], list[dict[str, str]]]] = []
     for row in rows:
         if "." not in row["JobIDRaw"]:
@@ -298,7 +298,7 @@ def nodes_argv() -> Argv:
 def parse_nodes(output: Output) -> list[NodeReport]:
     """The nodes, in Slurm's order. Raises Unreachable."""
     _must_be_well("scontrol", output)
-    return [_node(line) for line in output.stdout.splitlines() if line.startswith("NodeName=")]
+    return [_node(line) for line in output.stdout.split("\n") if line.startswith("NodeName=")]
 
 
 def _node(line: str) -> NodeReport:

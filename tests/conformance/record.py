@@ -1,0 +1,108 @@
+"""Records what Slurm's commands print, for the tests of the parsers: run once per Slurm version.
+
+    SLURM_CONF=…/slurm.conf python tests/conformance/record.py
+
+It needs a cluster of the one-machine kind that may be played with, and its account. The jobs it
+submits are of every kind that prints differently; it writes recorded/slurm-VERSION/NAME.txt.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+
+from nias_bridge.slurm import commands
+from nias_bridge.slurm.local import LocalRunner
+
+HERE = Path(__file__).resolve().parent
+SPIN = """python3 -c 'import time
+block, end = bytearray(50 << 20), time.time() + 4
+while time.time() < end: pass'"""
+MINUTE = 60.0
+
+
+def main() -> None:
+    run = LocalRunner(conf=Path(os.environ["SLURM_CONF"]))
+    since = datetime.now(UTC) - timedelta(seconds=1)
+    folder = Path(tempfile.mkdtemp(prefix="a|b é-", dir="/tmp"))
+    version = run(["sinfo", "--version"]).stdout.split()[-1]
+    target = HERE / "recorded" / f"slurm-{'.'.join(version.split('.')[:2])}"
+    target.mkdir(parents=True, exist_ok=True)
+
+    def submit(name: str, body: str, *directives: str) -> int:
+        script = folder / "job.sbatch"
+        lines = ["#!/bin/sh", *(f"#SBATCH {directive}" for directive in directives), body]
+        script.write_text("\n".join(lines) + "\n")
+        argv = commands.submit_argv(
+            PurePosixPath(script), name=name, log=PurePosixPath("/dev/null")
+        )
+        return commands.parse_submit(run(argv))
+
+    def save(name: str, output: commands.Output) -> None:
+        text = output.stdout or output.stderr
+        (target / f"{name}.txt").write_text(text.replace(str(folder), "/shared/a|b é"))
+
+    ids = {
+        "completed": submit("nias-completed", SPIN),
+        "failed": submit("nias-failed", "exit 3"),
+    }
+    wait(lambda: states(run, ids) == {"COMPLETED", "FAILED"})
+    ids["running"] = submit("a|name\twith é", "sleep 600", "--time=00:05:00", "--requeue")
+    ids["unlimited"] = submit("nias-unlimited", "sleep 600", "--time=UNLIMITED")
+    wait(lambda: states(run, {i: ids[i] for i in ("running", "unlimited")}) == {"RUNNING"})
+    subprocess.run(["scontrol", "requeue", str(ids["running"])], check=True)
+    # Its first attempt's credential must expire before the next one starts.
+    wait(lambda: accounting(run, since, ids).count(f"{ids['running']}.batch") == 2)
+    ids["next"] = submit("nias-next", "sleep 600", "--time=00:30:00")
+    ids["held"] = submit("nias-held", "sleep 600", "--hold")
+    ids["array"] = submit("nias-array", "sleep 600", "--array=1-3")
+    ids["cancelled"] = submit("nias-cancelled", "sleep 600")
+    run(commands.cancel_argv(ids["cancelled"], name="nias-cancelled"))
+    node = f"NodeName={commands.parse_nodes(run(commands.nodes_argv()))[-1].name}"
+    subprocess.run(["scontrol", "update", node, "State=DRAIN", "Reason=a disk = b [c]"], check=True)
+    wait(lambda: any(r.expected_start for r in commands.parse_queue(run(commands.queue_argv()))))
+    save("squeue", run(commands.queue_argv()))
+    save("scontrol-show-nodes", run(commands.nodes_argv()))
+    (argv,) = commands.accounting_argvs(since=since, job_ids=list(ids.values()))
+    save("sacct", run(argv))
+    refused = folder / "refused.sbatch"
+    refused.write_text("#!/bin/sh\n#SBATCH --partition=nowhere\n")
+    save(
+        "sbatch-no-such-partition",
+        run(
+            commands.submit_argv(
+                PurePosixPath(refused), name="nias-no", log=PurePosixPath("/dev/null")
+            )
+        ),
+    )
+    subprocess.run(["scontrol", "update", node, "State=RESUME"], check=True)
+    for job_id in ids.values():
+        run(["scancel", str(job_id)])
+
+
+def states(run: LocalRunner, ids: dict[str, int]) -> set[str]:
+    told = commands.parse_queue(run(commands.queue_argv()))
+    return {report.state.value for report in told if report.job_id in ids.values()}
+
+
+def accounting(run: LocalRunner, since: datetime, ids: dict[str, int]) -> str:
+    (argv,) = commands.accounting_argvs(since=since, job_ids=list(ids.values()))
+    return run(argv).stdout
+
+
+def wait(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + MINUTE
+    while not done():
+        if time.monotonic() > deadline:
+            sys.exit("Slurm did not get there in a minute.")
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()
