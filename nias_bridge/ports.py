@@ -43,7 +43,8 @@ class Scheduler(Protocol):
         """The accounting records of these jobs (by id or by name) submitted after `since`.
 
         A job that is not there is absent from the answer. A requeued job has one record, its
-        latest; an id that was reused may have several.
+        latest; an id that was reused may have several. For some seconds the record of a short job
+        may have no name yet: id and submitted_at, as in the queue, then say whose it is.
         """
         ...
 
