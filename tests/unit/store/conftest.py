@@ -99,10 +99,10 @@ def empty_url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> 
 def url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database at this version's schema, without a row."""
     if database == "sqlite":
-        url = f"sqlite:///{tmp_path / 'nias.db'}"
-        upgrade(url)
-        return url
-    url = request.getfixturevalue("migrated_postgresql")
+        fresh = f"sqlite:///{tmp_path / 'nias.db'}"
+        upgrade(fresh)
+        return fresh
+    url: str = request.getfixturevalue("migrated_postgresql")
     engine = create_engine(url)
     with engine.begin() as connection:
         tables = ", ".join(metadata.tables)
