@@ -9,6 +9,7 @@ submits are of every kind that prints differently; it writes recorded/slurm-VERS
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,7 @@ def main() -> None:
     subprocess.run(["scontrol", "update", node, "State=RESUME"], check=True)
     for job_id in ids.values():
         run(["scancel", str(job_id)])
+    shutil.rmtree(folder)
 
 
 def states(run: LocalRunner, ids: dict[str, int]) -> set[str]:
