@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import layout
 from .archive import CODE
-from .environment import Environment
+from .environment import CACHE, Environment
 from .stopping import TIME_LIMIT, Stopped, StopSignals
 
 # Seconds between asking the program to end and ending it.
@@ -82,6 +82,8 @@ def variables(
     home, temporary = private / "home", private / "tmp"
     for folder in (home, temporary):
         folder.mkdir()
+    with suppress(OSError):
+        shutil.copytree(environment.folder / CACHE, home / ".cache")
     return {
         "PATH": f"{environment.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         "VIRTUAL_ENV": str(environment.folder),
