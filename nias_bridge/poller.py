@@ -32,18 +32,21 @@ QUICK_STATES = (JobState.RECEIVED, JobState.STAGED)
 def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
     """Work until `stop` is set. Another poller's lease makes this one wait its turn."""
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    rounds = Rounds(bridge, scheduler)
+    rounds, lease = Rounds(bridge, scheduler), bridge.settings.lease_seconds
+    held_until = 0.0
     try:
-        while not stop.is_set():
+        while not stop.wait(WAKE_SECONDS):
             try:
-                if bridge.store.hold_lease(
-                    holder, now=_now(), seconds=bridge.settings.lease_seconds
-                ):
-                    rounds.turn()
+                # Renewed at a third of its time, not at every turn: each renewal is a write.
+                if time.monotonic() > held_until - lease * 2 / 3:
+                    asked_at = time.monotonic()
+                    if not bridge.store.hold_lease(holder, now=_now(), seconds=lease):
+                        continue
+                    held_until = asked_at + lease
+                rounds.turn()
             except Exception:  # the loop outlives a database or a disk that is away
                 log.exception("This round failed; the next one tries again.")
                 stop.wait(1)
-            stop.wait(WAKE_SECONDS)
     finally:
         bridge.store.drop_lease(holder)
 

@@ -91,7 +91,5 @@ def commands_of(cluster: LocalCluster) -> Callable[..., str]:
 
 
 def jobs_named(slurm: Callable[..., str], name: str) -> list[str]:
-    """The ids of all jobs of a name, every attempt counted, as the accounting has them."""
-    return slurm(
-        *("sacct", "-XnPD", "--starttime=now-1hour", f"--name={name}"), "--format=JobID"
-    ).split()
+    """The ids of all jobs of a name that Slurm had in the last minutes, ended ones included."""
+    return slurm("squeue", "--states=all", "--noheader", f"--name={name}", "--format=%i").split()

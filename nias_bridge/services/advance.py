@@ -36,8 +36,27 @@ class Sight:
         return _latest(self.queue, run)
 
     def recorded(self, run: Run) -> SlurmReport | None:
-        """The run's job in sacct."""
-        return _latest(self.accounting, run)
+        """The run's job in sacct.
+
+        For some seconds a quick job's record is half there: the end is right, but it is named
+        “allocation” and belongs to root. Then squeue vouches for it, and says the rest.
+        """
+        named = _latest(self.accounting, run)
+        queued = self.queued(run)
+        if named or queued is None:
+            return named
+        for record in self.accounting or ():
+            if (record.job_id, record.submitted_at) == (queued.job_id, queued.submitted_at):
+                return replace(
+                    record,
+                    name=queued.name,
+                    user=queued.user,
+                    workdir=queued.workdir,
+                    partition=queued.partition,
+                    time_limit=queued.time_limit,
+                    memory_asked=queued.memory_asked,
+                )
+        return None
 
     @property
     def complete(self) -> bool:

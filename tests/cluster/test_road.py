@@ -51,7 +51,7 @@ def test_the_accounting_record_is_slurms_own(
     completed: dict[str, Any], slurm: Callable[..., str]
 ) -> None:
     line = slurm(
-        *("sacct", "-XnP", "--starttime=now-1hour", f"--name={completed['job_name']}"),
+        *("sacct", "-XnP", "--starttime=now-1hour", f"--jobs={completed['job_id']}"),
         "--format=JobID,State,AllocCPUS,NodeList",
     ).strip()
     job_id, state, cpus, node = line.split("|")
