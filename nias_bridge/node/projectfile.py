@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Optional, Union
+from typing import Any, Optional, Union
 
 from . import sweeptable
 from .sweeptable import Scalar
@@ -154,9 +154,8 @@ def _read_job(
             except _NotAllowed as allowed:
                 problems.append(f"{FILE}: job.{name} is {_shown(content[name])}; {allowed}")
     if "main" in taken and read_file(taken["main"]) is None:
-        problems.append(
-            f"{FILE}: job.main is {_shown(taken['main'])}; the project has no such file."
-        )
+        named = _shown(taken["main"])
+        problems.append(f"{FILE}: job.main is {named}; the project has no such file.")
     return Job(**taken)
 
 
@@ -261,7 +260,7 @@ def _time(value: object) -> str:
     if isinstance(value, str) and _TIME.fullmatch(value) and re.search("[1-9]", value):
         return value
     raise _NotAllowed(
-        'write a time in quotes, as in "30" (minutes), "02:00:00" or "1-12:00:00" (one day and a half).'
+        'write a time in quotes, as in "30" (minutes), "02:00:00" or "1-12:00:00" (36 hours).'
     )
 
 
@@ -294,7 +293,8 @@ def _path(ending: str, example: str) -> Callable[[object], str]:
             if inside and parts and parts[-1].lower().endswith(ending):
                 return "/".join(parts)
         raise _NotAllowed(
-            f'write the path of a {ending} file within the project, with / and without .., as in "{example}".'
+            f"write the path of a {ending} file within the project, with / and without .., "
+            f'as in "{example}".'
         )
 
     return check
@@ -312,11 +312,7 @@ def _list_of(check: Callable[[object], str], allowed: str) -> Callable[[object],
 def _argument(value: object) -> str:
     if isinstance(value, str) and len(value) <= _MOST_CHARACTERS and "\0" not in value:
         return value
-    _refuse(_ARGS)
-
-
-def _refuse(allowed: str) -> NoReturn:
-    raise _NotAllowed(allowed)
+    raise _NotAllowed(_ARGS)
 
 
 def _shown(value: Any) -> str:
