@@ -5,4 +5,6 @@ SwaggerUIBundle({
   deepLinking: true,
   defaultModelsExpandDepth: 0,
   validatorUrl: null,
+  // A page has one main landmark, and ours is around this.
+  onComplete: () => place.querySelector("main")?.setAttribute("role", "presentation"),
 });

@@ -1,0 +1,120 @@
+"""The gateway served for a real Chromium; runs are put into any state by `staged`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import staged
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from nias_bridge.http import create_app
+from nias_bridge.services.bridge import Bridge
+
+HERE = Path(__file__).parent
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1200, "height": 900}
+
+
+def missing(what: str) -> None:
+    """Skip on somebody's laptop; fail where everything is promised to be there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, *_: object) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Live:
+    """A gateway that is served, and its bridge to change what it shows."""
+
+    url: str
+    bridge: Bridge
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    bridge = staged.make_bridge(tmp_path)
+    server = make_server("127.0.0.1", 0, create_app(bridge), threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield Live(f"http://127.0.0.1:{server.port}", bridge)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        missing(f"no {CHROMIUM} here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the browser complained of: scripts that failed, policies that were broken."""
+    return []
+
+
+@pytest.fixture
+def open_context(
+    chromium: Browser, live: Live, complaints: list[str]
+) -> Iterator[Callable[..., BrowserContext]]:
+    """Opens windows on the gateway; each answers within ten seconds or the test fails."""
+    opened = []
+
+    def make(**options: object) -> BrowserContext:
+        context = chromium.new_context(**{"base_url": live.url, "viewport": DESKTOP, **options})
+        context.set_default_timeout(10_000)
+        context.on("weberror", lambda error: complaints.append(str(error.error)))
+        context.on(
+            "console",
+            lambda message: message.type == "error" and complaints.append(message.text),
+        )
+        opened.append(context)
+        return context
+
+    yield make
+    for context in opened:
+        context.close()
+
+
+@pytest.fixture
+def page(open_context: Callable[..., BrowserContext]) -> Page:
+    return open_context().new_page()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The source of axe-core, installed once beside this file."""
+    script = HERE / "node_modules/axe-core/axe.min.js"
+    if not script.exists():
+        if shutil.which("npm") is None:
+            missing("no npm here to install axe-core: apt-get install npm")
+        subprocess.run(
+            ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"],
+            cwd=HERE,
+            check=True,
+            timeout=120,
+        )
+    return script.read_text(encoding="utf-8")

@@ -1,0 +1,110 @@
+"""Claims about every page, light and dark, on a phone and on a desk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import staged
+from client import zipped
+from conftest import DESKTOP, PHONE, Live
+from playwright.sync_api import BrowserContext, Page
+
+from nias_bridge.domain import JobState
+from nias_bridge.services import intake
+
+EMPTY_PAGES = ("/", "/results", "/results?q=nothing")
+
+
+def held(live: Live, name: str, requirements: str) -> str:
+    part = intake.new_part(live.bridge)
+    part.write_bytes(zipped(name, {"code.py": "", "requirements.txt": requirements}))
+    return f"/upload/{intake.hold(live.bridge, part, f'{name}.zip')}"
+
+
+def full_pages(live: Live) -> list[str]:
+    """A site with runs in many states; the addresses of all its kinds of page."""
+    bridge = live.bridge
+    staged.show_cluster(bridge)
+    rejected = staged.move(
+        bridge, staged.add(bridge, "gait"), JobState.STAGED, JobState.SUBMITTING, JobState.REJECTED
+    )
+    runs = [
+        staged.completed(bridge),
+        staged.failed(bridge),
+        staged.running(bridge),
+        staged.pending(bridge),
+        rejected,
+    ]
+    return [
+        *("/", "/upload", "/results", "/results?show=failed", "/nothing-here", "/api/docs"),
+        *(f"/runs/{run.id}" for run in runs),
+        held(live, "a-new-project", "numpy\n"),
+        held(live, "troubled", "numpy==2.3.0+cu121\n-e .\nfoo @ file:///home/somebody/foo\n"),
+        held(live, "power-spectrum", ""),
+    ]
+
+
+def violations(page: Page, axe: str) -> list[str]:
+    page.evaluate(axe)
+    # Swagger UI is not ours to mend.
+    found: dict[str, Any] = page.evaluate("axe.run({exclude: [['#swagger-ui']]})")
+    return [
+        f"{page.url}: {broken['id']}: {node['target']} {node['failureSummary']}"
+        for broken in found["violations"]
+        for node in broken["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desk", "phone"])
+def test_every_page_is_accessible_fits_and_stays_within_its_policy(
+    live: Live,
+    open_context: Callable[..., BrowserContext],
+    complaints: list[str],
+    axe: str,
+    scheme: str,
+    viewport: dict[str, int],
+) -> None:
+    page = open_context(color_scheme=scheme, viewport=viewport, bypass_csp=False).new_page()
+    wrong, foreign = [], []
+    page.on("request", lambda request: foreign.append(request.url))
+    for paths in (lambda: EMPTY_PAGES, lambda: full_pages(live)):
+        for path in paths():
+            page.goto(path)
+            if path == "/api/docs":
+                page.locator(".opblock").first.wait_for()
+                page.locator("#swagger-ui main[role=presentation]").wait_for()
+            wrong += violations(page, axe)
+            width = page.evaluate("document.documentElement.scrollWidth")
+            if width > viewport["width"]:
+                wrong.append(f"{path} is {width} px wide")
+    assert wrong == []
+    assert [url for url in foreign if not url.startswith((live.url, "data:"))] == []
+    # The page that is not there is one; its 404 is all that the browser may complain of.
+    assert [text for text in complaints if "404" not in text] == []
+
+
+def test_the_system_decides_between_light_and_dark(
+    open_context: Callable[..., BrowserContext],
+) -> None:
+    page = open_context(color_scheme="dark").new_page()
+    page.goto("/")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(ground)
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(f"{ground} !== '{dark}'")
+
+
+def test_the_keyboard_reaches_everything_from_a_visible_skip_link_on(page: Page) -> None:
+    page.goto("/upload")
+    page.keyboard.press("Tab")
+    skip = page.get_by_role("link", name="Skip to the content")
+    assert skip.evaluate("link => link === document.activeElement")
+    assert skip.bounding_box()["x"] >= 0
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "file"
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
