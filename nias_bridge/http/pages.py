@@ -58,13 +58,13 @@ SHOWN_STATES: dict[str, tuple[str, frozenset[JobState]]] = {
 @blueprint.get("/")
 def home() -> str:
     """What goes on now, and how to begin."""
-    return render_template("home.html", home=desk.home(bridge()))
+    return render_template("home.html", **_shown_home())
 
 
 @blueprint.get("/live")
 def home_live() -> Response:
     """The part of the first page that changes."""
-    return _live("_home_live.html", home=desk.home(bridge()))
+    return _live("_home_live.html", **_shown_home())
 
 
 @blueprint.get("/example.zip")
@@ -189,6 +189,10 @@ def _live(template: str, **context: Any) -> Response:
     response.add_etag()
     response.make_conditional(request)
     return response
+
+
+def _shown_home() -> dict[str, Any]:
+    return {"home": desk.home(bridge()), "health": desk.health(bridge())}
 
 
 def _found_page(upload_id: str, error: NiasError | None = None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import staged
@@ -227,6 +228,13 @@ def test_home_shows_the_cluster_and_says_when_slurm_is_silent(
     assert "1 of 2 CPUs" in text
     staged.show_cluster(bridge, problem="slurmctld did not answer within 30 s.")
     assert "slurmctld did not answer within 30 s." in page(web, "/live")
+
+
+def test_home_says_when_nothing_is_being_started(web: FlaskClient, bridge: Bridge) -> None:
+    staged.show_cluster(bridge)
+    assert "Nothing is being started" not in page(web, "/")
+    staged.show_cluster(bridge, at=datetime.now(UTC) - timedelta(minutes=5))
+    assert "The poller has been silent since" in page(web, "/")
 
 
 def test_the_gateway_says_where_it_listens(web: FlaskClient) -> None:
