@@ -65,7 +65,7 @@ def _current(run: Run, evidence: Evidence) -> str:
 def _last_phase(run: Run, evidence: Evidence) -> str:
     """Where a run that did not end well stood when it ended."""
     if run.job_id is None:
-        return "Upload"
+        return "Queue" if run.state == JobState.REJECTED else "Upload"
     if evidence.phase == "finished":
         return "Code"
     return _STEP_OF_PHASE.get(evidence.phase, "Queue")
