@@ -22,3 +22,6 @@ EXIT = "exit.json"
 MANIFEST = "manifest.json"
 RESULTS = "results.zip"
 CLAIMS = "claims"
+
+# The exit code of a job that found the run's token claimed: it says nothing of the run itself.
+ALREADY_RUN = 75

@@ -18,7 +18,6 @@ from . import archive, claim, collect, environment, files, layout, program, requ
 from .stopping import CANCELLED, TIME_LIMIT, Stopped, StopSignals
 
 USAGE = "usage: nias-node.pyz run --folder RUN --shared SHARED --name JOBNAME --token TOKEN"
-ALREADY_RUN = 75
 _OPTIONS = {"--folder", "--shared", "--name", "--token"}
 _LIMITS = archive.Limits(unpacked_bytes=100 * 1000**3, files=200_000, ratio=10_000)
 _FAILED = 1
@@ -106,7 +105,7 @@ def main(arguments: Sequence[str]) -> int:
         return _FAILED
     if taken:
         say(taken)
-        return ALREADY_RUN
+        return layout.ALREADY_RUN
     return supervise(job, signals)
 
 

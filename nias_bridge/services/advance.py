@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from nias_bridge.domain import JobState, Run, SlurmReport
 from nias_bridge.errors import Rejected, SubmissionUnclear, TryLater, Unreachable
+from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.ports import Scheduler
 from nias_bridge.script import render
 from nias_bridge.services import shared
@@ -167,26 +168,30 @@ def _take_over(desk: Desk, run: Run, told: SlurmReport) -> Run:
 
 
 def _end(desk: Desk, run: Run, recorded: SlurmReport) -> Run:
-    claimant = claimed_job(desk.bridge.paths.run(run))
+    files = desk.bridge.paths.run(run)
+    claimant = claimed_job(files)
     if claimant is not None and claimant != recorded.job_id:
         # Two jobs came to be under one name; the other one got the claim, so it is the run's.
         return desk.bridge.store.update(run, job_id=claimant, report=None)
+    evidence = read_evidence(files)
+    if recorded.exit_code == ALREADY_RUN and evidence.exit_code != ALREADY_RUN:
+        # A slurmctld that was killed can start a job twice: this is the second start's end.
+        why = "Slurm started the job twice and has the wrong end on record"
+        end_it = _end_by_evidence if evidence.phase == "finished" else _wait_for_record
+        return end_it(desk, run, why)
     return _move(desk, run, recorded.state, report=recorded, note="", missing_since=None)
 
 
 def _denied(desk: Desk, run: Run) -> Run:
     """Slurm answered and does not have the job among its living, nor an end of it on record."""
-    sight, settings = desk.sight, desk.bridge.settings
-    if sight is None or not sight.complete:
+    if desk.sight is None or not desk.sight.complete:
         return run
     if run.missing_since is None:
         return desk.bridge.store.update(run, missing_since=desk.clock())
-    missing = (desk.clock() - run.missing_since).total_seconds()
-    if missing < settings.lost_after:
+    if _missing_seconds(desk, run) < desk.bridge.settings.lost_after:
         return run
-    files = desk.bridge.paths.run(run)
     not_started = run.state in _NOT_STARTED or run.state is JobState.SUBMITTING
-    if not_started and not files.claim.exists():
+    if not_started and not desk.bridge.paths.run(run).claim.exists():
         log.warning("run %d: Slurm lost job %s before it started.", run.id, run.job_id)
         return _move(
             desk,
@@ -197,21 +202,30 @@ def _denied(desk: Desk, run: Run) -> Run:
             missing_since=None,
             note="Slurm lost the job before it started; it is submitted once more.",
         )
-    if missing < settings.verdict_after:
-        note = "Slurm no longer has the job; waiting for its accounting record."
+    return _wait_for_record(desk, run, "Slurm has no record of the job's end")
+
+
+def _wait_for_record(desk: Desk, run: Run, why: str) -> Run:
+    """Only after a long wait does the node's own word stand in for the accounting's."""
+    if run.missing_since is None:
+        return desk.bridge.store.update(run, missing_since=desk.clock())
+    if _missing_seconds(desk, run) < desk.bridge.settings.verdict_after:
+        note = f"{why}; waiting for it."
         return run if run.note == note else desk.bridge.store.update(run, note=note)
-    return _end_by_evidence(desk, run)
+    return _end_by_evidence(desk, run, why)
 
 
-def _end_by_evidence(desk: Desk, run: Run) -> Run:
+def _end_by_evidence(desk: Desk, run: Run, why: str) -> Run:
     evidence = read_evidence(desk.bridge.paths.run(run))
-    if evidence.phase == "finished":
-        state = JobState.COMPLETED if evidence.exit_code == 0 else JobState.FAILED
-        note = "Slurm has no record of the job's end; this is what the node wrote."
-    else:
-        state = JobState.NODE_FAIL
-        note = "Slurm has no record of the job's end, and the node wrote none."
-    return _move(desk, run, state, note=note, missing_since=None)
+    if evidence.phase != "finished":
+        return _move(desk, run, JobState.NODE_FAIL, note=f"{why}, nor has the node written one.")
+    state = JobState.COMPLETED if evidence.exit_code == 0 else JobState.FAILED
+    return _move(desk, run, state, note=f"{why}; this is what the node wrote.")
+
+
+def _missing_seconds(desk: Desk, run: Run) -> float:
+    since = run.missing_since
+    return (desk.clock() - since).total_seconds() if since else 0.0
 
 
 def _adopt(desk: Desk, run: Run, found: SlurmReport) -> Run:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,14 @@ def frozen(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+def wait_until_saved(cluster: LocalCluster) -> None:
+    """Return when slurmctld has written its jobs down, as it does every few seconds."""
+    now, deadline = time.time(), time.monotonic() + 30
+    while not any(f.stat().st_mtime > now for f in cluster.state.rglob("job_state")):
+        assert time.monotonic() < deadline, "slurmctld did not save its state"
+        time.sleep(0.1)
+
+
 def executions(site: Site, project: str) -> int:
     return len(list(site.state.glob(f"shared/runs/*/{project}/1/executed-*")))
 
@@ -109,6 +118,7 @@ def test_a_job_that_slurmctld_forgot_is_submitted_once_more_and_not_taken_for_an
     fillers = [client.upload(FILLS_A_SLOT.format(stop=stop))["id"] for _ in range(2)]
     for filler in fillers:
         client.wait(filler, lambda run: run["state"] == "RUNNING")
+    wait_until_saved(own_cluster)  # the fillers are to survive
 
     run_id = client.upload(COUNTS_ITSELF.format(seconds=0))["id"]
     lost = client.wait(run_id, lambda run: run["job_id"] is not None)
@@ -124,4 +134,5 @@ def test_a_job_that_slurmctld_forgot_is_submitted_once_more_and_not_taken_for_an
     assert executions(fragile, run["project"]) == 1
     assert (run["job_id"] != lost["job_id"]) == reused
     for filler in fillers:
-        assert client.ended(filler, seconds=60)["state"] == "COMPLETED"
+        filled = client.ended(filler, seconds=60)
+        assert filled["state"] == "COMPLETED", (filled, client.log(filler))
