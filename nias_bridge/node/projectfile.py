@@ -201,7 +201,7 @@ def _tasks_of_file(
         return (), []
     table = sweeptable.read(data, most_rows=most_tasks)
     problems += [f"{name}: {problem}" for problem in table.problems]
-    return table.names, [dict(zip(table.names, row)) for row in table.rows]  # noqa: B905
+    return table.names, [dict(zip(table.names, row)) for row in table.rows]
 
 
 def _tasks_of_grid(
@@ -229,7 +229,7 @@ def _tasks_of_grid(
         )
         return (), []
     rows = itertools.product(*grid.values())
-    return names, [dict(zip(names, row)) for row in rows]  # noqa: B905
+    return names, [dict(zip(names, row)) for row in rows]
 
 
 def _values_problem(values: object) -> str:

@@ -85,7 +85,7 @@ class Course:
 
 def main(arguments: Sequence[str]) -> int:
     """The command of the node program; returns the job's exit status."""
-    options = dict(zip(arguments[1::2], arguments[2::2]))  # noqa: B905  # Python 3.9 lacks strict
+    options = dict(zip(arguments[1::2], arguments[2::2]))  # Python 3.9 lacks strict
     if arguments[:1] != ["run"] or set(options) != _OPTIONS:
         print(USAGE, file=sys.stderr)
         return 2

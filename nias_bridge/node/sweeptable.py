@@ -110,7 +110,7 @@ def unfit(value: str) -> str:
 def _row_problems(cells: Sequence[str], header: Sequence[str]) -> list[str]:
     if len(cells) != len(header):
         return [f"it has {len(cells)} cells; the first line has {len(header)}."]
-    empty = [f"“{name}” is empty." for name, cell in zip(header, cells) if not cell]  # noqa: B905
+    empty = [f"“{name}” is empty." for name, cell in zip(header, cells) if not cell]
     return empty + [unfit(cell) for cell in cells if unfit(cell)]
 
 
