@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -322,6 +323,16 @@ def package_of(module: str) -> Optional[str]:
     if parts[0] in _GONE:
         return _GONE[parts[0]][1]
     return None
+
+
+def package_like(name: str) -> str:
+    """The well-known package that was probably meant by a name that is none; "" if not clear."""
+    by_module = {module.lower(): packages[0] for module, packages in PROVIDERS.items()}
+    meant = by_module.get(name.lower(), "")
+    if meant in ("", _NO_PACKAGE) or meant == key(name):
+        close = difflib.get_close_matches(key(name), sorted(_MODULES_OF), 1, 0.85)
+        meant = close[0] if close else ""
+    return "" if meant == key(name) else meant
 
 
 def gone_since(module: str) -> Optional[tuple[int, int]]:
