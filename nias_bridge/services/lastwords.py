@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_NOT_THE_PROGRAMS = re.compile(r"(?m)^(?:\[nias\] |slurmstepd: |srun: ).*\n?")
+_NOT_THE_PROGRAMS = re.compile(r"(?m)^(?:\[nias\] |slurmstepd(?:-[\w.-]+)?: |srun: ).*\n?")
 _HEAD = "Traceback (most recent call last):"
 _FRAME = re.compile(r'^ *File "([^"\n]+)", line (\d+).*\n?((?:    .*)?)', re.MULTILINE)
 _NAME = re.compile(r"(?P<kind>[A-Za-z_][\w.]*)(?:: ?(?P<message>.*))?")

@@ -75,7 +75,7 @@ _DATA_IN_ZIP = "Put the file into the project's folder, zip it again, and open i
 # The first that fits is told: what Slurm and the node know comes before what programs say.
 # name, where to look, what happened, what to do, and the correction where there is one
 RULES: tuple[Rule, ...] = (
-    Rule("out-of-memory", any_of(state(_S.OUT_OF_MEMORY), log(r"^slurmstepd: error: .*(?:oom[-_]kill|xceeded (?:job |step )?memory limit)")),
+    Rule("out-of-memory", any_of(state(_S.OUT_OF_MEMORY), log(r"^slurmstepd(?:-[\w.-]+)?: error: .*(?:oom[-_]kill|xceeded (?:job |step )?memory limit)")),
          "The run needed more memory than it had, and was ended.",
          "Run it again with more memory, or read the data in parts.", remedies.more_memory),
     Rule("time-limit", any_of(state(_S.TIMEOUT), reason("time limit")),

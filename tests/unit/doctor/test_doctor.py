@@ -237,8 +237,15 @@ def test_what_the_node_says_counts_where_slurm_only_says_failed():
 
 
 def test_slurms_words_on_memory_count_where_the_state_is_another():
-    words = "slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch. Some of the step tasks"
-    assert told(replace(NOTHING, words=f"reading\n{words}\n", signal=9)).rule == "out-of-memory"
+    # Slurm 22.05: in the middle as it was recorded, around it as other versions write it.
+    for said in (
+        "slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch. Some of the step tasks",
+        "slurmstepd-n1: error: Detected 1 oom-kill event(s) in StepId=1.batch. Some of your "
+        "processes may have been killed by the cgroup out-of-memory handler.",
+        "slurmstepd: error: Exceeded job memory limit",
+    ):
+        words = f"reading\n{said}\n"
+        assert told(replace(NOTHING, words=words, signal=9)).rule == "out-of-memory"
     assert told(replace(NOTHING, words="we print oom_kill", exit_code=3)).rule == "ended-itself"
 
 
