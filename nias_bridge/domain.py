@@ -104,12 +104,15 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What was found in an accepted zip: sizes in bytes, requirements as they were read."""
+    """What was found in a zip: sizes in bytes, requirements as they were read.
 
-    sha256: str
+    sha256 is the zip's, "" until it is accepted: hashing gigabytes takes seconds.
+    """
+
     size: int
     unpacked_size: int
     files: int
+    sha256: str = ""
     requirements: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -25,6 +25,7 @@ def serve_app(bridge: Bridge) -> None:
             "threads": settings.threads,
             "keepalive": 15,
             "timeout": 120,
+            "control_socket_disable": True,
         },
     ).run()
 

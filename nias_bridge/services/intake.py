@@ -95,7 +95,6 @@ def judge(bridge: Bridge, part: Path, filename: str) -> Judged:
     return Judged(
         project=project,
         contents=Contents(
-            sha256=_sha256(part),
             size=part.stat().st_size,
             unpacked_size=inventory.unpacked_size,
             files=len(inventory.entries),
@@ -236,6 +235,7 @@ def _accept(
         contents = replace(contents, requirements=tuple(requirements.parse(mended or "")[0]))
     if judged.next_number > 1 and not again:
         raise ProjectExists(judged.project, judged.next_number)
+    contents = replace(contents, sha256=_sha256(part))
     _to_disk(part)
 
     def place(run: Run) -> None:
