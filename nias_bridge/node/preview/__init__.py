@@ -1,10 +1,14 @@
 """Previews of what a run left in output/: made on the node, from an environment of their own.
 
-`python -m nias_bridge.node.preview OUTPUT_DIR PREVIEWS_DIR` writes index.json and the files that
-it names into PREVIEWS_DIR. It runs once the results are published and may fail without harm.
+`run` starts them as a program of its own, once the results are published; it may fail without
+harm. `python -m nias_bridge.node.preview OUTPUT_DIR PREVIEWS_DIR` is the same by hand.
 """
 
 from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
 
 # What the tools environment holds; environment.obtain() builds it like any other.
 TOOLS = (
@@ -23,3 +27,34 @@ SECONDS_MAX = 10  # for one file, of CPU and by the clock
 ALL_SECONDS_MAX = 60  # for all files together, by the clock
 MEMORY_MAX = 1_500_000_000  # bytes one file's preview may hold, beside the file itself mapped
 PLOT_BYTES_MAX = 16_000_000  # bytes of one file that a preview writes
+
+_START = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from nias_bridge.node.preview.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run(python: Path, program: Path, output: Path, previews: Path) -> bool:
+    """Write previews of the files in `output` into `previews`; False when that did not end well.
+
+    python: of the tools environment. program: the node program, or a folder with the package.
+    Takes ALL_SECONDS_MAX and little more at most. Nothing of the researcher's is imported: -I
+    keeps Python from the current folder, her home and her variables.
+    """
+    command = [str(python), "-I", "-c", _START, str(program), str(output), str(previews)]
+    try:
+        done = subprocess.run(
+            command,
+            cwd="/",
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=ALL_SECONDS_MAX + 2 * SECONDS_MAX,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -16,7 +16,7 @@ from nias_bridge.node import files
 
 from . import ALL_SECONDS_MAX, FILES_MAX, guard
 from .kinds import KINDS, Kind, kind_of
-from .record import Desk, Preview
+from .record import Desk, NoPreview, Preview
 
 INDEX = "index.json"
 _SEEN_MAX = 20_000  # files among which the most telling are chosen
@@ -79,7 +79,7 @@ def _entry(output: Path, found: _Found, desk: Desk, seconds: float) -> dict[str,
             with _opened(output, found.path) as file:
                 size = os.fstat(file.fileno()).st_size
                 answer: dict[str, Any] = guard.guarded(
-                    lambda: _compact(reader.preview(file, desk)), seconds, size
+                    lambda: _compact(_looked_into(reader, file, desk)), seconds, size
                 )
                 return answer
         except guard.Failed as failed:
@@ -91,6 +91,20 @@ def _entry(output: Path, found: _Found, desk: Desk, seconds: float) -> dict[str,
             preview = Preview("other", [{"size": found.size}], error=why)
         desk.clear()
     return _compact(preview)
+
+
+def _looked_into(reader: Any, file: BinaryIO, desk: Desk) -> Preview:
+    # In the child. What a library says is passed on, less its names for a file that it was handed.
+    try:
+        preview: Preview = reader.preview(file, desk)
+    except (NoPreview, MemoryError):
+        raise
+    except Exception as error:
+        said = str(error) or type(error).__name__
+        for name in (repr(file), f"/proc/self/fd/{file.fileno()}"):
+            said = said.replace(name, "it")
+        raise NoPreview(f"it can't be read as {desk.kind}: {said}") from None
+    return preview
 
 
 def _compact(preview: Preview) -> dict[str, Any]:
@@ -114,9 +128,9 @@ def _opened(output: Path, path: str) -> BinaryIO:
     return file
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """The command; returns its exit status."""
-    if len(sys.argv) != 3:
+    if len(arguments) != 2:
         print("usage: python -m nias_bridge.node.preview OUTPUT_DIR PREVIEWS_DIR", file=sys.stderr)
         return 2
     # One thread for each library, before any is imported: children are forked from here on.
@@ -127,9 +141,9 @@ def main() -> int:
         HDF5_USE_FILE_LOCKING="FALSE",
         HDF5_PLUGIN_PRELOAD="::",  # no filter is loaded from anywhere
     )
-    make(Path(sys.argv[1]), Path(sys.argv[2]))
+    make(Path(arguments[0]), Path(arguments[1]))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

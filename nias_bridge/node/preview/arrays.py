@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Protocol
+import time
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from .record import Desk, Preview
 PLOTS_MAX = 8  # of one file
 LISTED_MAX = 200  # arrays of one file
 _CELLS = 512  # of a picture, each way
-_READ_WHOLE = 64_000_000  # values of a matrix that is drawn as a picture
 
 
 class Array(Protocol):
@@ -41,26 +41,34 @@ def show(name: str, array: Array, preview: Preview, desk: Desk, unit: str = "") 
         facts["value"] = str(value)
         return
     read, length, channels = _by_samples(array)
-    look = measure.look(read, length, channels, array.dtype.itemsize)
+    look = measure.look(read, length, channels, desk.until)
     facts.update(look.facts(whole))
     if look.seen < length:
         facts["looked_at"] = look.seen * channels
-    label = "magnitude" if array.dtype.kind == "c" else ""
-    if len(preview.plots) < PLOTS_MAX:
-        drawn = _drawn(name, array, look, channels, label or unit)
-        if drawn:
-            preview.plots.append(desk.keep(drawn, ".svg"))
-            facts["plot"] = preview.plots[-1]
+    wide = [extent for extent in array.shape if extent > 1]
+    if not look.seen or len(wide) > 2 or len(preview.plots) >= PLOTS_MAX:
+        return
+    unit = "magnitude" if array.dtype.kind == "c" else unit
+    if channels <= measure.CHANNELS:
+        each = "column" if wide[0] >= wide[-1] else "row"
+        names = [name] if channels == 1 else [f"{each} {n}" for n in range(channels)]
+        panels = [
+            svg.Line(look.lower[:, n], look.upper[:, n], label, unit)
+            for n, label in enumerate(names)
+        ]
+        drawn = svg.lines(panels, svg.Axis("sample", 0, max(1, look.seen - 1)), look.step)
+    else:
+        cells = _cells(read, length, channels, desk.until)
+        cells = cells if wide[0] == length else cells.T
+        across, down = svg.Axis("column", 0, wide[1]), svg.Axis("row", wide[0], 0)
+        drawn = svg.picture(cells, across, down, unit)
+    preview.plots.append(desk.keep(drawn, ".svg"))
+    facts["plot"] = preview.plots[-1]
 
 
 def _by_samples(array: Array) -> tuple[measure.Read, int, int]:
-    # The long axis of a vector or a handful of channels is time; else the first axis is.
-    wide = [n for n, extent in enumerate(array.shape) if extent > 1]
-    if len(wide) <= 2:
-        lengths = [array.shape[n] for n in wide]
-        along = wide[int(np.argmax(lengths))] if min(lengths) <= measure.CHANNELS else wide[0]
-    else:
-        along = wide[0]
+    # Time runs along the longest axis.
+    along = int(np.argmax(array.shape))
     length = array.shape[along]
     channels = int(np.prod(array.shape, dtype=object)) // length
 
@@ -74,36 +82,26 @@ def _by_samples(array: Array) -> tuple[measure.Read, int, int]:
     return read, length, channels
 
 
-def _drawn(
-    name: str, array: Array, look: measure.Look, channels: int, unit: str
-) -> Optional[bytes]:
-    wide = [n for n in array.shape if n > 1]
-    if not look.seen or len(wide) > 2:
-        return None
-    if channels <= measure.CHANNELS:
-        each = "column" if wide[0] >= wide[-1] else "row"
-        labels = [""] if channels == 1 else [f"{each} {n}" for n in range(channels)]
-        panels = [
-            svg.Line(look.lower[:, n], look.upper[:, n], label or name, unit)
-            for n, label in enumerate(labels)
-        ]
-        return svg.lines(panels, svg.Axis("sample", 0, max(1, look.seen - 1)), look.step)
-    if wide[0] * wide[1] > _READ_WHOLE:
-        return None
-    matrix = measure.as_floats(np.asarray(array[...])).reshape(wide)
-    down, across = svg.Axis("row", wide[0], 0), svg.Axis("column", 0, wide[1])
-    return svg.picture(_fewer_cells(matrix), across, down, unit)
-
-
-def _fewer_cells(matrix: NDArray[Any]) -> NDArray[Any]:
-    # The mean of the cells that fall together; infinite ones count as missing.
-    matrix = np.where(np.isfinite(matrix), matrix, np.nan)
-    for axis in (0, 1):
-        by = -(-matrix.shape[axis] // _CELLS)
-        if by > 1:
-            starts = np.arange(0, matrix.shape[axis], by)
-            there = np.add.reduceat((~np.isnan(matrix)).astype(float), starts, axis=axis)
-            total = np.add.reduceat(np.nan_to_num(matrix), starts, axis=axis)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                matrix = np.where(there, total / there, np.nan)
-    return matrix
+def _cells(read: measure.Read, length: int, channels: int, until: float) -> NDArray[Any]:
+    # A matrix as few enough cells, each the mean of its finite values; NaN where there is none.
+    down, along = -(-length // _CELLS), -(-channels // _CELLS)
+    rows = max(1, measure.BLOCK // channels // down) * down
+    made = np.full((-(-length // down), -(-channels // along)), np.nan)
+    for start in range(0, length, rows):
+        if start and time.monotonic() > until:
+            break
+        # Where not even the rows of one cell fit, the first of them stand for it.
+        stop = start + min(rows, max(1, measure.BLOCK // channels))
+        block = measure.as_floats(read(start, min(length, stop)))
+        there = np.isfinite(block)
+        total, count = (
+            np.add.reduceat(
+                np.add.reduceat(values, np.arange(0, len(block), down), axis=0),
+                np.arange(0, channels, along),
+                axis=1,
+            )
+            for values in (np.where(there, block, 0.0), there.astype(np.int64))
+        )
+        with np.errstate(invalid="ignore"):
+            made[start // down : start // down + len(total)] = total / count
+    return made

@@ -26,43 +26,45 @@ def preview(file: BinaryIO, desk: Desk) -> Preview:
                              "start": str(recording.getStartdatetime())})  # fmt: skip
         panels = []
         for channel in range(min(count, _LISTED_MAX)):
-            facts, label = _facts(recording, channel)
+            facts = _facts(recording, channel)
             made.summary.append(facts)
             if channel < measure.CHANNELS and facts["samples"]:
-                look = _look(recording, channel, facts["samples"])
+                look = _look(recording, channel, facts["samples"], desk.until)
                 facts.update(look.facts(whole=False))
-                panels.append((look, label, facts["unit"]))
+                if look.seen < facts["samples"]:
+                    facts["looked_at"] = look.seen
+                panels.append((look, facts))
         if panels:
-            made.plots.append(desk.keep(_plot(panels, seconds), ".svg"))
+            made.plots.append(desk.keep(_plot(panels), ".svg"))
     finally:
         recording.close()
     return made
 
 
-def _facts(recording: Any, channel: int) -> tuple[dict[str, Any], str]:
-    label = recording.getLabel(channel).strip()
-    facts = {
-        "name": label,
+def _facts(recording: Any, channel: int) -> dict[str, Any]:
+    return {
+        "name": recording.getLabel(channel).strip(),
         "unit": recording.getPhysicalDimension(channel).strip(),
         "rate": float(recording.getSampleFrequency(channel)),
         "samples": int(recording.getNSamples()[channel]),
     }
-    return facts, label
 
 
-def _look(recording: Any, channel: int, samples: int) -> measure.Look:
+def _look(recording: Any, channel: int, samples: int, until: float) -> measure.Look:
     def read(start: int, stop: int) -> NDArray[Any]:
         values: NDArray[Any] = recording.readSignal(channel, start, stop - start)
         return values[:, None]
 
-    return measure.look(read, samples, 1)
+    return measure.look(read, samples, 1, until)
 
 
-def _plot(panels: list[tuple[measure.Look, str, str]], seconds: float) -> bytes:
+def _plot(panels: list[tuple[measure.Look, dict[str, Any]]]) -> bytes:
     # Channels of different rates share the axis of time: all are brought to the same columns.
-    columns = max(len(look.lower) for look, _, _ in panels)
+    columns = max(len(look.lower) for look, _ in panels)
+    seconds = min(look.seen / facts["rate"] for look, facts in panels)
     lines = []
-    for look, label, unit in panels:
-        at = np.arange(columns) * len(look.lower) // columns
-        lines.append(svg.Line(look.lower[at, 0], look.upper[at, 0], label, unit))
+    for look, facts in panels:
+        at = (np.arange(columns) * seconds / columns * facts["rate"] / look.step).astype(int)
+        at = at.clip(0, len(look.lower) - 1)
+        lines.append(svg.Line(look.lower[at, 0], look.upper[at, 0], facts["name"], facts["unit"]))
     return svg.lines(lines, svg.Axis("time (s)", 0.0, seconds), seconds / columns)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from . import MEMORY_MAX, PLOT_BYTES_MAX, SECONDS_MAX
 
 _ANSWER_MAX = 4_000_000  # bytes
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
 class Failed(Exception):
@@ -88,6 +88,7 @@ def _answer(work: Callable[[], Any], writing: int, mapped: int) -> NoReturn:
 
 
 def _bound(mapped: int) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # it dies with its parent
     for what, most in (
         (resource.RLIMIT_AS, MEMORY_MAX + mapped),
         (resource.RLIMIT_DATA, MEMORY_MAX),

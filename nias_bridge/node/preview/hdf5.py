@@ -10,6 +10,7 @@ from . import arrays
 from .record import Desk, Preview
 
 _DEPTH_MAX = 16
+_CACHE = 256 * 1024 * 1024  # bytes of unpacked chunks: blocks seldom end where chunks do
 
 
 def preview(file: BinaryIO, desk: Desk) -> Preview:
@@ -22,7 +23,9 @@ def preview(file: BinaryIO, desk: Desk) -> Preview:
 def show(file: BinaryIO, made: Preview, desk: Desk) -> None:
     """Add the datasets of an HDF5 file to a preview; also of a MAT file from version 7.3 on."""
     # By its descriptor: the file that was judged is the one that is read, whatever its name is.
-    with h5py.File(f"/proc/self/fd/{file.fileno()}", "r", locking=False) as opened:
+    with h5py.File(
+        f"/proc/self/fd/{file.fileno()}", "r", locking=False, rdcc_nbytes=_CACHE
+    ) as opened:
         _walk(opened, "", {h5py.h5o.get_info(opened.id).addr}, made, desk)
 
 
@@ -53,7 +56,10 @@ def _show(path: str, dataset: h5py.Dataset, made: Preview, desk: Desk) -> None:
     elif dataset.shape is None or dataset.dtype.kind == "O":
         made.summary.append(facts)
     else:
-        arrays.show(path, dataset, made, desk, _unit(dataset))
+        try:
+            arrays.show(path, dataset, made, desk, _unit(dataset))
+        except OSError as error:  # packed by a filter that is not here, or broken
+            made.summary[-1]["note"] = f"its values can't be read here: {error}"[:200]
 
 
 def _unit(dataset: h5py.Dataset) -> str:

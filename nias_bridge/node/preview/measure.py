@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -11,8 +12,7 @@ from numpy.typing import NDArray
 
 COLUMNS = 1000  # of a plot
 CHANNELS = 8  # drawn as lines; a matrix with more both ways is drawn as a picture
-READ_MAX = 1_000_000_000  # bytes of one signal that are read: what is longer is seen from its start
-_BLOCK = 4_000_000  # values held at once
+BLOCK = 4_000_000  # values held at once
 _EXACT = 2**53
 
 Read = Callable[[int, int], NDArray[Any]]
@@ -23,7 +23,8 @@ class Look:
     """What was seen of `seen` samples (along time) of each channel.
 
     lower, upper: least and greatest finite value in each of the plot's columns (NaN where there
-    is none), one row a column, one column a channel; step: samples in one column.
+    is none), one row a column, one column a channel; step: samples in one column. Of more than
+    CHANNELS channels the extremes are those of all together, and the columns are no longer even.
     """
 
     seen: int
@@ -50,20 +51,23 @@ class Look:
         }
 
 
-def look(read: Read, length: int, channels: int, width: int = 8) -> Look:
+def look(read: Read, length: int, channels: int, until: float) -> Look:
     """Look at a signal: read(start, stop) gives rows of samples, one column a channel.
 
-    A read may come back short: the signal then ends there. width: bytes of a value.
+    A read may come back short: the signal then ends there. until: by time.monotonic(), when to
+    be content with what was seen; a first block is looked at in any case.
     """
-    length = min(length, max(1, READ_MAX // (width * max(1, channels))))
+    length = min(length, COLUMNS * BLOCK)
     step = max(1, -(-length // COLUMNS))
-    rows = max(1, _BLOCK // max(1, channels) // step) * step
+    rows = max(1, BLOCK // channels // step) * step
+    if channels > CHANNELS:  # not drawn by columns, and a block of that many may not fit
+        step = rows = max(1, BLOCK // channels)
     seen = nan = inf = count = 0
     total = squares = 0.0
     lower, upper = [], []
     for start in range(0, length, rows):
         block = as_floats(read(start, min(length, start + rows)))
-        if not len(block):
+        if not len(block) or (start and time.monotonic() > until):
             break
         seen += len(block)
         finite = np.isfinite(block)
@@ -78,9 +82,14 @@ def look(read: Read, length: int, channels: int, width: int = 8) -> Look:
             total += float(np.nansum(block))
             squares += float(np.nansum(np.square(block)))
         columns = np.arange(0, len(block), step)
-        lower.append(np.fmin.reduceat(block, columns, axis=0))
-        upper.append(np.fmax.reduceat(block, columns, axis=0))
-    empty = np.empty((0, channels))
+        least = np.fmin.reduceat(block, columns, axis=0)
+        greatest = np.fmax.reduceat(block, columns, axis=0)
+        if channels > CHANNELS:
+            least = np.fmin.reduce(least, axis=1, keepdims=True)
+            greatest = np.fmax.reduce(greatest, axis=1, keepdims=True)
+        lower.append(least)
+        upper.append(greatest)
+    empty = np.empty((0, 1))
     return Look(
         seen=seen,
         nan=nan,

@@ -29,9 +29,9 @@ def preview(file: BinaryIO, desk: Desk) -> Preview:
         file.seek(0)
         shape, fortran, dtype = _header(file)
         if dtype.hasobject:
-            _name_only(file.name, shape, dtype, made)
-            return made
-        arrays.show("", _mapped(file, shape, fortran, dtype), made, desk)
+            _name_only("", shape, dtype, made)
+        else:
+            arrays.show("", _mapped(file, shape, fortran, dtype), made, desk)
         made.summary[0].pop("name")
     return made
 

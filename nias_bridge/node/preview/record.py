@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import string
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nias_bridge.node import files
+
+from . import SECONDS_MAX
 
 _NAMES = [a + b for a in ["", *string.ascii_lowercase] for b in string.ascii_lowercase]
 
@@ -36,10 +39,14 @@ class Preview:
 
 
 class Desk:
-    """Where the preview of file number `number` leaves its pictures and texts."""
+    """Where the preview of file number `number` leaves its pictures and texts.
+
+    until: by time.monotonic(), when long signals should be left; what was seen is then shown.
+    """
 
     def __init__(self, folder: Path, number: int, kind: str) -> None:
         self.kind = kind
+        self.until = time.monotonic() + SECONDS_MAX / 2
         self._folder = folder
         self._number = number
         self._kept = 0

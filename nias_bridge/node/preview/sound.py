@@ -28,7 +28,7 @@ def preview(file: BinaryIO, desk: Desk) -> Preview:
             return samples
 
         rate, channels = sound.samplerate, sound.channels
-        look = measure.look(read, sound.frames, channels, width=4)
+        look = measure.look(read, sound.frames, channels, desk.until)
         facts: dict[str, Any] = {
             "format": f"{sound.format_info}, {sound.subtype_info}",
             "rate": rate,

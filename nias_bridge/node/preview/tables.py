@@ -186,7 +186,7 @@ def _show_columns(
         def read(start: int, stop: int, values: NDArray[Any] = values) -> NDArray[Any]:
             return values[start:stop, None]
 
-        look = measure.look(read, len(values), 1)
+        look = measure.look(read, len(values), 1, desk.until)
         facts.update(look.facts(whole="int" in kind))
         if len(made.plots) < _DRAWN_MAX and len(values) > 1:
             line = svg.Line(look.lower[:, 0], look.upper[:, 0], name)
