@@ -1,0 +1,239 @@
+"""The rules by which a run goes on, each against a Slurm in memory and a clock of the test's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import staged
+
+from nias_bridge.domain import JobState, Resources, Run
+from nias_bridge.errors import Stale
+from nias_bridge.poller import look
+from nias_bridge.services import desk
+from nias_bridge.services.advance import STEPS, Desk, advance
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.slurm.fake import FakeScheduler
+
+
+@dataclass
+class Lab:
+    """A bridge, a Slurm in memory, and the time that both go by."""
+
+    bridge: Bridge
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        self.slurm = FakeScheduler(clock=self.clock)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def step(self, run: Run) -> Run:
+        """One step with a fresh look at Slurm."""
+        run = self.bridge.store.run(run.id)
+        sight = look(self.slurm, [run]) if run.state not in ("RECEIVED", "STAGED") else None
+        return advance(Desk(self.bridge, self.slurm, self.clock, sight), run)
+
+    def submitted(self, name: str = "psd-study") -> Run:
+        """A run that Slurm has."""
+        return self.step(self.step(staged.add(self.bridge, name)))
+
+    def started(self) -> Run:
+        """A run that Slurm runs and whose job has claimed it."""
+        run = self.submitted()
+        self.claim(run, run.job_id)
+        self.slurm.start(run.job_id or 0)
+        return self.step(run)
+
+    def claim(self, run: Run, job_id: int | None) -> None:
+        folder = self.bridge.paths.run(run).claim
+        folder.mkdir(parents=True)
+        (folder / "job").write_text(json.dumps({"job_id": job_id}))
+
+    def node_says(self, run: Run, exit_code: int) -> None:
+        said = {"exit_code": exit_code, "reason": "finished"}
+        self.bridge.paths.run(run).exit.write_text(json.dumps(said))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    yield Lab(staged.make_bridge(tmp_path, lost_after=30, verdict_after=600))
+
+
+def test_every_state_that_is_no_end_has_a_step() -> None:
+    assert set(STEPS) == {state for state in JobState if not state.ended}
+
+
+def test_a_run_is_staged_submitted_followed_and_ended(lab: Lab) -> None:
+    run = lab.submitted()
+    assert (run.state, run.job_id is None) == (JobState.PENDING, False)
+    lab.slurm.start(run.job_id or 0)
+    assert lab.step(run).state is JobState.RUNNING
+    lab.slurm.end(run.job_id or 0, JobState.FAILED, exit_code=3)
+    run = lab.step(run)
+    assert run.state is JobState.FAILED
+    assert run.report and run.report.exit_code == 3
+
+
+def test_a_run_cancelled_before_slurm_has_it_never_gets_there(lab: Lab) -> None:
+    run = staged.add(lab.bridge, "psd-study")
+    desk.cancel(lab.bridge, run.id)
+    assert lab.step(run).state is JobState.CANCELLED
+    assert not lab.slurm.jobs
+
+
+def test_a_wish_to_cancel_reaches_slurm(lab: Lab) -> None:
+    run = lab.submitted()
+    desk.cancel(lab.bridge, run.id)
+    lab.step(run)
+    assert lab.step(run).state is JobState.CANCELLED
+
+
+def test_what_slurm_refuses_for_good_is_rejected(lab: Lab) -> None:
+    run = lab.step(staged.add(lab.bridge, "psd-study"))
+    lab.slurm.next_submit("reject")
+    run = lab.step(run)
+    assert run.state is JobState.REJECTED
+    assert run.note
+
+
+@pytest.mark.parametrize("failure", ["later", "unreachable"])
+def test_what_surely_was_not_submitted_is_tried_again_after_a_pause(lab: Lab, failure: str) -> None:
+    run = lab.step(staged.add(lab.bridge, "psd-study"))
+    lab.slurm.next_submit(failure)
+    run = lab.step(run)
+    assert run.state is JobState.STAGED
+    assert lab.step(run).state is JobState.STAGED, "not at once"
+    lab.wait(61)
+    assert lab.step(run).state is JobState.PENDING
+
+
+def test_an_unclear_submission_that_arrived_is_found_by_its_name(lab: Lab) -> None:
+    run = lab.step(staged.add(lab.bridge, "psd-study"))
+    lab.slurm.next_submit("unclear-but-there")
+    run = lab.step(run)
+    assert (run.state, run.job_id) == (JobState.SUBMITTING, None)
+    run = lab.step(run)
+    assert run.state is JobState.PENDING
+    assert [job.report.job_id for job in lab.slurm.jobs] == [run.job_id]
+
+
+def test_an_unclear_submission_is_repeated_only_when_squeue_and_sacct_deny_it_for_long(
+    lab: Lab,
+) -> None:
+    run = lab.step(staged.add(lab.bridge, "psd-study"))
+    lab.slurm.next_submit("unclear-and-absent")
+    run = lab.step(run)
+    lab.slurm.unreachable(accounting=True)
+    for _ in range(3):
+        lab.wait(100)
+        assert lab.step(run).state is JobState.SUBMITTING, "one of two said nothing"
+    lab.slurm.unreachable()
+    assert lab.step(run).state is JobState.SUBMITTING, "the denial has just begun"
+    lab.wait(31)
+    assert lab.step(run).state is JobState.STAGED
+    lab.wait(61)
+    assert lab.step(run).state is JobState.PENDING
+    assert len(lab.slurm.jobs) == 1
+
+
+def test_no_answer_of_slurm_changes_nothing(lab: Lab) -> None:
+    run = lab.started()
+    lab.slurm.end(run.job_id or 0, JobState.COMPLETED)
+    lab.slurm.unreachable(queue=True, accounting=True)
+    lab.wait(10_000)
+    assert lab.step(run) == run
+
+
+def test_a_job_that_vanished_before_it_started_is_submitted_once_more_under_its_name(
+    lab: Lab,
+) -> None:
+    run = lab.submitted()
+    lab.slurm.lose(run.job_id or 0)
+    other = lab.submitted("another")
+    assert other.job_id == run.job_id, "its id was given to the next"
+    assert lab.step(run).state is JobState.PENDING
+    lab.wait(31)
+    assert lab.step(run).state is JobState.STAGED
+    lab.wait(61)
+    again = lab.step(run)
+    assert again.state is JobState.PENDING
+    assert again.job_id != other.job_id
+    assert again.job_name == run.job_name
+
+
+def test_a_job_that_vanished_after_it_started_is_not_submitted_again(lab: Lab) -> None:
+    run = lab.started()
+    lab.slurm.lose(run.job_id or 0)
+    lab.step(run)
+    lab.wait(60)
+    assert lab.step(run).state is JobState.RUNNING
+    lab.wait(600)
+    run = lab.step(run)
+    assert run.state is JobState.NODE_FAIL
+    assert run.note
+
+
+def test_where_slurm_has_lost_the_record_the_nodes_word_decides_and_that_is_said(
+    lab: Lab,
+) -> None:
+    run = lab.started()
+    lab.node_says(run, exit_code=0)
+    lab.slurm.lose(run.job_id or 0)
+    lab.step(run)
+    lab.wait(601)
+    run = lab.step(run)
+    assert run.state is JobState.COMPLETED
+    assert "node" in run.note
+
+
+def test_of_two_jobs_under_one_name_the_one_with_the_claim_is_the_runs(lab: Lab) -> None:
+    run = lab.submitted()
+    lab.claim(run, (run.job_id or 0) + 1000)
+    lab.slurm.start(run.job_id or 0)
+    lab.slurm.end(run.job_id or 0, JobState.FAILED, exit_code=75)
+    run = lab.step(run)
+    assert not run.state.ended
+    assert run.job_id is not None and run.job_id > 1000
+
+
+def test_the_end_of_a_second_start_of_one_job_is_not_the_runs_end(lab: Lab) -> None:
+    run = lab.started()
+    lab.slurm.end(run.job_id or 0, JobState.FAILED, exit_code=75)
+    assert lab.step(run).state is JobState.RUNNING
+    lab.node_says(run, exit_code=0)
+    run = lab.step(run)
+    assert run.state is JobState.COMPLETED
+    assert "twice" in run.note
+
+
+def test_a_program_that_itself_ends_with_75_has_failed(lab: Lab) -> None:
+    run = lab.started()
+    lab.node_says(run, exit_code=75)
+    lab.slurm.end(run.job_id or 0, JobState.FAILED, exit_code=75)
+    assert lab.step(run).state is JobState.FAILED
+
+
+def test_a_requeued_job_has_not_ended(lab: Lab) -> None:
+    run = lab.started()
+    run = lab.bridge.store.update(run, resources=Resources(requeue=True))
+    lab.slurm.requeue(run.job_id or 0)
+    run = lab.step(run)
+    assert not run.state.ended
+
+
+def test_a_run_that_changed_meanwhile_is_left_for_the_next_round(lab: Lab) -> None:
+    run = lab.submitted()
+    lab.bridge.store.update(run, note="somebody else was here")
+    lab.slurm.start(run.job_id or 0)
+    seen = look(lab.slurm, [run])
+    with pytest.raises(Stale):
+        advance(Desk(lab.bridge, lab.slurm, lab.clock, seen), run)
