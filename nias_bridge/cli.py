@@ -118,7 +118,7 @@ def down(state_dir: Path | None) -> None:
 
 @main.command()
 @click.option("--exit", "leave", is_flag=True, help="Stop once the results came back.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
 @click.option("--state-dir", type=STATE_DIR, default=None, help="Where it keeps its files.")
 def demo(leave: bool, port: int, state_dir: Path | None) -> None:
     """Boot a Slurm, serve the bridge, send it the example project, and keep serving."""

@@ -21,6 +21,7 @@ import click
 
 from nias_bridge import localcluster
 from nias_bridge.assets import asset
+from nias_bridge.localcluster import LocalCluster
 from nias_bridge.site import (
     LOOK_SECONDS,
     SiteError,
@@ -33,6 +34,8 @@ from nias_bridge.site import (
 
 EXAMPLE = "power-spectrum"
 RUN_SECONDS = 600
+LOG_LINES = 20
+STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def default_state() -> Path:
@@ -49,30 +52,36 @@ def run_demo(state: Path, *, port: int, leave: bool) -> None:
     Stops on its way out whatever it started, and nothing else. Raises SiteError, ClusterError.
     """
     _say_missing()
-    signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell starts what is in its background with that signal ignored.
+    for number in STOPPED_BY:
+        signal.signal(number, _interrupt)
     with _quiet_interrupt(), ExitStack() as stack:
         stack.enter_context(_alone(state))
         check_port(port)
-        slurm = state / "slurm"
-        if not any(daemon.answering for daemon in localcluster.status(slurm)):
-            stack.callback(localcluster.down, slurm)
         say("Booting a Slurm of two slots on this machine …")
-        cluster = localcluster.up(slurm, slots=2, user=service_user())
+        cluster = stack.enter_context(_slurm(state))
         site = set_up(state, port=port, slurm_conf=cluster.slurm_conf)
-        for name in ("serve", "poll"):
-            stack.enter_context(running(site, name))
+        parts = {name: stack.enter_context(running(site, name)) for name in ("serve", "poll")}
         wait_until_served(site)
         came_back = _send_example(site.url)
         if leave:
             if not came_back:
-                raise SiteError(f"The run did not come back well; see {site.log('poll')}.")
+                raise SiteError(
+                    f"The run did not come back well; its log is in {state}/shared/runs."
+                )
             return
         say("")
         say(f"Ready at {site.url}")
         say(f"SLURM_CONF={cluster.slurm_conf}")
         say("For sacct and sbatch in another terminal: export the line above.")
         say("Only this machine can reach the page: there is no login yet. Ctrl-C stops it all.")
-        signal.pause()
+        while all(process.poll() is None for process in parts.values()):
+            time.sleep(LOOK_SECONDS)
+        ended = next(name for name, process in parts.items() if process.poll() is not None)
+        raise SiteError(
+            f"“nias-bridge {ended}” has ended unasked, so all was stopped; its words are in "
+            f"{site.log(ended)}. Start the demonstration again: every run is kept."
+        )
 
 
 def say(line: str) -> None:
@@ -111,6 +120,8 @@ def _send_example(url: str) -> bool:
     say(f"  finished              {run['state']}, exit code {run['exit_code']}")
     if run["state"] != "COMPLETED":
         say(f"  {run['note'] or run['evidence']['message']}")
+        for line in _ask(f"{url}/api/v1/runs/{run['id']}/log")["text"].splitlines()[-LOG_LINES:]:
+            say(f"  | {line}")
         return False
     results = f"{url}/api/v1/runs/{run['id']}/results.zip"
     with urllib.request.urlopen(results, timeout=60) as got:  # noqa: S310  # loopback
@@ -175,6 +186,28 @@ def _alone(state: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _slurm(state: Path) -> Iterator[LocalCluster]:
+    """The Slurm of this state, stopped on the way out where a demonstration started it.
+
+    That may have been an earlier one that was killed: its daemons' numbers are written down.
+    """
+    folder, ours = state / "slurm", state / "slurm-started"
+    found = {str(daemon.pid) for daemon in localcluster.status(folder) if daemon.answering}
+    told = ours.read_text().split() if ours.exists() else None  # empty: killed while it booted
+    if found and (told is None or (told and not found & set(told))):
+        yield localcluster.up(folder, slots=2, user=service_user())
+        return
+    try:
+        ours.touch()
+        cluster = localcluster.up(folder, slots=2, user=service_user())
+        ours.write_text(" ".join(str(daemon.pid) for daemon in localcluster.status(folder)))
+        yield cluster
+    finally:
+        localcluster.down(folder)
+        ours.unlink(missing_ok=True)
+
+
+@contextmanager
 def _quiet_interrupt() -> Iterator[None]:
     """Ctrl-C is the ordinary way to end: no traceback."""
     try:
@@ -185,4 +218,6 @@ def _quiet_interrupt() -> Iterator[None]:
 
 
 def _interrupt(*_: object) -> NoReturn:
+    for number in STOPPED_BY:
+        signal.signal(number, signal.SIG_IGN)  # a second one would leave half of it running
     raise KeyboardInterrupt

@@ -52,8 +52,8 @@ class BadRequirements(BadUpload):
 
     def __init__(self, problems: tuple[RequirementProblem, ...]) -> None:
         self.problems = problems
-        told = "; ".join(f"line {p.line}: {p.why}" for p in problems)
-        super().__init__(f"requirements.txt can't be installed on the cluster: {told}")
+        told = "; ".join(f"line {p.line}: {p.why.rstrip('.')}" for p in problems)
+        super().__init__(f"requirements.txt can't be installed on the cluster: {told}.")
 
     @property
     def mendable(self) -> bool:

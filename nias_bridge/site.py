@@ -25,6 +25,7 @@ SERVICE_USER = "nias"
 START_SECONDS = 30
 STOP_SECONDS = 15
 LOOK_SECONDS = 0.1
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")  # util-linux: there on every Debian
 
 
 class SiteError(NiasError):
@@ -101,11 +102,16 @@ def command(site: Site, *words: str) -> dict[str, Any]:
 def running(site: Site, name: str) -> Iterator[subprocess.Popen[bytes]]:
     """`nias-bridge NAME`, stopped on the way out; its words go to the site's log of that name.
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches us alone.
+    It has a session of its own, so that Ctrl-C in a terminal reaches us alone; where we are killed,
+    the kernel ends it too, and its port is free for the next one.
     """
+    called = command(site, name)
     with site.log(name).open("ab") as out:
         process = subprocess.Popen(
-            **command(site, name), stdout=out, stderr=out, start_new_session=True
+            **{**called, "args": [*ENDS_WITH_US, *called["args"]]},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     try:
         yield process
