@@ -23,6 +23,8 @@ RECORD = "nias-environment.json"
 STANDARD_CODE = "nias-bridge.pth"
 CACHE = "cache"  # what every run finds in ~/.cache
 _WORDS_KEPT = 40
+# Where Debian's and Red Hat's families keep the certificate authorities that the machine trusts.
+_AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 # Modules that no program imports in its ordinary life: compiling them would take as long again.
 _NOT_COMPILED = r"/(tests?|testing/tests|idle_test)/"
 
@@ -189,12 +191,27 @@ def _install_with_uv(
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_NO_PROGRESS": "1",
         "UV_LINK_MODE": "hardlink",  # uv copies where it can't
+        **_as_uv_names_them(variables),
     }
     _run([uv, "venv", "--quiet", "--relocatable", "--python", _base_python(), str(made)],
          made.parent, {**own, **variables})  # fmt: skip
     if wish.stat().st_size:
         _run([uv, "pip", "install", "--python", str(made / "bin" / "python"), "-r", str(wish)],
              made.parent, {**own, **variables})  # fmt: skip
+
+
+def _as_uv_names_them(variables: Mapping[str, str]) -> dict[str, str]:
+    # uv reads none of pip's variables, and trusts no authority that only this machine knows.
+    told = {}
+    if "PIP_CERT" in variables:
+        told["SSL_CERT_FILE"] = variables["PIP_CERT"]
+    elif any(Path(bundle).exists() for bundle in _AUTHORITIES):
+        told["UV_SYSTEM_CERTS"] = "1"
+    if "PIP_INDEX_URL" in variables and "UV_INDEX_URL" not in variables:
+        told["UV_DEFAULT_INDEX"] = variables["PIP_INDEX_URL"]
+    if "PIP_EXTRA_INDEX_URL" in variables:
+        told["UV_INDEX"] = variables["PIP_EXTRA_INDEX_URL"]
+    return told
 
 
 def _install_with_pip(

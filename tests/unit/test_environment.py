@@ -163,3 +163,34 @@ def test_the_programs_own_modules_are_found(tiny, tmp_path):
     (tmp_path / "code.py").write_text("import mine; print(mine.x)")
     (tmp_path / "mine.py").write_text("x = 3")
     assert python(tiny, "code.py", folder=tmp_path) == "3\n"
+
+
+def test_uv_is_told_the_index_and_the_certificates_that_pip_is_told(tmp_path):
+    fake = tmp_path / layout.BIN / layout.UV
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\nenv\nexit 1\n")
+    fake.chmod(0o755)
+
+    def environment_of_uv(**variables: str) -> set[str]:
+        with pytest.raises(BuildFailed) as failed:
+            obtain(tmp_path, TINY, variables, silent)
+        return set(failed.value.details.splitlines())
+
+    told = environment_of_uv(PIP_INDEX_URL="https://lab/a", PIP_EXTRA_INDEX_URL="https://lab/b")
+    assert {"UV_DEFAULT_INDEX=https://lab/a", "UV_INDEX=https://lab/b"} <= told
+    told = environment_of_uv(PIP_INDEX_URL="https://lab/a", UV_DEFAULT_INDEX="https://lab/c")
+    assert "UV_DEFAULT_INDEX=https://lab/c" in told
+    assert "SSL_CERT_FILE=/lab.pem" in environment_of_uv(PIP_CERT="/lab.pem")
+
+
+@pytest.mark.skipif(
+    not Path("/etc/ssl/certs/ca-certificates.crt").exists(), reason="no ca-certificates here"
+)
+def test_uv_trusts_whom_the_machine_trusts(tmp_path):
+    fake = tmp_path / layout.BIN / layout.UV
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\nenv\nexit 1\n")
+    fake.chmod(0o755)
+    with pytest.raises(BuildFailed) as failed:
+        obtain(tmp_path, TINY, {}, silent)
+    assert "UV_SYSTEM_CERTS=1" in failed.value.details
