@@ -55,9 +55,11 @@ def running_since(at: datetime | None) -> str | Markup:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them: 0.15 s, 2.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    """Seconds as people say them: 0.45 ms, 0.15 s, 2.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None:
         return "–"
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1000:.2g} ms"
     if seconds < 10:
         return f"{round(seconds, 2 if seconds < 1 else 1):g} s"
     whole = round(seconds)

@@ -134,6 +134,8 @@ def _walk(top: int) -> Iterator[Union[_File, _LeftOut]]:
                 yield _LeftOut(path, f"it lies more than {_DEPTH_MAX} folders deep")
             elif kind == stat.S_IFDIR:
                 below.append(parts)
+            elif name in layout.NO_RESULTS:
+                continue
             elif kind == stat.S_IFLNK:
                 yield _linked(top, real, path)
             else:

@@ -23,5 +23,8 @@ MANIFEST = "manifest.json"
 RESULTS = "results.zip"
 CLAIMS = "claims"
 
+# In output/ these only keep an empty folder in version control: they are no results.
+NO_RESULTS = frozenset([".gitkeep", ".keep"])
+
 # The exit code of a job that found the run's token claimed: it says nothing of the run itself.
 ALREADY_RUN = 75

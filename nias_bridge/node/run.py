@@ -14,7 +14,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from . import archive, claim, collect, environment, files, layout, program, requirements
+from . import (
+    archive,
+    claim,
+    collect,
+    elsewhere,
+    environment,
+    files,
+    layout,
+    program,
+    requirements,
+)
 from .stopping import CANCELLED, TIME_LIMIT, Stopped, StopSignals
 
 USAGE = "usage: nias-node.pyz run --folder RUN --shared SHARED --name JOBNAME --token TOKEN"
@@ -56,6 +66,7 @@ class Course:
     started: float = field(default_factory=time.time)
     timings: dict[str, float] = field(default_factory=dict)
     environment: Optional[dict[str, Any]] = None
+    elsewhere: Sequence[str] = ()
 
     def enter(self, phase: str) -> None:
         """Tell that a phase begins. Progress is only news: a full disk must not end the job."""
@@ -192,12 +203,16 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         "seconds": round(made.seconds, 4),
         "packages": made.packages,
     }
-    say(f"Environment {'built' if made.built else 'reused'} in {made.seconds:.3g} s "
+    say(f"Environment {'built' if made.built else 'reused'} in {_spoken(made.seconds)} "
         f"({made.packages} packages).")  # fmt: skip
     with course.timed("running", "code"), program.private_folder(str(job.job_id)) as private:
         say("code.py starts.")
         variables = program.variables(made, project, private, site.get("run_variables", {}))
-        code = program.run(made, project, variables, signals)
+        try:
+            code = program.run(made, project, variables, signals)
+        finally:
+            # progress.json was written just before: what is newer is the program's.
+            course.elsewhere = elsewhere.written_since(project, job.work / layout.PROGRESS)
     ending = _finished(code)
     say(f"code.py {_how(code)} after {course.timings['code']:.1f} s.")
     return ending
@@ -233,6 +248,10 @@ def _how(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
+def _spoken(seconds: float) -> str:
+    return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else f"{seconds:.3g} s"
+
+
 def _told(collected: collect.Collected) -> str:
     left = f"; {collected.left_out} left out (see manifest.json)" if collected.left_out else ""
     return f"{collected.files} files collected from output/ ({collected.size:,} bytes){left}."
@@ -246,6 +265,7 @@ def _write_exit(course: Course, ending: Ending, collected: Optional[collect.Coll
         "timings": course.timings,
         "environment": course.environment,
         "collected": asdict(collected) if collected else None,
+        "elsewhere": list(course.elsewhere),
         "python": sys.version.split()[0],
         "started": course.started,
         "ended": time.time(),

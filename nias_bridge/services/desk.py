@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from nias_bridge.domain import ClusterView, Event, Filter, Page, Run
 from nias_bridge.errors import NotFound, NotPossible
+from nias_bridge.node import layout
 from nias_bridge.services import intake, shared
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import Evidence, read_evidence, read_json
@@ -217,7 +218,12 @@ def _files(bridge: Bridge, run: Run) -> tuple[tuple[OutputFile, ...], tuple[Left
             ),
             tuple(LeftOut(path=f["path"], why=f["why"]) for f in manifest["left_out"]),
         )
-    return tuple(OutputFile(path=p, size=s) for p, s in shared.listing(files.output)), ()
+    listed = (
+        OutputFile(path=path, size=size)
+        for path, size in shared.listing(files.output)
+        if PurePosixPath(path).name not in layout.NO_RESULTS
+    )
+    return tuple(listed), ()
 
 
 def _half_character(data: bytes) -> int:

@@ -57,6 +57,14 @@ def test_what_is_in_output_comes_back_with_size_and_hash(run, output):
     assert sorted(p.name for p in run.iterdir()) == ["manifest.json", "project", "results.zip"]
 
 
+def test_a_file_that_only_keeps_an_empty_folder_is_no_result(run, output):
+    (output / "plots").mkdir()
+    for name in (".gitkeep", "plots/.keep"):
+        (output / name).touch()
+    assert collect(run) == Collected(0, 0, 0)
+    assert (results(run), left_out(run)) == ({}, {})
+
+
 def test_what_does_not_shrink_is_stored(run, output):
     (output / "noise").write_bytes(os.urandom(100_000))
     (output / "zeros").write_bytes(bytes(100_000))

@@ -38,7 +38,7 @@ def test_the_exact_time_is_there_too() -> None:
     [
         (None, "–"),
         (0, "0 s"),
-        (0.0083, "0.01 s"),
+        (0.0083, "8.3 ms"),
         (0.154, "0.15 s"),
         (2.41, "2.4 s"),
         (59.7, "1 min"),
@@ -46,6 +46,8 @@ def test_the_exact_time_is_there_too() -> None:
         (3600, "1 h"),
         (7500, "2 h 5 min"),
         (3 * 86400 + 7200, "3 days 2 h"),
+        (0.000448, "0.45 ms"),
+        (0.0123, "12 ms"),
     ],
 )
 def test_durations_are_said_as_people_say_them(seconds: float | None, words: str) -> None:
