@@ -87,6 +87,21 @@ def obtain(
     )
 
 
+@contextmanager
+def lent(root: Path, wanted: Sequence[str], variables: Mapping[str, str]) -> Iterator[None]:
+    """Within this block our own process can import these packages, if they are built already."""
+    folder = root / layout.ENVIRONMENTS / _key(requirements.normalise(wanted), variables)
+    if _sound(folder) is None:
+        yield
+        return
+    packages = str(_site_packages(folder))
+    sys.path.append(packages)  # behind the standard library, which none of them can stand in for
+    try:
+        yield
+    finally:
+        sys.path.remove(packages)
+
+
 def _key(normal: Sequence[str], variables: Mapping[str, str]) -> str:
     asked = [
         FORMAT,

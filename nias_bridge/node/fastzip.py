@@ -26,6 +26,7 @@ _PACKED = """
     .png .pptx .rar .tgz .webm .webp .whl .xlsx .xz .zip .zst
 """
 _PACKED_SUFFIXES = frozenset(_PACKED.split())
+_SMALL = 64 * 1024  # bytes that are packed in one go
 _PROBE = 32 * 1024  # bytes looked at at either end of the first piece
 _WORTH = 0.97  # a file that keeps more than this of its size is not worth its deflating
 _STORED, _DEFLATED = 0, 8
@@ -98,6 +99,8 @@ class Writer:
         size_max: bytes that the pieces surely do not exceed together. modified: seconds since
         1970. Whatever `pieces` raises passes through and leaves the zip without this entry.
         """
+        if size_max <= _SMALL:
+            return self._add_small(name, b"".join(pieces), size_max, modified)
         offset = self._file.tell()
         pieces = iter(pieces)
         first = next(pieces, b"")
@@ -110,8 +113,7 @@ class Writer:
             start = self._file.tell()
             size, crc, digest = self._write(chain([first], pieces), method)
             end = self._file.tell()
-            if size > size_max:
-                raise ValueError(f"{name} has {size} bytes, more than the {size_max} announced")
+            _refuse_more(name, size, size_max)
             entry = _Written(raw, entry.when, method, crc, end - start, size, offset)
             self._file.seek(offset)
             self._file.write(_local_header(entry, zip64))
@@ -122,6 +124,21 @@ class Writer:
             raise
         self._written.append(entry)
         return Packed(name, size, digest)
+
+    def _add_small(self, name: str, content: bytes, size_max: int, modified: float) -> Packed:
+        # Threads and a second look at the header would cost more than the work itself.
+        _refuse_more(name, len(content), size_max)
+        method, packed = _STORED, content
+        if not _is_packed(name):
+            deflated = self._deflate.block(content) + _LAST_BLOCK
+            if len(deflated) < _WORTH * len(content):
+                method, packed = _DEFLATED, deflated
+        crc = self._deflate.module.crc32(content)
+        raw, when, offset = name.encode(), _dos_time(modified), self._file.tell()
+        entry = _Written(raw, when, method, crc, len(packed), len(content), offset)
+        self._file.write(_local_header(entry, zip64=False) + packed)
+        self._written.append(entry)
+        return Packed(name, len(content), hashlib.sha256(content).hexdigest())
 
     def _write(self, pieces: Iterator[bytes], method: int) -> tuple[int, int, str]:
         digest = hashlib.sha256()
@@ -157,7 +174,7 @@ class Writer:
         return size, crc, digest.hexdigest()
 
     def _worth_deflating(self, name: str, first: bytes) -> bool:
-        if PurePosixPath(name).suffix.lower() in _PACKED_SUFFIXES:
+        if _is_packed(name):
             return False
         probe = first if len(first) <= 2 * _PROBE else first[:_PROBE] + first[-_PROBE:]
         return len(self._deflate.block(probe)) < _WORTH * len(probe)
@@ -180,12 +197,22 @@ class Writer:
 
 
 def _fastest() -> _Deflate:
-    # Looked for late: whoever packs may only just have put the tools environment on sys.path.
+    # Looked for late: whoever packs may only just have put the tools environment on sys.path. And
+    # whatever is wrong with that costs speed, not results.
     try:
         from isal import isal_zlib  # noqa: PLC0415
-    except ImportError:
+    except Exception:
         return _Deflate(zlib, 1)
     return _Deflate(isal_zlib, 2)
+
+
+def _is_packed(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _PACKED_SUFFIXES
+
+
+def _refuse_more(name: str, size: int, size_max: int) -> None:
+    if size > size_max:
+        raise ValueError(f"{name} has {size} bytes, more than the {size_max} announced")
 
 
 def pack(files: Iterable[tuple[str, Path]], target: Path) -> list[Packed]:

@@ -25,6 +25,7 @@ from . import (
     program,
     requirements,
 )
+from .preview import TOOLS
 from .stopping import CANCELLED, TIME_LIMIT, Stopped, StopSignals
 
 USAGE = "usage: nias-node.pyz run --folder RUN --shared SHARED --name JOBNAME --token TOKEN"
@@ -128,8 +129,9 @@ def supervise(job: claim.Job, signals: StopSignals) -> int:
     collected = None
     if ending.reason != "archive" and (job.work / layout.PROJECT).exists():
         try:
-            with course.timed("collecting", "collect"):
-                collected = collect.collect(job.work)
+            tools = environment.lent(job.shared, TOOLS, site.get("build_variables", {}))
+            with course.timed("collecting", "collect"), tools:
+                collected = collect.collect(job.work, time_is_up=signals.time_is_up)
             say(_told(collected))
         except Exception as error:
             sentence = f"The results could not be collected: {_words(error)}."

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import multiprocessing
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -67,6 +69,20 @@ def test_its_record_tells_what_is_in_it_and_its_time_when_it_was_used(shared, ti
 def test_its_modules_are_compiled_and_nothing_half_built_is_left(shared, tiny):
     assert list(tiny.folder.glob("lib/*/site-packages/iniconfig/__pycache__/*.pyc"))
     assert not list(tiny.folder.parent.glob(".building-*"))
+
+
+def test_our_own_process_can_borrow_what_is_built_already_and_builds_nothing(
+    shared, tiny, tmp_path
+):
+    with environment.lent(shared, TINY, VARIABLES):
+        found = importlib.machinery.PathFinder.find_spec("iniconfig", sys.path[-1:])
+        assert found is not None
+        assert found.origin is not None
+        assert Path(found.origin).is_relative_to(tiny.folder)
+    before = list(sys.path)
+    with environment.lent(tmp_path, TINY, VARIABLES):
+        assert sys.path == before
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_indexes_mean_another_environment(tmp_path):
