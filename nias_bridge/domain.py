@@ -103,6 +103,18 @@ class Resources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Program:
+    """What a run starts: a file of the project with its arguments, and a Python by its version.
+
+    python None leaves it to the site's default.
+    """
+
+    main: str = "code.py"
+    args: tuple[str, ...] = ()
+    python: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contents:
     """What was found in a zip: sizes in bytes, requirements as they were read.
 
@@ -186,6 +198,7 @@ class NewRun:
     resources: Resources
     contents: Contents
     created_at: datetime
+    program: Program = Program()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +221,7 @@ class Run:
     contents: Contents
     created_at: datetime
     changed_at: datetime
+    program: Program = Program()
     job_id: int | None = None
     submitted_at: datetime | None = None
     submissions: int = 0
@@ -234,9 +248,13 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which runs a list wants: text is looked for in project names, whatever the case."""
+    """Which runs a list wants: text is looked for in project names, whatever the case.
+
+    project: one project's runs alone, by its whole name.
+    """
 
     owner: str | None = None
+    project: str | None = None
     text: str = ""
     states: frozenset[JobState] = field(default_factory=frozenset)
     page: int = 1

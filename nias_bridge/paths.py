@@ -25,6 +25,10 @@ class SharedPaths:
         return self.root / layout.UPLOADS
 
     @property
+    def uploads_on_cluster(self) -> PurePosixPath:
+        return self.on_cluster / layout.UPLOADS
+
+    @property
     def environments(self) -> Path:
         return self.root / layout.ENVIRONMENTS
 

@@ -52,6 +52,13 @@ class Scheduler(Protocol):
         """End the job of this id and name; one that has ended, or is another's, is no error."""
         ...
 
+    def estimate(self, script: PurePosixPath) -> datetime | None:
+        """When a job of this script would start, were it submitted now; None: Slurm can't say.
+
+        Nothing is submitted. Raises Rejected, TryLater, Unreachable.
+        """
+        ...
+
     def nodes(self) -> list[NodeReport]:
         """All nodes of the cluster."""
         ...

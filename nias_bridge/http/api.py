@@ -64,6 +64,7 @@ def submit(query_data: SubmitQuery) -> tuple[RunOut, int, dict[str, str]]:
             time=query_data.time,
             memory=query_data.memory,
             cpus=query_data.cpus,
+            gpus=query_data.gpus,
             partition=query_data.partition,
         ),
     )

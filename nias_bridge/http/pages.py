@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,19 @@ from flask import (
 from flask.typing import ResponseReturnValue
 
 from nias_bridge.domain import OPEN_STATES, Filter, JobState, Page, Resources
-from nias_bridge.errors import BadRequest, BadRequirements, BadUpload, NiasError, ProjectExists
+from nias_bridge.errors import (
+    BadProjectFile,
+    BadRequest,
+    BadRequirements,
+    BadUpload,
+    NiasError,
+    ProjectExists,
+)
 from nias_bridge.http import downloads, story, uploads
 from nias_bridge.http.errors import status_of, wants_json
 from nias_bridge.http.here import bridge
 from nias_bridge.http.security import csrf
-from nias_bridge.services import desk, intake
+from nias_bridge.services import desk, estimates, intake, wishes
 
 blueprint = Blueprint("pages", __name__)
 
@@ -91,7 +99,9 @@ def send_upload() -> ResponseReturnValue:
     except BadUpload as error:
         if wants_json():
             raise
-        return render_template("upload.html", error=str(error)), status_of(error)
+        problems = error.problems if isinstance(error, BadProjectFile) else ()
+        page = render_template("upload.html", error=str(error), problems=problems)
+        return page, status_of(error)
     if wants_json():
         return jsonify(location=found)
     return redirect(found, HTTPStatus.SEE_OTHER)
@@ -101,6 +111,12 @@ def send_upload() -> ResponseReturnValue:
 def found(upload_id: str) -> str:
     """What was found in a zip."""
     return _found_page(upload_id)
+
+
+@blueprint.get("/upload/<upload_id>/live")
+def found_live(upload_id: str) -> Response:
+    """When it would start, and what stands before it."""
+    return _live("_found_live.html", **_before_it(upload_id))
 
 
 @blueprint.post("/upload/<upload_id>")
@@ -199,21 +215,38 @@ def _found_page(upload_id: str, error: NiasError | None = None) -> str:
     judged = intake.held(bridge(), upload_id)
     return render_template(
         "found.html",
-        upload_id=upload_id,
         judged=judged,
         mendable=all(problem.mend is not None for problem in judged.problems),
-        asked=request.form,
+        # What was sent with a mistake in it stays in the form.
+        asked=request.form or asdict(wishes.filled(judged.resources, judged.suggestion)),
+        **_before_it(upload_id),
         # Problems and a taken name are told by the page itself; what remains is a wrong field.
         error=error if isinstance(error, BadRequest) else None,
     )
 
 
+def _before_it(upload_id: str) -> dict[str, Any]:
+    cluster, estimate = bridge().store.cluster(), estimates.read(bridge(), upload_id)
+    return {"upload_id": upload_id, "cluster": cluster, "estimate": estimate}
+
+
 def _asked_resources() -> Resources:
-    asked = {name: request.form.get(name, "").strip() or None for name in ("time", "memory")}
-    cpus = request.form.get("cpus", "").strip()
-    if cpus and not (cpus.isascii() and cpus.isdigit()):
-        raise BadRequest(f"cpus: “{cpus}” is not a count; write a whole number.", "cpus")
-    return Resources(time=asked["time"], memory=asked["memory"], cpus=int(cpus) if cpus else None)
+    def word(name: str) -> str | None:
+        return request.form.get(name, "").strip() or None
+
+    def count(name: str) -> int | None:
+        written = word(name)
+        if written and not (written.isascii() and written.isdigit()):
+            raise BadRequest(f"{name}: “{written}” is not a count; write a whole number.", name)
+        return int(written) if written else None
+
+    return Resources(
+        time=word("time"),
+        memory=word("memory"),
+        cpus=count("cpus"),
+        gpus=count("gpus"),
+        partition=word("partition"),
+    )
 
 
 def _shown_run(run_id: int) -> dict[str, Any]:

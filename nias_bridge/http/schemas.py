@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
@@ -35,6 +36,7 @@ class SubmitQuery(BaseModel):
     time: str | None = Field(None, description="Time limit, as Slurm writes it: 30 or 02:00:00")
     memory: str | None = Field(None, description="Memory per node: 500M or 8G")
     cpus: int | None = Field(None, ge=1)
+    gpus: int | None = Field(None, ge=0)
     partition: str | None = None
 
 
@@ -93,6 +95,17 @@ class EvidenceOut(BaseModel):
     environment: EnvironmentOut | None
 
 
+class ResourcesOut(BaseModel):
+    """What the run asks of Slurm; null leaves it to the site."""
+
+    time: str | None
+    cpus: int | None
+    memory: str | None
+    gpus: int | None
+    partition: str | None
+    requeue: bool
+
+
 class RunOut(BaseModel):
     """One run; `evidence` and `results_ready` are told of a single run, not in lists."""
 
@@ -116,6 +129,10 @@ class RunOut(BaseModel):
     expected_start: datetime | None
     place: int | None
     exit_code: int | None
+    resources: ResourcesOut
+    main: str
+    args: list[str]
+    python: str | None
     accounting: Accounting | None
     evidence: EvidenceOut | None = None
     results_ready: bool | None = None
@@ -198,6 +215,10 @@ def run_out(run: Run) -> RunOut:
         expected_start=report.expected_start if report else None,
         place=report.place if report else None,
         exit_code=report.exit_code if report and run.state.ended else None,
+        resources=ResourcesOut(**asdict(run.resources)),
+        main=run.program.main,
+        args=list(run.program.args),
+        python=run.program.python,
         accounting=_accounting(run),
         links=_links(run),
     )

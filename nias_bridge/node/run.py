@@ -28,7 +28,8 @@ from . import (
 from .preview import TOOLS
 from .stopping import CANCELLED, TIME_LIMIT, Stopped, StopSignals
 
-USAGE = "usage: nias-node.pyz run --folder RUN --shared SHARED --name JOBNAME --token TOKEN"
+USAGE = """usage: nias-node.pyz run --folder RUN --shared SHARED --name JOBNAME --token TOKEN
+                          [-- CODE.PY [ARGUMENT …]]"""
 _OPTIONS = {"--folder", "--shared", "--name", "--token"}
 _LIMITS = archive.Limits(unpacked_bytes=100 * 1000**3, files=200_000, ratio=10_000)
 _FAILED = 1
@@ -61,9 +62,13 @@ class NotInstallable(Exception):
 
 @dataclass
 class Course:
-    """What is known of the job so far; written to progress.json at every phase."""
+    """What is known of the job so far; written to progress.json at every phase.
+
+    command: the file of the project that is run, and its arguments.
+    """
 
     job: claim.Job
+    command: Sequence[str]
     started: float = field(default_factory=time.time)
     timings: dict[str, float] = field(default_factory=dict)
     environment: Optional[dict[str, Any]] = None
@@ -97,8 +102,9 @@ class Course:
 
 def main(arguments: Sequence[str]) -> int:
     """The command of the node program; returns the job's exit status."""
-    options = dict(zip(arguments[1::2], arguments[2::2]))  # Python 3.9 lacks strict
-    if arguments[:1] != ["run"] or set(options) != _OPTIONS:
+    ours, command = _parted(list(arguments))
+    options = dict(zip(ours[1::2], ours[2::2]))  # Python 3.9 lacks strict
+    if ours[:1] != ["run"] or set(options) != _OPTIONS:
         print(USAGE, file=sys.stderr)
         return 2
     signals = StopSignals()
@@ -118,12 +124,18 @@ def main(arguments: Sequence[str]) -> int:
     if taken:
         say(taken)
         return layout.ALREADY_RUN
-    return supervise(job, signals)
+    return supervise(job, command, signals)
 
 
-def supervise(job: claim.Job, signals: StopSignals) -> int:
+def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Our own arguments, and behind the -- what to run."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:at], arguments[at + 1 :] or [archive.CODE]
+
+
+def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> int:
     """Run a claimed job to its end, and write how it ended."""
-    course = Course(job)
+    course = Course(job, command)
     site = files.read_json(job.shared / layout.BIN / layout.SITE) or {}
     ending = _ending_of(course, site, signals)
     collected = None
@@ -208,15 +220,15 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
     say(f"Environment {'built' if made.built else 'reused'} in {_spoken(made.seconds)} "
         f"({made.packages} packages).")  # fmt: skip
     with course.timed("running", "code"), program.private_folder(str(job.job_id)) as private:
-        say("code.py starts.")
+        say(f"{course.command[0]} starts.")
         variables = program.variables(made, project, private, site.get("run_variables", {}))
         try:
-            code = program.run(made, project, variables, signals)
+            code = program.run(made, project, course.command, variables, signals)
         finally:
             # progress.json was written just before: what is newer is the program's.
             course.elsewhere = elsewhere.written_since(project, job.work / layout.PROGRESS)
-    ending = _finished(code)
-    say(f"code.py {_how(code)} after {course.timings['code']:.1f} s.")
+    ending = _finished(course.command[0], code)
+    say(f"{course.command[0]} {_how(code)} after {course.timings['code']:.1f} s.")
     return ending
 
 
@@ -232,10 +244,10 @@ def _wanted(job: claim.Job, project: Path) -> list[str]:
     return lines
 
 
-def _finished(code: int) -> Ending:
+def _finished(name: str, code: int) -> Ending:
     if code == 0:
         return Ending("finished", exit_code=0)
-    sentence = f"code.py {_how(code)}."
+    sentence = f"{name} {_how(code)}."
     if code < 0:
         return Ending("finished", sentence, signal=-code)
     return Ending("finished", sentence, exit_code=code)

@@ -16,6 +16,7 @@ from pathlib import Path
 from nias_bridge.domain import (
     Contents,
     NewRun,
+    Program,
     Resources,
     Run,
     memory_bytes,
@@ -31,12 +32,14 @@ from nias_bridge.errors import (
     ProjectExists,
     RequirementProblem,
 )
-from nias_bridge.node import archive, requirements
+from nias_bridge.node import archive, projectfile, requirements
+from nias_bridge.services import estimates, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
 FILES_LISTED = 500
 REQUIREMENTS_MAX_BYTES = 1024 * 1024
+PROJECT_FILE_MAX_BYTES = 16 * 1024 * 1024  # of nias.toml, and of the table that it names
 HELD_SECONDS = 24 * 3600
 _TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # noqa: S105  # none that look alike
 
@@ -54,7 +57,8 @@ class Judged:
     """What was found in a zip that can be run, once its problems (if any) are mended.
 
     At most FILES_LISTED files are listed; mended is requirements.txt with every certain mend made,
-    None where it has no problem; next_number is 1 for a project that is new.
+    None where it has no problem; next_number is 1 for a project that is new. resources are what
+    nias.toml says; suggestion is what earlier runs say, limits what the site allows.
     """
 
     project: str
@@ -63,6 +67,11 @@ class Judged:
     problems: tuple[RequirementProblem, ...]
     mended: str | None
     next_number: int
+    resources: Resources
+    program: Program
+    sweep: projectfile.Sweep | None
+    suggestion: wishes.Suggestion | None
+    limits: wishes.Limits
 
 
 def new_part(bridge: Bridge) -> Path:
@@ -72,9 +81,15 @@ def new_part(bridge: Bridge) -> Path:
 
 def judge(bridge: Bridge, part: Path, filename: str) -> Judged:
     """What is in this zip, read from its directory. Raises BadUpload."""
+    owner, view = bridge.settings.owner, bridge.store.cluster()
     try:
         inventory = archive.judge(part, filename, _limits(bridge.settings))
         listed = archive.read_member(part, inventory, "requirements.txt", REQUIREMENTS_MAX_BYTES)
+        said = wishes.read(
+            lambda path: archive.read_member(part, inventory, path, PROJECT_FILE_MAX_BYTES),
+            wishes.limits_of(bridge.settings, view),
+            bridge.settings.tasks_max,
+        )
     except archive.ArchiveError as error:
         raise BadUpload(str(error)) from None
     try:
@@ -104,7 +119,12 @@ def judge(bridge: Bridge, part: Path, filename: str) -> Judged:
         files=tuple(FoundFile(path=e.path, size=e.size) for e in inventory.entries[:FILES_LISTED]),
         problems=tuple(RequirementProblem(p.line, p.text, p.why, p.mend) for p in problems),
         mended=requirements.mend(text) if problems else None,
-        next_number=bridge.store.next_number(bridge.settings.owner, project),
+        next_number=bridge.store.next_number(owner, project),
+        resources=said.resources,
+        program=said.program,
+        sweep=said.sweep,
+        suggestion=wishes.suggest(bridge, owner, project, said.resources),
+        limits=wishes.limits_of(bridge.settings, view, said.resources.partition),
     )
 
 
@@ -132,7 +152,8 @@ def receive(
 def hold(bridge: Bridge, part: Path, filename: str) -> str:
     """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id."""
     try:
-        judge(bridge, part, filename)
+        judged = judge(bridge, part, filename)
+        estimates.ask(bridge, part.stem, wishes.filled(judged.resources, judged.suggestion))
         _held_name(part).write_text(json.dumps({"filename": filename}), encoding="utf-8")
     except BaseException:
         part.unlink(missing_ok=True)
@@ -159,6 +180,7 @@ def receive_held(
     judged = judge(bridge, part, filename)
     run = _accept(bridge, part, judged, again=again, mend=mend, resources=resources)
     _held_name(part).unlink(missing_ok=True)
+    estimates.forget(bridge, upload_id)
     return run
 
 
@@ -166,6 +188,7 @@ def drop(bridge: Bridge, upload_id: str) -> None:
     """Forget a held upload. Raises NotFound."""
     part, _ = _find_held(bridge, upload_id)
     _held_name(part).unlink(missing_ok=True)
+    estimates.forget(bridge, upload_id)
     part.unlink(missing_ok=True)
 
 
@@ -182,7 +205,7 @@ def check_resources(asked: Resources) -> None:
         "time": lambda: asked.time is None or time_limit_seconds(asked.time),
         "memory": lambda: asked.memory is None or memory_bytes(asked.memory),
         "cpus": lambda: _positive(asked.cpus),
-        "gpus": lambda: _positive(asked.gpus),
+        "gpus": lambda: _positive(asked.gpus, least=0),
         "partition": lambda: _word(asked.partition),
     }
     for field, check in checks.items():
@@ -213,7 +236,9 @@ def repeat(bridge: Bridge, run: Run) -> Run:
                 os.link(source, target)
 
     return bridge.store.add_run(
-        _new_run(bridge, run.project, run.contents, run.resources), again=True, place=place
+        _new_run(bridge, run.project, run.contents, run.resources, run.program),
+        again=True,
+        place=place,
     )
 
 
@@ -228,6 +253,8 @@ def _accept(
 ) -> Run:
     asked = resources or Resources()
     check_resources(asked)
+    wishes.refuse_beyond(asked, judged.limits)
+    asked = wishes.over(asked, judged.resources)
     contents, mended = judged.contents, judged.mended
     if judged.problems:
         if not (mend and all(p.mend is not None for p in judged.problems)):
@@ -246,11 +273,13 @@ def _accept(
             files.mended_requirements.write_text(mended, encoding="utf-8")
         part.replace(files.archive)
 
-    new = _new_run(bridge, judged.project, contents, asked)
+    new = _new_run(bridge, judged.project, contents, asked, judged.program)
     return bridge.store.add_run(new, again=again, place=place)
 
 
-def _new_run(bridge: Bridge, project: str, contents: Contents, asked: Resources) -> NewRun:
+def _new_run(
+    bridge: Bridge, project: str, contents: Contents, asked: Resources, program: Program
+) -> NewRun:
     return NewRun(
         owner=bridge.settings.owner,
         project=project,
@@ -258,6 +287,7 @@ def _new_run(bridge: Bridge, project: str, contents: Contents, asked: Resources)
         token=new_token(),
         resources=asked,
         contents=contents,
+        program=program,
         created_at=datetime.now(UTC),
     )
 
@@ -270,9 +300,9 @@ def _limits(settings: Settings) -> archive.Limits:
     )
 
 
-def _positive(count: int | None) -> None:
-    if count is not None and count < 1:
-        raise ValueError(f"{count} is not a count; at least 1")
+def _positive(count: int | None, *, least: int = 1) -> None:
+    if count is not None and count < least:
+        raise ValueError(f"{count} is not a count; at least {least}")
 
 
 def _word(text: str | None) -> None:

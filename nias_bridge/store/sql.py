@@ -97,6 +97,7 @@ class SqlStore:
                     state=JobState.RECEIVED,
                     resources=new.resources,
                     contents=new.contents,
+                    program=new.program,
                     created_at=new.created_at,
                     changed_at=new.created_at,
                     submissions=0,
@@ -218,6 +219,9 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
     if wanted.owner is not None:
         owned = (projects.c.id == runs.c.project_id) & (projects.c.owner == wanted.owner)
         asked.append(exists().where(owned).correlate(runs))
+    if wanted.project is not None:
+        same = projects.c.name_key == name_key(wanted.project)
+        asked.append(runs.c.project_id.in_(select(projects.c.id).where(same)))
     if wanted.text:
         named = projects.c.name_key.contains(name_key(wanted.text), autoescape=True)
         asked.append(runs.c.project_id.in_(select(projects.c.id).where(named)))

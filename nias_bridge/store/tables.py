@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from nias_bridge.domain import ClusterView, Contents, JobState, Resources, SlurmReport
+from nias_bridge.domain import ClusterView, Contents, JobState, Program, Resources, SlurmReport
 
 
 class Instant(TypeDecorator[datetime]):
@@ -124,6 +124,7 @@ runs = Table(
     Column("state", State, nullable=False),
     Column("resources", Noun(Resources), nullable=False),
     Column("contents", Noun(Contents), nullable=False),
+    Column("program", Noun(Program), nullable=False, server_default="{}"),
     Column("created_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("job_id", Integer),

@@ -174,9 +174,16 @@ function watchUpload(form) {
   drop.classList.add("can-drop");
 
   const show = (isSending) => { sending.hidden = !isSending; drop.hidden = send.hidden = isSending; };
-  const refuse = (sentence) => {
+  const refuse = (sentence, problems = []) => {
     show(false);
-    error.querySelector("[data-sentence]").textContent = sentence;
+    const list = error.querySelector("[data-problems]");
+    list.replaceChildren(...problems.map((problem) => {
+      const line = document.createElement("li");
+      line.textContent = problem;
+      return line;
+    }));
+    list.hidden = !problems.length;
+    error.querySelector("[data-sentence]").textContent = problems.length ? "" : sentence;
     error.hidden = false;
     input.value = "";
     input.focus();
@@ -205,7 +212,7 @@ function watchUpload(form) {
     request.upload.addEventListener("load", () => { stage.textContent = "Looking into it …"; });
     request.addEventListener("load", () => {
       if (request.status < 300) location.assign(request.response.location);
-      else refuse(request.response?.detail ?? "The gateway could not take it. Please try again.");
+      else refuse(request.response?.detail ?? "The gateway could not take it. Please try again.", request.response?.problems);
     });
     request.addEventListener("error", () => refuse("The connection broke off. Nothing was kept; please try again."));
     request.addEventListener("abort", () => { show(false); input.value = ""; input.focus(); });
