@@ -36,8 +36,8 @@ def output_file(run_id: int, path: str) -> Response:
 
 def results(run_id: int) -> Response:
     """All of output/ as a zip. Raises NotFound, NotPossible."""
-    run = desk.show(bridge(), run_id).run
-    file = desk.results(bridge(), run_id).open("rb")
+    run = desk.find(bridge(), run_id)
+    file = desk.results(bridge(), run_id)
     return _send(file, f"{run.project}-{run.number}-results.zip")
 
 

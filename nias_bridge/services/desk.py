@@ -12,6 +12,7 @@ from typing import BinaryIO
 from nias_bridge.domain import ClusterView, Event, Filter, Page, Run
 from nias_bridge.errors import NotFound, NotPossible
 from nias_bridge.node import layout
+from nias_bridge.paths import RunPaths
 from nias_bridge.services import intake, shared
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import Evidence, read_evidence, read_json
@@ -150,18 +151,26 @@ def output_file(bridge: Bridge, run_id: int, path: str) -> BinaryIO:
     files, _ = _files(bridge, run)
     if not any(file.path == path for file in files):
         raise NotFound(f"This run has no output file “{path}”.")
-    return shared.open_beneath(bridge.paths.run(run).output, path)
+    return open_output(bridge, run, path)
 
 
-def results(bridge: Bridge, run_id: int) -> Path:
-    """The zip of the results. Raises NotFound, NotPossible while it is not there."""
+def open_output(bridge: Bridge, run: Run, path: str) -> BinaryIO:
+    """A file of the output by its path there, opened for reading. Raises NotFound."""
+    # From the run's own folder: the code may have put a link in the place of output/ itself.
+    files = bridge.paths.run(run)
+    return shared.open_beneath(files.folder, (_output_inside(files) / path).as_posix())
+
+
+def results(bridge: Bridge, run_id: int) -> BinaryIO:
+    """The zip of the results, opened. Raises NotFound, NotPossible while it is not there."""
     run = find(bridge, run_id)
-    file = bridge.paths.run(run).results
-    if file.is_file():
-        return file
-    if run.state.ended:
-        raise NotFound("This run left no results.")
-    raise NotPossible("The results are not there yet: the run has not ended.")
+    files = bridge.paths.run(run)
+    try:
+        return shared.open_beneath(files.folder, files.results.name)
+    except NotFound:
+        if run.state.ended:
+            raise NotFound("This run left no results.") from None
+        raise NotPossible("The results are not there yet: the run has not ended.") from None
 
 
 def cancel(bridge: Bridge, run_id: int) -> Run:
@@ -220,10 +229,14 @@ def _files(bridge: Bridge, run: Run) -> tuple[tuple[OutputFile, ...], tuple[Left
         )
     listed = (
         OutputFile(path=path, size=size)
-        for path, size in shared.listing(files.output)
+        for path, size in shared.listing(files.folder, _output_inside(files))
         if PurePosixPath(path).name not in layout.NO_RESULTS
     )
     return tuple(listed), ()
+
+
+def _output_inside(files: RunPaths) -> Path:
+    return files.output.relative_to(files.folder)
 
 
 def _half_character(data: bytes) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -79,12 +81,15 @@ def claimed_job(files: RunPaths) -> int | None:
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a file that a node publishes by rename; {} while there is none.
 
-    What a job wrote is not trusted: a file that is no such object counts as none.
+    What a job wrote is not trusted: a link, a pipe or anything that is no such object counts as
+    none.
     """
     try:
-        if file.stat().st_size > JSON_MAX_BYTES:
-            return {}
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > JSON_MAX_BYTES:
+                return {}
+            content = json.loads(opened.read())
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

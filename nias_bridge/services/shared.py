@@ -51,10 +51,16 @@ def write(file: Path, text: str) -> None:
     beside.replace(file)
 
 
-def listing(root: Path) -> Iterator[tuple[str, int]]:
-    """Path and size of the plain files below a folder, sorted, the first LISTING_MAX of them."""
+def listing(root: Path, inside: Path) -> Iterator[tuple[str, int]]:
+    """Path and size of the plain files below the folder `inside` of `root`, sorted.
+
+    The first LISTING_MAX of them; none where links lead to that folder.
+    """
+    top = root / inside
+    if top.resolve() != root.resolve() / inside:
+        return
     found = 0
-    for folder, names, files in os.walk(root):
+    for folder, names, files in os.walk(top):
         names.sort()
         for name in sorted(files):
             path = Path(folder, name)
@@ -63,7 +69,7 @@ def listing(root: Path) -> Iterator[tuple[str, int]]:
             except OSError:
                 continue  # it is a live folder: what was there a moment ago can be gone
             if stat.S_ISREG(info.st_mode):
-                yield path.relative_to(root).as_posix(), info.st_size
+                yield path.relative_to(top).as_posix(), info.st_size
                 found += 1
                 if found == LISTING_MAX:
                     return
