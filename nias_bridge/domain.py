@@ -115,6 +115,22 @@ class Program:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Caution:
+    """What a project's code names and will not find on the cluster.
+
+    kind: "missing" (a module that nothing brings) or "foreign" (a path of a person's own machine);
+    text: that module or path; package: the line that requirements.txt lacks, "" where none is
+    certain; path and line: where the code names it first.
+    """
+
+    kind: str
+    text: str
+    package: str = ""
+    path: str
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contents:
     """What was found in a zip: sizes in bytes, requirements as they were read.
 
@@ -127,6 +143,12 @@ class Contents:
     sha256: str = ""
     requirements: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    cautions: tuple[Caution, ...] = ()
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The packages that would have to be added to the requirements, as far as is certain."""
+        return tuple(dict.fromkeys(each.package for each in self.cautions if each.package))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,6 +60,7 @@ def submit(query_data: SubmitQuery) -> tuple[RunOut, int, dict[str, str]]:
         filename,
         again=query_data.again,
         mend=query_data.mend,
+        add=query_data.add,
         resources=Resources(
             time=query_data.time,
             memory=query_data.memory,

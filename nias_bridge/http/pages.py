@@ -128,6 +128,7 @@ def start(upload_id: str) -> ResponseReturnValue:
             upload_id,
             again="again" in request.form,
             mend="mend" in request.form,
+            add="add" in request.form,
             resources=_asked_resources(),
         )
     except (BadRequest, BadRequirements, ProjectExists) as error:

@@ -33,6 +33,7 @@ class SubmitQuery(BaseModel):
     filename: str = Field("", description="Name of the zip, where the body alone is sent")
     again: bool = Field(False, description="A new run, where the project is already there")
     mend: bool = Field(False, description="Mend lines of requirements.txt where that is certain")
+    add: bool = Field(False, description="Add packages to requirements.txt that the code imports")
     time: str | None = Field(None, description="Time limit, as Slurm writes it: 30 or 02:00:00")
     memory: str | None = Field(None, description="Memory per node: 500M or 8G")
     cpus: int | None = Field(None, ge=1)
@@ -106,8 +107,22 @@ class ResourcesOut(BaseModel):
     requeue: bool
 
 
+class WarningOut(BaseModel):
+    """What the code names and will not find on the cluster, and where.
+
+    kind: `missing` (a module; `package` is the line to add to requirements.txt, "" where none is
+    certain) or `foreign` (a path of somebody's own machine).
+    """
+
+    kind: str
+    text: str
+    package: str
+    path: str
+    line: int
+
+
 class RunOut(BaseModel):
-    """One run; `evidence` and `results_ready` are told of a single run, not in lists."""
+    """One run; from `warnings` on it is told of a single run, not in lists."""
 
     id: int
     project: str
@@ -134,6 +149,7 @@ class RunOut(BaseModel):
     args: list[str]
     python: str | None
     accounting: Accounting | None
+    warnings: list[WarningOut] | None = None
     evidence: EvidenceOut | None = None
     results_ready: bool | None = None
     links: dict[str, str]
@@ -230,6 +246,9 @@ def view_out(view: RunView) -> RunOut:
     return known.model_copy(
         update={
             "exit_code": view.evidence.exit_code if known.exit_code is None else known.exit_code,
+            "warnings": [
+                WarningOut.model_validate(asdict(each)) for each in view.run.contents.cautions
+            ],
             "evidence": _evidence(view.evidence),
             "results_ready": view.results_ready,
         }

@@ -9,11 +9,12 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from nias_bridge.domain import (
+    Caution,
     Contents,
     NewRun,
     Program,
@@ -33,7 +34,7 @@ from nias_bridge.errors import (
     RequirementProblem,
 )
 from nias_bridge.node import archive, projectfile, requirements
-from nias_bridge.services import estimates, wishes
+from nias_bridge.services import estimates, foresight, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
@@ -56,15 +57,17 @@ class FoundFile:
 class Judged:
     """What was found in a zip that can be run, once its problems (if any) are mended.
 
-    At most FILES_LISTED files are listed; mended is requirements.txt with every certain mend made,
-    None where it has no problem; next_number is 1 for a project that is new. resources are what
-    nias.toml says; suggestion is what earlier runs say, limits what the site allows.
+    At most FILES_LISTED files are listed; text is requirements.txt as it was read; mended is it
+    with every certain mend made, None where it has no problem; next_number is 1 for a project
+    that is new. resources are what nias.toml says; suggestion is what earlier runs say,
+    limits what the site allows.
     """
 
     project: str
     contents: Contents
     files: tuple[FoundFile, ...]
     problems: tuple[RequirementProblem, ...]
+    text: str
     mended: str | None
     next_number: int
     resources: Resources
@@ -79,8 +82,13 @@ def new_part(bridge: Bridge) -> Path:
     return bridge.paths.uploads / f"{secrets.token_urlsafe(16)}.part"
 
 
-def judge(bridge: Bridge, part: Path, filename: str) -> Judged:
-    """What is in this zip, read from its directory. Raises BadUpload."""
+def judge(
+    bridge: Bridge, part: Path, filename: str, cautions: tuple[Caution, ...] | None = None
+) -> Judged:
+    """What is in this zip, read from its directory. Raises BadUpload.
+
+    cautions: what was found when its code was read before, which takes a second or two.
+    """
     owner, view = bridge.settings.owner, bridge.store.cluster()
     try:
         inventory = archive.judge(part, filename, _limits(bridge.settings))
@@ -100,6 +108,9 @@ def judge(bridge: Bridge, part: Path, filename: str) -> Judged:
         ) from None
     text = requirements.decode(listed or b"")
     lines, problems = requirements.parse(text)
+    if cautions is None:
+        named = [*lines, *(problem.text for problem in problems)]
+        cautions = foresight.cautions(bridge, part, inventory, named, said.program)
     notes = []
     if listed is None:
         notes.append("no-requirements")
@@ -115,9 +126,11 @@ def judge(bridge: Bridge, part: Path, filename: str) -> Judged:
             files=len(inventory.entries),
             requirements=tuple(lines),
             notes=tuple(notes),
+            cautions=cautions,
         ),
         files=tuple(FoundFile(path=e.path, size=e.size) for e in inventory.entries[:FILES_LISTED]),
         problems=tuple(RequirementProblem(p.line, p.text, p.why, p.mend) for p in problems),
+        text=text,
         mended=requirements.mend(text) if problems else None,
         next_number=bridge.store.next_number(owner, project),
         resources=said.resources,
@@ -135,16 +148,18 @@ def receive(
     *,
     again: bool = False,
     mend: bool = False,
+    add: bool = False,
     resources: Resources | None = None,
 ) -> Run:
     """Accept a streamed zip as a run. On any error the part is removed: nothing is kept.
 
-    Raises BadUpload, BadRequirements (unless `mend` and every problem has a mend), ProjectExists
+    add: with the packages in its requirements that the code imports and they lack. Raises
+    BadUpload, BadRequirements (unless `mend` and every problem has a mend), ProjectExists
     (unless `again`), BadRequest.
     """
     try:
         judged = judge(bridge, part, filename)
-        return _accept(bridge, part, judged, again=again, mend=mend, resources=resources)
+        return _accept(bridge, part, judged, again=again, mend=mend, add=add, resources=resources)
     finally:
         part.unlink(missing_ok=True)
 
@@ -154,7 +169,9 @@ def hold(bridge: Bridge, part: Path, filename: str) -> str:
     try:
         judged = judge(bridge, part, filename)
         estimates.ask(bridge, part.stem, wishes.filled(judged.resources, judged.suggestion))
-        _held_name(part).write_text(json.dumps({"filename": filename}), encoding="utf-8")
+        cautions = [asdict(each) for each in judged.contents.cautions]
+        told = json.dumps({"filename": filename, "cautions": cautions})
+        _held_name(part).write_text(told, encoding="utf-8")
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -163,8 +180,7 @@ def hold(bridge: Bridge, part: Path, filename: str) -> str:
 
 def held(bridge: Bridge, upload_id: str) -> Judged:
     """What is in a held upload. Raises NotFound."""
-    part, filename = _find_held(bridge, upload_id)
-    return judge(bridge, part, filename)
+    return judge(bridge, *_find_held(bridge, upload_id))
 
 
 def receive_held(
@@ -173,12 +189,13 @@ def receive_held(
     *,
     again: bool = False,
     mend: bool = False,
+    add: bool = False,
     resources: Resources | None = None,
 ) -> Run:
     """Accept a held upload as a run. Raises as `receive` does, but keeps the upload then."""
-    part, filename = _find_held(bridge, upload_id)
-    judged = judge(bridge, part, filename)
-    run = _accept(bridge, part, judged, again=again, mend=mend, resources=resources)
+    part, filename, cautions = _find_held(bridge, upload_id)
+    judged = judge(bridge, part, filename, cautions)
+    run = _accept(bridge, part, judged, again=again, mend=mend, add=add, resources=resources)
     _held_name(part).unlink(missing_ok=True)
     estimates.forget(bridge, upload_id)
     return run
@@ -186,7 +203,7 @@ def receive_held(
 
 def drop(bridge: Bridge, upload_id: str) -> None:
     """Forget a held upload. Raises NotFound."""
-    part, _ = _find_held(bridge, upload_id)
+    part, *_ = _find_held(bridge, upload_id)
     _held_name(part).unlink(missing_ok=True)
     estimates.forget(bridge, upload_id)
     part.unlink(missing_ok=True)
@@ -249,6 +266,7 @@ def _accept(
     *,
     again: bool,
     mend: bool,
+    add: bool,
     resources: Resources | None,
 ) -> Run:
     asked = resources or Resources()
@@ -256,10 +274,14 @@ def _accept(
     wishes.refuse_beyond(asked, judged.limits)
     asked = wishes.over(asked, judged.resources)
     contents, mended = judged.contents, judged.mended
-    if judged.problems:
-        if not (mend and all(p.mend is not None for p in judged.problems)):
-            raise BadRequirements(judged.problems)
-        contents = replace(contents, requirements=tuple(requirements.parse(mended or "")[0]))
+    if judged.problems and not (mend and all(p.mend is not None for p in judged.problems)):
+        raise BadRequirements(judged.problems)
+    if add and contents.lacking:
+        mended = "\n".join([(mended or judged.text).rstrip("\n"), *contents.lacking, ""]).lstrip()
+        left = tuple(each for each in contents.cautions if not each.package)
+        contents = replace(contents, cautions=left)
+    if mended is not None:
+        contents = replace(contents, requirements=tuple(requirements.parse(mended)[0]))
     if judged.next_number > 1 and not again:
         raise ProjectExists(judged.project, judged.next_number)
     contents = replace(contents, sha256=_sha256(part))
@@ -325,12 +347,12 @@ def _held_name(part: Path) -> Path:
     return part.with_suffix(".json")
 
 
-def _find_held(bridge: Bridge, upload_id: str) -> tuple[Path, str]:
+def _find_held(bridge: Bridge, upload_id: str) -> tuple[Path, str, tuple[Caution, ...]]:
     part = bridge.paths.uploads / f"{upload_id}.part"
     if part.parent != bridge.paths.uploads or not part.is_file():
         raise NotFound("This upload is no longer here. Choose the zip again.")
     try:
-        filename = json.loads(_held_name(part).read_text(encoding="utf-8"))["filename"]
+        told = json.loads(_held_name(part).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NotFound("This upload is not complete. Choose the zip again.") from None
-    return part, filename
+    return part, told["filename"], tuple(Caution(**each) for each in told["cautions"])
