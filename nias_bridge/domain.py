@@ -229,7 +229,8 @@ class Run:
 
     A job id alone identifies nothing (Slurm reuses ids): `job_name` carries the token.
     `changed_at` is when the state last changed; `note` is a sentence on why it is as it is, where
-    Slurm's own words are not enough; `version` counts the writes, so that two can't cross.
+    Slurm's own words are not enough; `pinned`: somebody wants to keep it for good; `version` counts
+    the writes, so that two can't cross.
     """
 
     id: int
@@ -251,6 +252,7 @@ class Run:
     note: str = ""
     missing_since: datetime | None = None
     cancel_asked_at: datetime | None = None
+    pinned: bool = False
     version: int = 0
 
     @property
@@ -272,13 +274,14 @@ class Event:
 class Filter:
     """Which runs a list wants: text is looked for in project names, whatever the case.
 
-    project: one project's runs alone, by its whole name.
+    project: one project's runs alone, by its whole name; pinned: only those that are.
     """
 
     owner: str | None = None
     project: str | None = None
     text: str = ""
     states: frozenset[JobState] = field(default_factory=frozenset)
+    pinned: bool = False
     page: int = 1
     per_page: int = 20
 

@@ -110,6 +110,13 @@ class Store(Protocol):
         """
         ...
 
+    def pin(self, run_id: int, pinned: bool) -> Run:
+        """Remember that a run is to be kept, or is no longer.
+
+        Like a wish to cancel, no change that makes a `move` Stale. Raises NotFound.
+        """
+        ...
+
     def events(self, run_id: int) -> list[Event]:
         """The moves of a run, oldest first."""
         ...

@@ -82,6 +82,7 @@ def runs(query_data: RunsQuery) -> PageOut:
         owner=bridge().settings.owner,
         text=query_data.q,
         states=_states(query_data.state),
+        pinned=query_data.pinned,
         page=query_data.page,
         per_page=query_data.per_page,
     )
@@ -129,6 +130,22 @@ def results(run_id: int) -> Response:
 def cancel(run_id: int) -> RunOut:
     """Ask for a run to be cancelled"""
     desk.cancel(bridge(), run_id)
+    return schemas.view_out(desk.show(bridge(), run_id))
+
+
+@blueprint.post("/runs/<int:run_id>/pin")
+@blueprint.output(RunOut)
+def pin(run_id: int) -> RunOut:
+    """Keep a run for good"""
+    desk.pin(bridge(), run_id, True)
+    return schemas.view_out(desk.show(bridge(), run_id))
+
+
+@blueprint.delete("/runs/<int:run_id>/pin")
+@blueprint.output(RunOut)
+def unpin(run_id: int) -> RunOut:
+    """Keep a run no longer than others"""
+    desk.pin(bridge(), run_id, False)
     return schemas.view_out(desk.show(bridge(), run_id))
 
 

@@ -40,6 +40,7 @@ LOG_SHOWN_BYTES = 64 * 1024
 IMAGES_SHOWN = 12
 EMPTY_ZIP_BYTES = 22  # its end record and nothing else
 # What the Results page can be narrowed to: a word in the address, words for people, states.
+PINNED = "pinned"
 SHOWN_STATES: dict[str, tuple[str, frozenset[JobState]]] = {
     "": ("All states", frozenset()),
     "open": ("Waiting or running", OPEN_STATES),
@@ -60,6 +61,7 @@ SHOWN_STATES: dict[str, tuple[str, frozenset[JobState]]] = {
         ),
     ),
     "cancelled": ("Cancelled", frozenset({JobState.CANCELLED})),
+    PINNED: ("Pinned", frozenset()),
 }
 
 
@@ -182,6 +184,13 @@ def again(run_id: int) -> ResponseReturnValue:
     return redirect(url_for("pages.run", run_id=new.id), HTTPStatus.SEE_OTHER)
 
 
+@blueprint.post("/runs/<int:run_id>/pin")
+def pin(run_id: int) -> ResponseReturnValue:
+    """Keep a run for good, or, by the form's word, no longer than others."""
+    desk.pin(bridge(), run_id, request.form.get("keep") == "1")
+    return redirect(url_for("pages.run", run_id=run_id), HTTPStatus.SEE_OTHER)
+
+
 @blueprint.get("/runs/<int:run_id>/log.txt")
 def log(run_id: int) -> Response:
     """The whole log."""
@@ -271,6 +280,7 @@ def _wanted_runs() -> dict[str, Any]:
         owner=bridge().settings.owner,
         text=text,
         states=states,
+        pinned=shown == PINNED,
         page=max(1, request.args.get("page", 1, type=int)),
     )
     page = desk.runs(bridge(), wanted)

@@ -46,6 +46,7 @@ class RunsQuery(BaseModel):
 
     state: str = Field("", description="Slurm's words, separated by commas: RUNNING,PENDING")
     q: str = Field("", description="Part of the project's name")
+    pinned: bool = Field(False, description="Only pinned runs")
     page: int = Field(1, ge=1)
     per_page: int = Field(20, ge=1, le=100)
 
@@ -133,6 +134,7 @@ class RunOut(BaseModel):
     ended: bool
     note: str
     cancel_asked: bool
+    pinned: bool
     job_id: int | None
     job_name: str
     node: str
@@ -220,6 +222,7 @@ def run_out(run: Run) -> RunOut:
         ended=run.state.ended,
         note=run.note,
         cancel_asked=run.cancel_asked_at is not None,
+        pinned=run.pinned,
         job_id=run.job_id,
         job_name=run.job_name,
         node=report.nodes if report else "",
@@ -348,6 +351,7 @@ def _links(run: Run) -> dict[str, str]:
         "files": "api.files",
         "results": "api.results",
         "cancel": "api.cancel",
+        "pin": "api.pin",
         "page": "pages.run",
     }
     return {name: url_for(endpoint, run_id=run.id) for name, endpoint in names.items()}

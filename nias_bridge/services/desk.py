@@ -181,6 +181,11 @@ def cancel(bridge: Bridge, run_id: int) -> Run:
     return bridge.store.ask_cancel(run.id, at=datetime.now(UTC))
 
 
+def pin(bridge: Bridge, run_id: int, pinned: bool) -> Run:
+    """Say that a run is to be kept for good, or is no longer. Raises NotFound."""
+    return bridge.store.pin(find(bridge, run_id).id, pinned)
+
+
 def again(bridge: Bridge, run_id: int) -> Run:
     """Run the same zip once more, as a new run. Raises NotFound."""
     run = find(bridge, run_id)

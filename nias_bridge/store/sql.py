@@ -172,6 +172,12 @@ class SqlStore:
             connection.execute(wish.values(cancel_asked_at=at))
             return _one(connection, run_id)
 
+    def pin(self, run_id: int, pinned: bool) -> Run:
+        with writing(self._engine) as connection:
+            _one(connection, run_id)
+            connection.execute(update(runs).where(runs.c.id == run_id).values(pinned=pinned))
+            return _one(connection, run_id)
+
     def events(self, run_id: int) -> list[Event]:
         of_run = select(events.c.at, events.c.state, events.c.note).where(events.c.run_id == run_id)
         with reading(self._engine) as connection:
@@ -227,6 +233,8 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         asked.append(runs.c.project_id.in_(select(projects.c.id).where(named)))
     if wanted.states:
         asked.append(runs.c.state.in_(wanted.states))
+    if wanted.pinned:
+        asked.append(runs.c.pinned)
     return asked
 
 

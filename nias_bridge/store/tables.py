@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import (
     JSON,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 from nias_bridge.domain import ClusterView, Contents, JobState, Program, Resources, SlurmReport
@@ -134,6 +136,7 @@ runs = Table(
     Column("note", Words, nullable=False),
     Column("missing_since", Instant),
     Column("cancel_asked_at", Instant),
+    Column("pinned", Boolean, nullable=False, server_default=false()),
     Column("version", Integer, nullable=False),
     UniqueConstraint("project_id", "number"),
     Index("ix_runs_newest", "created_at", "id"),
