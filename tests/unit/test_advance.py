@@ -1,4 +1,4 @@
-"""The rules by which a run goes on, each against a Slurm in memory and a clock of the test's own."""
+"""The rules by which a run goes on, each against a Slurm in memory and a clock of our own."""
 
 from __future__ import annotations
 

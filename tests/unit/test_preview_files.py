@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyedflib
 import pytest
 import scipy.io
 import soundfile
@@ -54,17 +53,6 @@ def make_signals(folder: Path) -> None:
     soundfile.write(folder / "tone.flac", np.stack([tone, tone / 2], axis=1), RATE)
     soundfile.write(folder / "tone.ogg", tone, RATE)
     soundfile.write(folder / "silence.wav", np.zeros(10), RATE)
-    header: dict[str, Any] = {
-        "dimension": "uV", "physical_max": 100, "physical_min": -100,
-        "digital_max": 32767, "digital_min": -32768,
-    }  # fmt: skip
-    with pyedflib.EdfWriter(str(folder / "night.edf"), 2, pyedflib.FILETYPE_EDFPLUS) as edf:
-        edf.setSignalHeaders(
-            [{**header, "label": name, "sample_frequency": rate}
-             for name, rate in (("Fp1", 200), ("Resp", 25))]
-        )  # fmt: skip
-        edf.writeSamples([np.linspace(-50, 50, 200 * 5), np.zeros(25 * 5)])
-        edf.writeAnnotation(1, -1, "blink")
 
 
 def make_tables(folder: Path) -> None:
@@ -214,16 +202,6 @@ def test_sound_has_its_facts_a_waveform_and_a_spectrogram(
 
 def test_a_sound_too_short_for_a_spectrum_has_a_waveform(entries: dict[str, Any]):
     assert len(entries["silence.wav"]["plots"]) == 1
-
-
-def test_a_recording_names_its_channels(entries: dict[str, Any]):
-    entry = entries["night.edf"]
-    assert entry["summary"][0]["seconds"] == 5.0
-    assert entry["summary"][0]["annotations"] == 1
-    channel = facts(entry, "Fp1")
-    assert (channel["unit"], channel["rate"], channel["samples"]) == ("uV", 200.0, 1000)
-    assert channel["min"] == pytest.approx(-50, abs=0.01)
-    assert len(entry["plots"]) == 1
 
 
 def test_a_table_shows_its_first_rows_and_every_column(entries: dict[str, Any]):

@@ -17,7 +17,6 @@ TOOLS = (
     "numpy>=1.26,<3",
     "pillow>=10,<14",
     "pyarrow>=15,<30",
-    "pyedflib>=0.1.36,<0.2",
     "scipy>=1.11,<2",
     "soundfile>=0.12,<1",
 )
