@@ -13,6 +13,7 @@ from nias_bridge.errors import BadRequest
 from nias_bridge.http import downloads, schemas, uploads
 from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import (
+    CorrectQuery,
     FilesOut,
     HealthOut,
     LogOut,
@@ -22,7 +23,7 @@ from nias_bridge.http.schemas import (
     RunsQuery,
     SubmitQuery,
 )
-from nias_bridge.services import desk, intake
+from nias_bridge.services import checkup, desk, intake
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
 
@@ -93,7 +94,8 @@ def runs(query_data: RunsQuery) -> PageOut:
 @blueprint.output(RunOut)
 def run(run_id: int) -> RunOut:
     """One run"""
-    return schemas.view_out(desk.show(bridge(), run_id))
+    view = desk.show(bridge(), run_id)
+    return schemas.view_out(view, checkup.diagnosis(bridge(), view.run, view.evidence))
 
 
 @blueprint.get("/runs/<int:run_id>/log")
@@ -147,6 +149,23 @@ def unpin(run_id: int) -> RunOut:
     """Keep a run no longer than others"""
     desk.pin(bridge(), run_id, False)
     return schemas.view_out(desk.show(bridge(), run_id))
+
+
+@blueprint.post("/runs/<int:run_id>/again")
+@blueprint.output(RunOut, status_code=202)
+def again(run_id: int) -> RunOut:
+    """Run the same zip once more, as a new run"""
+    return schemas.view_out(desk.show(bridge(), desk.again(bridge(), run_id).id))
+
+
+@blueprint.post("/runs/<int:run_id>/correct")
+@blueprint.input(CorrectQuery, location="query")
+@blueprint.output(RunOut, status_code=202)
+def correct(run_id: int, query_data: CorrectQuery) -> RunOut:
+    """Run the same zip once more with the correction that its diagnosis offers"""
+    return schemas.view_out(
+        desk.show(bridge(), checkup.treat(bridge(), run_id, query_data.rule).id)
+    )
 
 
 @blueprint.get("/health")

@@ -32,7 +32,7 @@ from nias_bridge.http import downloads, story, uploads
 from nias_bridge.http.errors import status_of, wants_json
 from nias_bridge.http.here import bridge
 from nias_bridge.http.security import csrf
-from nias_bridge.services import desk, estimates, intake, wishes
+from nias_bridge.services import checkup, desk, estimates, intake, wishes
 
 blueprint = Blueprint("pages", __name__)
 
@@ -191,6 +191,13 @@ def pin(run_id: int) -> ResponseReturnValue:
     return redirect(url_for("pages.run", run_id=run_id), HTTPStatus.SEE_OTHER)
 
 
+@blueprint.post("/runs/<int:run_id>/correct")
+def correct(run_id: int) -> ResponseReturnValue:
+    """Run the same zip once more with the correction that its diagnosis offers."""
+    new = checkup.treat(bridge(), run_id, request.form.get("rule", ""))
+    return redirect(url_for("pages.run", run_id=new.id), HTTPStatus.SEE_OTHER)
+
+
 @blueprint.get("/runs/<int:run_id>/log.txt")
 def log(run_id: int) -> Response:
     """The whole log."""
@@ -268,6 +275,7 @@ def _shown_run(run_id: int) -> dict[str, Any]:
         "steps": story.steps(view),
         "images": [file for file in view.files if downloads.is_shown(file.path)][:IMAGES_SHOWN],
         "failed": failed,
+        "diagnosis": checkup.diagnosis(bridge(), view.run, view.evidence),
         "last_words": desk.last_words(bridge(), view.run) if failed else "",
     }
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from nias_bridge.domain import JobState, Page, Run
 from nias_bridge.services.desk import Health, LogPart, RunView
+from nias_bridge.services.doctor import Diagnosis
 from nias_bridge.services.evidence import Evidence
 
 Size = Annotated[int, Field(description="bytes")]
@@ -49,6 +50,12 @@ class RunsQuery(BaseModel):
     pinned: bool = Field(False, description="Only pinned runs")
     page: int = Field(1, ge=1)
     per_page: int = Field(20, ge=1, le=100)
+
+
+class CorrectQuery(BaseModel):
+    """Which correction is wanted."""
+
+    rule: str = Field(description="The diagnosis's `rule`, so that nothing else is corrected")
 
 
 class LogQuery(BaseModel):
@@ -108,6 +115,15 @@ class ResourcesOut(BaseModel):
     requeue: bool
 
 
+class DiagnosisOut(BaseModel):
+    """What happened and what to do; `correction` says what `POST …/correct` would do about it."""
+
+    rule: str
+    sentence: str
+    hint: str
+    correction: str | None
+
+
 class WarningOut(BaseModel):
     """What the code names and will not find on the cluster, and where.
 
@@ -152,6 +168,7 @@ class RunOut(BaseModel):
     python: str | None
     accounting: Accounting | None
     warnings: list[WarningOut] | None = None
+    diagnosis: DiagnosisOut | None = None
     evidence: EvidenceOut | None = None
     results_ready: bool | None = None
     links: dict[str, str]
@@ -243,8 +260,8 @@ def run_out(run: Run) -> RunOut:
     )
 
 
-def view_out(view: RunView) -> RunOut:
-    """A run with the node's evidence."""
+def view_out(view: RunView, diagnosis: Diagnosis | None = None) -> RunOut:
+    """A run with the node's evidence and what the failure doctor says of it."""
     known = run_out(view.run)
     return known.model_copy(
         update={
@@ -252,6 +269,7 @@ def view_out(view: RunView) -> RunOut:
             "warnings": [
                 WarningOut.model_validate(asdict(each)) for each in view.run.contents.cautions
             ],
+            "diagnosis": _diagnosis(diagnosis),
             "evidence": _evidence(view.evidence),
             "results_ready": view.results_ready,
         }
@@ -322,6 +340,17 @@ def _accounting(run: Run) -> Accounting | None:
         node=report.nodes,
         partition=report.partition,
         restarts=report.restarts,
+    )
+
+
+def _diagnosis(found: Diagnosis | None) -> DiagnosisOut | None:
+    if found is None:
+        return None
+    return DiagnosisOut(
+        rule=found.rule,
+        sentence=found.sentence,
+        hint=found.hint,
+        correction=found.remedy.label if found.remedy else None,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,8 +15,10 @@ from nias_bridge.paths import RunPaths
 from nias_bridge.services import intake, shared
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import Evidence, read_evidence, read_json
+from nias_bridge.services.lastwords import programs_words
 
 LOG_PART_BYTES = 64 * 1024
+TAIL_BYTES = 16 * 1024
 POLLER_SILENT = timedelta(seconds=60)
 
 
@@ -136,10 +137,14 @@ def log(bridge: Bridge, run_id: int, offset: int, limit: int = LOG_PART_BYTES) -
 
 
 def last_words(bridge: Bridge, run: Run, lines: int = 15) -> str:
-    """The last lines of what the code said, without the node's own."""
-    part = log(bridge, run.id, -1, limit=16 * 1024)
-    said = (line for line in part.text.splitlines() if not line.startswith("[nias] "))
-    return "\n".join(deque(said, maxlen=lines)).strip("\n")
+    """The last lines of what the code said, without colours and the node's own."""
+    said = programs_words(tail(bridge, run)).splitlines()
+    return "\n".join(said[-lines:]).strip("\n")
+
+
+def tail(bridge: Bridge, run: Run) -> str:
+    """The end of the log."""
+    return log(bridge, run.id, -1, limit=TAIL_BYTES).text
 
 
 def output_file(bridge: Bridge, run_id: int, path: str) -> BinaryIO:
@@ -188,10 +193,15 @@ def pin(bridge: Bridge, run_id: int, pinned: bool) -> Run:
 
 def again(bridge: Bridge, run_id: int) -> Run:
     """Run the same zip once more, as a new run. Raises NotFound."""
+    return intake.repeat(bridge, with_archive(bridge, run_id))
+
+
+def with_archive(bridge: Bridge, run_id: int) -> Run:
+    """One run whose zip is still there. Raises NotFound."""
     run = find(bridge, run_id)
     if not bridge.paths.run(run).archive.is_file():
         raise NotFound("The zip of this run is no longer on the shared storage; upload it again.")
-    return intake.repeat(bridge, run)
+    return run
 
 
 def home(bridge: Bridge) -> Home:

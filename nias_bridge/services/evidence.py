@@ -29,7 +29,8 @@ class EnvironmentUse:
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What the node says: phase is "" before it started, then unpacking, environment, running,
-    collecting, finished; timings in seconds by phase; details the resolver's own words."""
+    collecting, finished; timings in seconds by phase; details the resolver's own words; outputs
+    how many files were collected; elsewhere those that were written beside output/."""
 
     phase: str = ""
     since: datetime | None = None
@@ -41,6 +42,8 @@ class Evidence:
     details: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
     environment: EnvironmentUse | None = None
+    outputs: int | None = None
+    elsewhere: tuple[str, ...] = ()
 
 
 def read_evidence(files: RunPaths) -> Evidence:
@@ -69,6 +72,8 @@ def read_evidence(files: RunPaths) -> Evidence:
         )
         if used
         else None,
+        outputs=(told.get("collected") or {}).get("files"),
+        elsewhere=tuple(map(str, told.get("elsewhere") or ())),
     )
 
 

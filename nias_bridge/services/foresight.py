@@ -11,10 +11,10 @@ from nias_bridge.node import archive, environment, imports
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import read_json
 
-# Python is read at about 1 MB a second: an upload must not wait longer than that.
+# A second of a processor is spent on each 300 kB: an upload must not wait longer than for these.
 FILES_MAX = 200
-FILE_MAX_BYTES = 300 * 1000
-ALL_MAX_BYTES = 1500 * 1000
+FILE_MAX_BYTES = 200 * 1000
+ALL_MAX_BYTES = 600 * 1000
 TOLD_MAX = 50
 # Where the nodes' own is not known, only what neither of these has is named.
 _ANY_PYTHON = ((3, 9), (3, 14))

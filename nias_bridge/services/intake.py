@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ from nias_bridge.errors import (
     RequirementProblem,
 )
 from nias_bridge.node import archive, projectfile, requirements
-from nias_bridge.services import estimates, foresight, wishes
+from nias_bridge.services import estimates, foresight, shared, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
@@ -237,8 +237,18 @@ def new_token() -> str:
     return "".join(secrets.choice(_TOKEN_LETTERS) for _ in range(10))
 
 
-def repeat(bridge: Bridge, run: Run) -> Run:
-    """A new run of the same zip, asking for the same."""
+def repeat(
+    bridge: Bridge,
+    run: Run,
+    *,
+    resources: Resources | None = None,
+    requirements: Sequence[str] | None = None,
+) -> Run:
+    """A new run of the same zip, asking for the same but for what is given here."""
+    contents = run.contents
+    if requirements is not None:
+        still = tuple(each for each in contents.cautions if each.package not in requirements)
+        contents = replace(contents, requirements=tuple(requirements), cautions=still)
     old = bridge.paths.run(run)
 
     def place(new: Run) -> None:
@@ -251,9 +261,12 @@ def repeat(bridge: Bridge, run: Run) -> Run:
             if source.exists():
                 target.unlink(missing_ok=True)
                 os.link(source, target)
+        if requirements is not None:
+            # In place of the link: the file of the run before it stays as it is.
+            shared.write(files.mended_requirements, "".join(f"{line}\n" for line in requirements))
 
     return bridge.store.add_run(
-        _new_run(bridge, run.project, run.contents, run.resources, run.program),
+        _new_run(bridge, run.project, contents, resources or run.resources, run.program),
         again=True,
         place=place,
     )
