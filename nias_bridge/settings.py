@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -123,6 +123,14 @@ class Settings(BaseSettings):
         default_factory=_build_variables,
         repr=False,
         description="Environment of the step that installs packages (proxy, index, certificates)",
+    )
+    source_builds: Literal["allow", "forbid"] = Field(
+        "allow",
+        description="Whether packages that have no wheel may be built, for their owner alone",
+    )
+    environments_max_bytes: Count = Field(
+        51200 * MIB,
+        description="Size of all environments past which the least recently used go",
     )
     run_variables: Mapping[str, str] = Field(
         default_factory=dict, description="Further environment of every code.py"

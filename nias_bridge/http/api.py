@@ -120,6 +120,13 @@ def output_file(run_id: int, path: str) -> Response:
     return downloads.output_file(run_id, path)
 
 
+@blueprint.get("/runs/<int:run_id>/requirements.lock")
+@blueprint.output(FileSchema, content_type="text/plain")
+def lock(run_id: int) -> Response:
+    """The packages that it had, with their hashes, as pip reads them"""
+    return downloads.lock(run_id)
+
+
 @blueprint.get("/runs/<int:run_id>/results.zip")
 @blueprint.output(FileSchema, content_type="application/zip")
 def results(run_id: int) -> Response:

@@ -41,6 +41,12 @@ def results(run_id: int) -> Response:
     return _send(file, f"{run.project}-{run.number}-results.zip")
 
 
+def lock(run_id: int) -> Response:
+    """requirements.lock: what was installed for the run. Raises NotFound."""
+    run = desk.show(bridge(), run_id).run
+    return _send(desk.lock(bridge(), run_id), f"{run.slug}-{run.number}-requirements.lock")
+
+
 def log(run_id: int) -> Response:
     """The whole log as text, however long, in bounded memory. Raises NotFound."""
     view = desk.show(bridge(), run_id)

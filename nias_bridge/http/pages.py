@@ -204,6 +204,12 @@ def log(run_id: int) -> Response:
     return downloads.log(run_id)
 
 
+@blueprint.get("/runs/<int:run_id>/requirements.lock")
+def lock(run_id: int) -> Response:
+    """The packages that it had, with their hashes."""
+    return downloads.lock(run_id)
+
+
 @blueprint.get("/runs/<int:run_id>/results.zip")
 def results_zip(run_id: int) -> Response:
     """All of output/ as a zip."""

@@ -6,7 +6,8 @@ NODE_PROGRAM = "nias-node.pyz"
 UV = "uv"
 SITE = "site.json"
 ENVIRONMENTS = "envs"
-UV_CACHE = "cache/uv"
+CACHE = "cache"
+PRIVATE = "private"  # within envs and cache: an owner's folder, for what is built from source
 UPLOADS = "uploads"
 RUNS = "runs"
 
@@ -16,6 +17,7 @@ MENDED_REQUIREMENTS = "requirements.txt"  # stands in for the project's own, whe
 SCRIPT = "job.sbatch"
 PROJECT = "project"
 OUTPUT = "output"
+LOCK = "requirements.lock"  # also within each environment
 LOG = "slurm.out"
 PROGRESS = "progress.json"
 EXIT = "exit.json"

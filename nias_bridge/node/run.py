@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -22,8 +23,10 @@ from . import (
     environment,
     files,
     layout,
+    needs,
     program,
     requirements,
+    soundness,
 )
 from .preview import TOOLS
 from .stopping import CANCELLED, TIME_LIMIT, Stopped, StopSignals
@@ -33,6 +36,12 @@ USAGE = """usage: nias-node.pyz run --folder RUN --shared SHARED --name JOBNAME 
 _OPTIONS = {"--folder", "--shared", "--name", "--token"}
 _LIMITS = archive.Limits(unpacked_bytes=100 * 1000**3, files=200_000, ratio=10_000)
 _FAILED = 1
+_LAST_BYTES = 16 * 1024
+MISSED = re.compile(r"^(?:ImportError|ModuleNotFoundError)\b", re.MULTILINE)
+LACKING = (
+    "The environment had lost files that belong to its packages. It is built anew for the next "
+    "run: run this again."
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +63,6 @@ class Ending:
         if self.signal is not None:
             return 128 + self.signal
         return _FAILED if self.exit_code is None else self.exit_code
-
-
-class NotInstallable(Exception):
-    """requirements.txt has lines that can't work here; they are named, one a line."""
 
 
 @dataclass
@@ -141,7 +146,7 @@ def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> i
     collected = None
     if ending.reason != "archive" and (job.work / layout.PROJECT).exists():
         try:
-            tools = environment.lent(job.shared, TOOLS, site.get("build_variables", {}))
+            tools = environment.lent(job.shared, _wish(job, site, TOOLS))
             with course.timed("collecting", "collect"), tools:
                 collected = collect.collect(job.work, time_is_up=signals.time_is_up)
             say(_told(collected))
@@ -166,6 +171,13 @@ def say(sentence: str) -> None:
         os.write(1, f"{_line_break()}[nias] {sentence}\n".encode())
 
 
+def _last_words() -> str:
+    with suppress(OSError), open("/proc/self/fd/1", "rb") as log:  # noqa: PTH123
+        log.seek(max(0, os.fstat(1).st_size - _LAST_BYTES))
+        return log.read(_LAST_BYTES).decode(errors="replace")
+    return ""
+
+
 def _line_break() -> str:
     # What the program wrote last may lack its line end.
     with suppress(OSError), open("/proc/self/fd/1", "rb") as log:  # noqa: PTH123
@@ -187,12 +199,8 @@ def _ending_of(course: Course, site: Mapping[str, Any], signals: StopSignals) ->
     except archive.ArchiveError as error:
         say(str(error))
         return Ending("archive", str(error))
-    except NotInstallable as error:
-        sentence = "requirements.txt has lines that can't be installed on the cluster."
-        say(f"{sentence}\n{error}")
-        return Ending("environment", sentence, str(error))
     except environment.BuildFailed as error:
-        say(f"{error}\n{error.details}")
+        say(f"{error}\n{error.details}".rstrip())
         return Ending("environment", str(error), error.details)
     except Exception as error:
         sentence = f"The job could not be run: {_words(error)}."
@@ -208,9 +216,11 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         shutil.rmtree(project, ignore_errors=True)
         limits = archive.Limits(**{**asdict(_LIMITS), **site.get("limits", {})})
         archive.unpack(job.run / layout.ARCHIVE, project, limits, layout.ARCHIVE)
-        wanted = _wanted(job, project)
+        wish = _wish(job, site, _wanted(job, project, course.command[0]))
     with course.timed("environment", "environment"), signals.breaking_off():
-        made = environment.obtain(job.shared, wanted, site.get("build_variables", {}), say)
+        made = environment.obtain(job.shared, wish, say)
+        with suppress(OSError):
+            files.write_text(job.work / layout.LOCK, made.lock)
     course.environment = {
         "key": made.key,
         "built": made.built,
@@ -227,21 +237,49 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         finally:
             # progress.json was written just before: what is newer is the program's.
             course.elsewhere = elsewhere.written_since(project, job.work / layout.PROGRESS)
-    ending = _finished(course.command[0], code)
-    say(f"{course.command[0]} {_how(code)} after {course.timings['code']:.1f} s.")
+    name = course.command[0]
+    ending = _finished(name, code)
+    if code > 0 and MISSED.search(_last_words()) and soundness.doubt(made.folder):
+        say(LACKING)
+        ending = replace(ending, message=f"{ending.message} {LACKING}")
+    say(f"{name} {_how(code)} after {course.timings['code']:.1f} s.")
     return ending
 
 
-def _wanted(job: claim.Job, project: Path) -> list[str]:
-    text = b""
-    for place in (job.run / layout.MENDED_REQUIREMENTS, project / "requirements.txt"):
-        if place.is_file():
-            text = place.read_bytes()
-            break
-    lines, problems = requirements.parse(requirements.decode(text))
+def _wish(job: claim.Job, site: Mapping[str, Any], wanted: Sequence[str]) -> environment.Wish:
+    return environment.Wish(
+        requirements=tuple(wanted),
+        owner=job.owner,
+        variables=site.get("build_variables", {}),
+        source=site.get("source_builds") != "forbid",
+    )
+
+
+def _wanted(job: claim.Job, project: Path, main: str) -> tuple[str, ...]:
+    mended = job.run / layout.MENDED_REQUIREMENTS
+
+    def read(name: str) -> Optional[bytes]:
+        with suppress(OSError):
+            return (project / name).read_bytes()
+        return None
+
+    try:
+        needed = needs.read(read, main)
+    except needs.NeedsError as error:
+        if not mended.is_file():
+            raise environment.BuildFailed(str(error), "") from None
+        needed = needs.Needs("", "")
+    if mended.is_file():
+        needed = replace(needed, text=requirements.decode(mended.read_bytes()))
+    if needed.source not in ("", needs.REQUIREMENTS):
+        say(f"There is no {needs.REQUIREMENTS}: the packages are those that {needed.source} names.")
+    lines, problems = requirements.parse(needed.text)
     if problems:
-        raise NotInstallable("\n".join(f"line {p.line}: {p.text}: {p.why}" for p in problems))
-    return lines
+        raise environment.BuildFailed(
+            f"{needed.source or needs.REQUIREMENTS} has lines that can't work on the cluster.",
+            "\n".join(f"line {p.line}: {p.text}: {p.why}" for p in problems),
+        )
+    return tuple(lines)
 
 
 def _finished(name: str, code: int) -> Ending:

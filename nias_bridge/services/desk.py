@@ -166,6 +166,12 @@ def open_output(bridge: Bridge, run: Run, path: str) -> BinaryIO:
     return shared.open_beneath(files.folder, (_output_inside(files) / path).as_posix())
 
 
+def lock(bridge: Bridge, run_id: int) -> BinaryIO:
+    """The packages that a run had, with their hashes, as pip reads them. Raises NotFound."""
+    run = find(bridge, run_id)
+    return shared.open_beneath(bridge.paths.run(run).folder, layout.LOCK)
+
+
 def results(bridge: Bridge, run_id: int) -> BinaryIO:
     """The zip of the results, opened. Raises NotFound, NotPossible while it is not there."""
     run = find(bridge, run_id)

@@ -33,14 +33,21 @@ from nias_bridge.errors import (
     ProjectExists,
     RequirementProblem,
 )
-from nias_bridge.node import archive, projectfile, requirements
+from nias_bridge.node import archive, needs, projectfile, requirements
 from nias_bridge.services import estimates, foresight, shared, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
 FILES_LISTED = 500
-REQUIREMENTS_MAX_BYTES = 1024 * 1024
+NEEDS_MAX_BYTES = 8 * 1024 * 1024  # of requirements.txt, or of what stands in its place
 PROJECT_FILE_MAX_BYTES = 16 * 1024 * 1024  # of nias.toml, and of the table that it names
+# What stands in for requirements.txt, as a note on the run.
+_INSTEAD = {
+    "": "no-requirements",
+    needs.LOCK: "requirements-of-uv-lock",
+    needs.PROJECT: "requirements-of-pyproject",
+}
+_AS_IT_IS = ("", needs.REQUIREMENTS)
 HELD_SECONDS = 24 * 3600
 _TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # noqa: S105  # none that look alike
 
@@ -57,7 +64,8 @@ class FoundFile:
 class Judged:
     """What was found in a zip that can be run, once its problems (if any) are mended.
 
-    At most FILES_LISTED files are listed; text is requirements.txt as it was read; mended is it
+    At most FILES_LISTED files are listed; text is requirements.txt as it was read, or
+    what `source` says in its place; mended is it
     with every certain mend made, None where it has no problem; next_number is 1 for a project
     that is new. resources are what nias.toml says; suggestion is what earlier runs say,
     limits what the site allows.
@@ -67,6 +75,7 @@ class Judged:
     contents: Contents
     files: tuple[FoundFile, ...]
     problems: tuple[RequirementProblem, ...]
+    source: str
     text: str
     mended: str | None
     next_number: int
@@ -92,13 +101,16 @@ def judge(
     owner, view = bridge.settings.owner, bridge.store.cluster()
     try:
         inventory = archive.judge(part, filename, _limits(bridge.settings))
-        listed = archive.read_member(part, inventory, "requirements.txt", REQUIREMENTS_MAX_BYTES)
         said = wishes.read(
             lambda path: archive.read_member(part, inventory, path, PROJECT_FILE_MAX_BYTES),
             wishes.limits_of(bridge.settings, view),
             bridge.settings.tasks_max,
         )
-    except archive.ArchiveError as error:
+        needed = needs.read(
+            lambda path: archive.read_member(part, inventory, path, NEEDS_MAX_BYTES),
+            said.program.main,
+        )
+    except (archive.ArchiveError, needs.NeedsError) as error:
         raise BadUpload(str(error)) from None
     try:
         project = project_name(inventory.name)
@@ -106,14 +118,13 @@ def judge(
         raise BadUpload(
             f"The project's name “{inventory.name}” {error}. Rename the folder and zip it again."
         ) from None
-    text = requirements.decode(listed or b"")
-    lines, problems = requirements.parse(text)
+    lines, problems = requirements.parse(needed.text)
     if cautions is None:
         named = [*lines, *(problem.text for problem in problems)]
         cautions = foresight.cautions(bridge, part, inventory, named, said.program)
     notes = []
-    if listed is None:
-        notes.append("no-requirements")
+    if needed.source != needs.REQUIREMENTS:
+        notes.append(_INSTEAD.get(needed.source, "requirements-of-script"))
     if not inventory.has_output:
         notes.append("no-output")
     if inventory.ignored:
@@ -124,14 +135,15 @@ def judge(
             size=part.stat().st_size,
             unpacked_size=inventory.unpacked_size,
             files=len(inventory.entries),
-            requirements=tuple(lines),
+            requirements=tuple(line.partition(" --hash")[0] for line in lines),
             notes=tuple(notes),
             cautions=cautions,
         ),
         files=tuple(FoundFile(path=e.path, size=e.size) for e in inventory.entries[:FILES_LISTED]),
         problems=tuple(RequirementProblem(p.line, p.text, p.why, p.mend) for p in problems),
-        text=text,
-        mended=requirements.mend(text) if problems else None,
+        source=needed.source,
+        text=needed.text,
+        mended=requirements.mend(needed.text) if problems else None,
         next_number=bridge.store.next_number(owner, project),
         resources=said.resources,
         program=said.program,
@@ -295,6 +307,8 @@ def _accept(
         contents = replace(contents, cautions=left)
     if mended is not None:
         contents = replace(contents, requirements=tuple(requirements.parse(mended)[0]))
+    # What another file says is written out, because an older Python on a node can't read TOML.
+    settled = judged.text if mended is None and judged.source not in _AS_IT_IS else mended
     if judged.next_number > 1 and not again:
         raise ProjectExists(judged.project, judged.next_number)
     contents = replace(contents, sha256=_sha256(part))
@@ -304,8 +318,8 @@ def _accept(
         # The folder can be there already: a crash between this and the commit left it.
         files = bridge.paths.run(run)
         files.folder.mkdir(parents=True, exist_ok=True)
-        if mended is not None:
-            files.mended_requirements.write_text(mended, encoding="utf-8")
+        if settled is not None:
+            files.mended_requirements.write_text(settled, encoding="utf-8")
         part.replace(files.archive)
 
     new = _new_run(bridge, judged.project, contents, asked, judged.program)

@@ -25,7 +25,7 @@ def install(bridge: Bridge) -> None:
     Each is replaced by rename, and only where it changed: running jobs are not disturbed.
     """
     root = bridge.paths.root
-    for folder in (layout.BIN, layout.ENVIRONMENTS, layout.UV_CACHE, layout.UPLOADS, layout.RUNS):
+    for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
         (root / folder).mkdir(parents=True, exist_ok=True)
     ship.build(root / layout.BIN / layout.NODE_PROGRAM)
     _copy_if_new(Path(find_uv_bin()), root / layout.BIN / layout.UV)
@@ -33,6 +33,7 @@ def install(bridge: Bridge) -> None:
     site = {
         "python": settings.python,
         "build_variables": dict(settings.build_variables),
+        "source_builds": settings.source_builds,
         "run_variables": dict(settings.run_variables),
         "limits": {
             "unpacked_bytes": settings.unpacked_max_bytes,

@@ -12,13 +12,17 @@ from pathlib import Path
 import pytest
 import uv
 
-from nias_bridge.node import environment, layout
-from nias_bridge.node.environment import BuildFailed, Environment, obtain
+from nias_bridge.node import environment, installer, layout, soundness
+from nias_bridge.node.environment import BuildFailed, Environment, Wish, obtain
 from nias_bridge.settings import BUILD_VARIABLES
 
 VARIABLES = {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
 TINY = ["iniconfig==2.0.0"]
 NOT_THERE = ["iniconfig==0.0.0.1"]
+
+
+def wish(*lines: str, owner: str = "lab", source: bool = True, **variables: str) -> Wish:
+    return Wish(lines, owner, {**VARIABLES, **variables}, source)
 
 
 def silent(_: str) -> None:
@@ -35,7 +39,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny(shared: Path) -> Environment:
-    return obtain(shared, TINY, VARIABLES, silent)
+    return obtain(shared, wish(*TINY), silent)
 
 
 def python(made: Environment, *arguments: str, folder: Path | None = None) -> str:
@@ -48,22 +52,23 @@ def python(made: Environment, *arguments: str, folder: Path | None = None) -> st
 
 def test_an_environment_is_built_once_and_then_reused_at_no_cost(shared, tiny):
     assert (tiny.built, tiny.packages) == (True, 1)
-    quickest = min(obtain(shared, ["Iniconfig == 2.0.0"], VARIABLES, silent).seconds
+    quickest = min(obtain(shared, wish("Iniconfig == 2.0.0"), silent).seconds
                    for _ in range(3))  # fmt: skip
-    again = obtain(shared, ["Iniconfig == 2.0.0"], VARIABLES, silent)
+    again = obtain(shared, wish("Iniconfig == 2.0.0"), silent)
     assert (again.key, again.built) == (tiny.key, False)
     assert quickest < 0.005
     assert python(tiny, "-c", "import iniconfig; print('fine')") == "fine\n"
 
 
 def test_its_record_tells_what_is_in_it_and_its_time_when_it_was_used(shared, tiny):
-    record = tiny.folder / environment.RECORD
+    record = tiny.folder / soundness.RECORD
     told = json.loads(record.read_text())
     assert told["installed"] == ["iniconfig==2.0.0"]
     assert told["requirements"] == TINY
-    os.utime(record, (1, 1))
-    obtain(shared, TINY, VARIABLES, silent)
-    assert time.time() - record.stat().st_mtime < 60
+    use = tiny.folder.with_name(f"{tiny.key}.use")
+    os.utime(use, (1, 1))
+    obtain(shared, wish(*TINY), silent)
+    assert time.time() - use.stat().st_mtime < 60
 
 
 def test_its_modules_are_compiled_and_nothing_half_built_is_left(shared, tiny):
@@ -74,26 +79,26 @@ def test_its_modules_are_compiled_and_nothing_half_built_is_left(shared, tiny):
 def test_our_own_process_can_borrow_what_is_built_already_and_builds_nothing(
     shared, tiny, tmp_path
 ):
-    with environment.lent(shared, TINY, VARIABLES):
+    with environment.lent(shared, wish(*TINY)):
         found = importlib.machinery.PathFinder.find_spec("iniconfig", sys.path[-1:])
         assert found is not None
         assert found.origin is not None
         assert Path(found.origin).is_relative_to(tiny.folder)
     before = list(sys.path)
-    with environment.lent(tmp_path, TINY, VARIABLES):
+    with environment.lent(tmp_path, wish(*TINY)):
         assert sys.path == before
     assert list(tmp_path.iterdir()) == []
 
 
 def test_other_indexes_mean_another_environment(tmp_path):
-    first, second = ({"UV_INDEX_URL": f"https://example.org/{n}"} for n in "ab")
-    assert environment._key(["numpy"], first) != environment._key(["numpy"], second)
-    assert environment._key(["numpy"], {"HTTPS_PROXY": "x"}) == environment._key(["numpy"], {})
+    first, second = (wish("numpy", UV_INDEX_URL=f"https://example.org/{n}") for n in "ab")
+    assert environment._key(first) != environment._key(second)
+    assert environment._key(wish("numpy", HTTPS_PROXY="x")) == environment._key(wish("numpy"))
 
 
 def test_what_can_not_be_installed_is_told_in_the_installers_words(shared):
     with pytest.raises(BuildFailed) as failure:
-        obtain(shared, NOT_THERE, VARIABLES, silent)
+        obtain(shared, wish(*NOT_THERE), silent)
     assert "iniconfig" in failure.value.details
     assert not list((shared / layout.ENVIRONMENTS).glob(".building-*"))
 
@@ -103,14 +108,14 @@ def test_a_broken_environment_is_built_anew(shared, tiny):
     (tiny.folder / "bin" / "python").symlink_to("/nonexistent/python3")
     leftover = tiny.folder.with_name(f".building-{tiny.key}-dead")
     leftover.mkdir()
-    again = obtain(shared, TINY, VARIABLES, silent)
+    again = obtain(shared, wish(*TINY), silent)
     assert again.built
     assert python(again, "-c", "print(1)") == "1\n"
     assert not leftover.exists()
 
 
 def _obtain_in_a_process(root: str, said: multiprocessing.Queue[str]) -> None:
-    made = obtain(Path(root), ["iniconfig"], VARIABLES, said.put)
+    made = obtain(Path(root), wish("iniconfig"), said.put)
     said.put(f"built={made.built}")
 
 
@@ -129,8 +134,8 @@ def test_two_jobs_at_once_build_it_once_and_one_says_that_it_waits(shared):
 
 
 def test_without_uv_pip_builds_one_whose_scripts_know_their_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment.shutil, "which", lambda _: None)
-    made = obtain(tmp_path, ["wheel==0.45.1"], VARIABLES, silent)
+    monkeypatch.setattr(installer.shutil, "which", lambda _: None)
+    made = obtain(tmp_path, wish("wheel==0.45.1"), silent)
     assert made.built
     script = made.folder / "bin" / "wheel"
     assert str(made.folder / "bin" / "python") in script.read_text()

@@ -209,6 +209,7 @@ def test_the_description_has_every_address_and_the_page_is_served_from_here(
         "/runs/{run_id}/log",
         "/runs/{run_id}/files",
         "/runs/{run_id}/files/{path}",
+        "/runs/{run_id}/requirements.lock",
         "/runs/{run_id}/results.zip",
         "/runs/{run_id}/cancel",
         "/runs/{run_id}/pin",
