@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from nias_bridge.domain import Caution, Program
-from nias_bridge.node import archive, environment, imports
+from nias_bridge.node import archive, environment, imports, soundness
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import read_json
 
@@ -46,9 +46,9 @@ def cautions(
 def nodes_python(bridge: Bridge) -> tuple[tuple[int, int], ...]:
     """The Python of the nodes: that of the environment which was used last."""
     used = []
-    for record in bridge.paths.environments.glob(f"*/{environment.RECORD}"):
+    for use in bridge.paths.environments.glob(f"*{environment.USE}"):
         try:
-            used.append((record.stat().st_mtime, record))
+            used.append((use.stat().st_mtime, use.with_suffix("") / soundness.RECORD))
         except OSError:
             continue  # it was removed just now
     if used:

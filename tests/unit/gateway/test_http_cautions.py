@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from nias_bridge.domain import Run
-from nias_bridge.node import environment
+from nias_bridge.node import environment, soundness
 from nias_bridge.services import foresight
 from nias_bridge.services.bridge import Bridge
 
@@ -93,9 +93,12 @@ def test_modules_that_are_not_read_are_there_all_the_same(
 def test_the_python_of_the_nodes_decides_what_is_standard(bridge: Bridge) -> None:
     assert foresight.nodes_python(bridge) == ((3, 9), (3, 14)), "nothing was built yet"
     for age, version in ((60, "3.9.2"), (0, "3.12.1"), (30, "3.13.0")):
-        record = bridge.paths.environments / version / environment.RECORD
+        key = version.replace(".", "")
+        record = bridge.paths.environments / key / soundness.RECORD
         record.parent.mkdir(parents=True)
         record.write_text(json.dumps({"python": version}))
         used = record.stat().st_mtime - age
-        os.utime(record, (used, used))
+        use = record.parent.with_suffix(environment.USE)
+        use.touch()
+        os.utime(use, (used, used))
     assert foresight.nodes_python(bridge) == ((3, 12),)
