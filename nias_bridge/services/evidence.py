@@ -13,6 +13,7 @@ from typing import Any
 
 from nias_bridge.paths import RunPaths
 
+DETAILS_MAX = 20_000  # characters
 JSON_MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -62,7 +63,7 @@ def read_evidence(files: RunPaths) -> Evidence:
         signal=told.get("signal"),
         reason=str(told.get("reason", "")),
         message=str(told.get("message") or ""),
-        details=str(told.get("details") or ""),
+        details=str(told.get("details") or "")[-DETAILS_MAX:],
         timings=told.get("timings") or {},
         environment=EnvironmentUse(
             key=used["key"],

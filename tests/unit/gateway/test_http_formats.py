@@ -67,3 +67,7 @@ def test_sizes_of_files(count: int, words: str) -> None:
 )
 def test_sizes_of_memory(mib: int, words: str) -> None:
     assert formats.memory(mib * 1024**2) == words
+
+
+def test_a_text_keeps_its_returns_and_is_no_html() -> None:
+    assert formats.raw_text("10%\r<b>\n") == "10%&#13;&lt;b&gt;\n"
