@@ -58,6 +58,10 @@ class RunPaths:
         return self.folder / layout.MENDED_REQUIREMENTS
 
     @property
+    def exact_lock(self) -> Path:
+        return self.folder / layout.EXACT_LOCK
+
+    @property
     def script(self) -> Path:
         return self.folder / layout.SCRIPT
 

@@ -13,6 +13,7 @@ from nias_bridge.errors import BadRequest
 from nias_bridge.http import downloads, schemas, uploads
 from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import (
+    AgainQuery,
     CorrectQuery,
     FilesOut,
     HealthOut,
@@ -23,7 +24,7 @@ from nias_bridge.http.schemas import (
     RunsQuery,
     SubmitQuery,
 )
-from nias_bridge.services import checkup, desk, intake
+from nias_bridge.services import checkup, desk, intake, record
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
 
@@ -142,6 +143,13 @@ def cancel(run_id: int) -> RunOut:
     return schemas.view_out(desk.show(bridge(), run_id))
 
 
+@blueprint.get("/runs/<int:run_id>/run.json")
+@blueprint.output(FileSchema, content_type="application/json")
+def run_json(run_id: int) -> Response:
+    """The record of a run: what was run, on what, with what, and what came of it"""
+    return downloads.record(run_id)
+
+
 @blueprint.post("/runs/<int:run_id>/pin")
 @blueprint.output(RunOut)
 def pin(run_id: int) -> RunOut:
@@ -159,10 +167,12 @@ def unpin(run_id: int) -> RunOut:
 
 
 @blueprint.post("/runs/<int:run_id>/again")
+@blueprint.input(AgainQuery, location="query")
 @blueprint.output(RunOut, status_code=202)
-def again(run_id: int) -> RunOut:
+def again(run_id: int, query_data: AgainQuery) -> RunOut:
     """Run the same zip once more, as a new run"""
-    return schemas.view_out(desk.show(bridge(), desk.again(bridge(), run_id).id))
+    repeat = record.again_exactly if query_data.exactly else desk.again
+    return schemas.view_out(desk.show(bridge(), repeat(bridge(), run_id).id))
 
 
 @blueprint.post("/runs/<int:run_id>/correct")

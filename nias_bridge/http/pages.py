@@ -32,7 +32,7 @@ from nias_bridge.http import downloads, story, uploads
 from nias_bridge.http.errors import status_of, wants_json
 from nias_bridge.http.here import bridge
 from nias_bridge.http.security import csrf
-from nias_bridge.services import checkup, desk, estimates, intake, wishes
+from nias_bridge.services import checkup, desk, estimates, intake, record, wishes
 
 blueprint = Blueprint("pages", __name__)
 
@@ -180,7 +180,8 @@ def cancel(run_id: int) -> ResponseReturnValue:
 @blueprint.post("/runs/<int:run_id>/again")
 def again(run_id: int) -> ResponseReturnValue:
     """Run the same zip once more."""
-    new = desk.again(bridge(), run_id)
+    repeat = record.again_exactly if "exactly" in request.form else desk.again
+    new = repeat(bridge(), run_id)
     return redirect(url_for("pages.run", run_id=new.id), HTTPStatus.SEE_OTHER)
 
 
@@ -208,6 +209,12 @@ def log(run_id: int) -> Response:
 def lock(run_id: int) -> Response:
     """The packages that it had, with their hashes."""
     return downloads.lock(run_id)
+
+
+@blueprint.get("/runs/<int:run_id>/run.json")
+def run_json(run_id: int) -> Response:
+    """The record of a run."""
+    return downloads.record(run_id)
 
 
 @blueprint.get("/runs/<int:run_id>/results.zip")

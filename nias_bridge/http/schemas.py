@@ -42,6 +42,12 @@ class SubmitQuery(BaseModel):
     partition: str | None = None
 
 
+class AgainQuery(BaseModel):
+    """How a run is to be repeated."""
+
+    exactly: bool = Field(False, description="With the very packages that it had")
+
+
 class RunsQuery(BaseModel):
     """Which runs are wanted."""
 
@@ -381,6 +387,7 @@ def _links(run: Run) -> dict[str, str]:
         "results": "api.results",
         "cancel": "api.cancel",
         "pin": "api.pin",
+        "record": "api.run_json",
         "page": "pages.run",
     }
     return {name: url_for(endpoint, run_id=run.id) for name, endpoint in names.items()}

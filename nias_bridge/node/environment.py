@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -112,6 +112,27 @@ def obtain(root: Path, wish: Wish, say: Callable[[str], None]) -> Environment:
     place, record, hold = found
     seconds = time.monotonic() - started
     return Environment(place.key, place.folder, built, seconds, len(record["installed"]), hold)
+
+
+def obtain_again(root: Path, wish: Wish, lock: str, say: Callable[[str], None]) -> Environment:
+    """As `obtain`, but with what `lock` names: the same environment where it is there and still
+    holds just that, else one that is built from the lock."""
+    started = time.monotonic()
+    for place in _places(root, wish):
+        found = _in_use(place)
+        if found is None:
+            continue
+        _, record, hold = found
+        seconds = time.monotonic() - started
+        made = Environment(place.key, place.folder, False, seconds, len(record["installed"]), hold)
+        if made.lock == lock:
+            return made
+        made.release()
+    locked = tuple(requirements.parse(lock)[0])
+    made = obtain(root, replace(wish, requirements=locked), say)
+    if made.lock != lock:
+        say("The packages are those of the earlier run; the Python or the system is another now.")
+    return made
 
 
 @contextmanager

@@ -14,6 +14,7 @@ RUNS = "runs"
 # <shared>/runs/<owner>/<slug>/<number>/
 ARCHIVE = "project.zip"
 MENDED_REQUIREMENTS = "requirements.txt"  # stands in for the project's own, where it is there
+EXACT_LOCK = "exactly.lock"  # what an earlier run had installed, where this one is to have the same
 SCRIPT = "job.sbatch"
 PROJECT = "project"
 OUTPUT = "output"

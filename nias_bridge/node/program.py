@@ -15,6 +15,7 @@ from . import layout
 from .environment import CACHE, Environment
 from .stopping import TIME_LIMIT, Stopped, StopSignals
 
+HASH_SEED = "0"  # sets and the like are in the same order in every run
 # Seconds between asking the program to end and ending it.
 _GRACE = {TIME_LIMIT: 5.0}
 _GRACE_WHEN_CANCELLED = 2.0
@@ -92,6 +93,7 @@ def variables(
         "TMPDIR": str(temporary),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONHASHSEED": HASH_SEED,
         "MPLBACKEND": "Agg",
         "NIAS_RUN": "/".join(run_folder.parts[-3:]),
         "NIAS_OUTPUT": str(project / layout.OUTPUT),

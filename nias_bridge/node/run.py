@@ -21,6 +21,7 @@ from . import (
     collect,
     elsewhere,
     environment,
+    facts,
     files,
     layout,
     needs,
@@ -157,7 +158,7 @@ def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> i
                 ending = replace(ending, message=f"{ending.message} {sentence}")
             else:
                 ending = Ending("internal", sentence)
-    _write_exit(course, ending, collected)
+    _write_exit(course, ending, collected, site)
     if ending.reason == TIME_LIMIT and job.job_id is not None:
         # Slurm is to end the job itself, so that the accounting says TIMEOUT.
         while not signals.ending_now:
@@ -218,7 +219,7 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         archive.unpack(job.run / layout.ARCHIVE, project, limits, layout.ARCHIVE)
         wish = _wish(job, site, _wanted(job, project, course.command[0]))
     with course.timed("environment", "environment"), signals.breaking_off():
-        made = environment.obtain(job.shared, wish, say)
+        made = _obtained(job, wish)
         with suppress(OSError):
             files.write_text(job.work / layout.LOCK, made.lock)
     course.environment = {
@@ -244,6 +245,13 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         ending = replace(ending, message=f"{ending.message} {LACKING}")
     say(f"{name} {_how(code)} after {course.timings['code']:.1f} s.")
     return ending
+
+
+def _obtained(job: claim.Job, wish: environment.Wish) -> environment.Environment:
+    exactly = job.run / layout.EXACT_LOCK
+    if exactly.is_file():
+        return environment.obtain_again(job.shared, wish, exactly.read_text("utf-8"), say)
+    return environment.obtain(job.shared, wish, say)
 
 
 def _wish(job: claim.Job, site: Mapping[str, Any], wanted: Sequence[str]) -> environment.Wish:
@@ -309,7 +317,12 @@ def _told(collected: collect.Collected) -> str:
     return f"{collected.files} files collected from output/ ({collected.size:,} bytes){left}."
 
 
-def _write_exit(course: Course, ending: Ending, collected: Optional[collect.Collected]) -> None:
+def _write_exit(
+    course: Course,
+    ending: Ending,
+    collected: Optional[collect.Collected],
+    site: Mapping[str, Any],
+) -> None:
     told = {
         "job_id": course.job.job_id,
         "token": course.job.token,
@@ -318,7 +331,7 @@ def _write_exit(course: Course, ending: Ending, collected: Optional[collect.Coll
         "environment": course.environment,
         "collected": asdict(collected) if collected else None,
         "elsewhere": list(course.elsewhere),
-        "python": sys.version.split()[0],
+        **facts.facts(course.job.node, site),
         "started": course.started,
         "ended": time.time(),
     }

@@ -28,7 +28,7 @@ def cautions(
     asked: Program,
 ) -> tuple[Caution, ...]:
     """The modules that nothing brings, and the paths of the researcher's own machine."""
-    program = imports.read(_sources(part, inventory), asked.main)
+    program = imports.read(sources(part, inventory), asked.main)
     pythons = _versions(asked.python or "") or nodes_python(bridge)
     lacked = [imports.missing(program, requirements, python) for python in pythons]
     told = [
@@ -62,22 +62,22 @@ def _versions(text: str) -> tuple[tuple[int, int], ...]:
     return ((int(match[1]), int(match[2])),) if match else ()
 
 
-def _sources(part: Path, inventory: archive.Inventory) -> dict[str, str]:
+def sources(part: Path, inventory: archive.Inventory) -> dict[str, str]:
     """The project's modules by their paths; those that are not read are there, but empty."""
-    sources: dict[str, str] = {}
+    found: dict[str, str] = {}
     room, read = ALL_MAX_BYTES, 0
     # What lies near the top is the most likely to be the program's own.
     for entry in sorted(inventory.entries, key=lambda e: (e.path.count("/"), e.path)):
         path = PurePosixPath(entry.path)
         if path.suffix == ".so":  # filters.cpython-311-x86_64-linux-gnu.so
-            sources[str(path.with_name(path.name.partition(".")[0] + ".py"))] = ""
+            found[str(path.with_name(path.name.partition(".")[0] + ".py"))] = ""
         if path.suffix != ".py":
             continue
-        sources[entry.path] = ""
+        found[entry.path] = ""
         if read < FILES_MAX and entry.size <= min(FILE_MAX_BYTES, room):
-            sources[entry.path] = _text(part, inventory, entry.path)
+            found[entry.path] = _text(part, inventory, entry.path)
             room, read = room - entry.size, read + 1
-    return sources
+    return found
 
 
 def _text(part: Path, inventory: archive.Inventory, path: str) -> str:

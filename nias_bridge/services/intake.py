@@ -228,6 +228,16 @@ def sweep(bridge: Bridge) -> None:
             file.unlink(missing_ok=True)
 
 
+def sources(bridge: Bridge, run: Run) -> dict[str, str]:
+    """The Python modules in a run's zip by their paths, as many as are read; {} without the zip."""
+    zipped = bridge.paths.run(run).archive
+    try:
+        inventory = archive.judge(zipped, f"{run.project}.zip", _limits(bridge.settings))
+    except (archive.ArchiveError, OSError):
+        return {}
+    return foresight.sources(zipped, inventory)
+
+
 def check_resources(asked: Resources) -> None:
     """Raises BadRequest for a time, memory or count that Slurm could not mean."""
     checks: dict[str, Callable[[], object]] = {
@@ -255,8 +265,12 @@ def repeat(
     *,
     resources: Resources | None = None,
     requirements: Sequence[str] | None = None,
+    lock: str | None = None,
 ) -> Run:
-    """A new run of the same zip, asking for the same but for what is given here."""
+    """A new run of the same zip, asking for the same but for what is given here.
+
+    lock: what is to be installed, to the last byte.
+    """
     contents = run.contents
     if requirements is not None:
         still = tuple(each for each in contents.cautions if each.package not in requirements)
@@ -273,6 +287,8 @@ def repeat(
             if source.exists():
                 target.unlink(missing_ok=True)
                 os.link(source, target)
+        if lock is not None:
+            shared.write(files.exact_lock, lock)
         if requirements is not None:
             # In place of the link: the file of the run before it stays as it is.
             shared.write(files.mended_requirements, "".join(f"{line}\n" for line in requirements))

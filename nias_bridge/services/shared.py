@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +32,7 @@ def install(bridge: Bridge) -> None:
     _copy_if_new(Path(find_uv_bin()), root / layout.BIN / layout.UV)
     settings = bridge.settings
     site = {
+        "version": version("nias-bridge"),
         "python": settings.python,
         "build_variables": dict(settings.build_variables),
         "source_builds": settings.source_builds,

@@ -13,7 +13,7 @@ import pytest
 import uv
 
 from nias_bridge.node import environment, installer, layout, soundness
-from nias_bridge.node.environment import BuildFailed, Environment, Wish, obtain
+from nias_bridge.node.environment import BuildFailed, Environment, Wish, obtain, obtain_again
 from nias_bridge.settings import BUILD_VARIABLES
 
 VARIABLES = {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
@@ -88,6 +88,22 @@ def test_our_own_process_can_borrow_what_is_built_already_and_builds_nothing(
     with environment.lent(tmp_path, wish(*TINY)):
         assert sys.path == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_environment_is_had_again_while_it_holds_what_it_held(shared, tiny):
+    again = obtain_again(shared, wish(*TINY), tiny.lock, silent)
+    assert (again.key, again.built) == (tiny.key, False)
+
+
+def test_what_was_installed_is_had_again_though_the_requirements_would_bring_a_newer_one(shared):
+    older = obtain(shared, wish("iniconfig==1.1.1"), silent)
+    newest = obtain(shared, wish("iniconfig>1"), silent)
+    assert newest.lock != older.lock
+    said: list[str] = []
+    again = obtain_again(shared, wish("iniconfig>1"), older.lock, said.append)
+    assert again.lock == older.lock
+    assert python(again, "-c", "import iniconfig; print(iniconfig.__file__)")
+    assert said == []
 
 
 def test_other_indexes_mean_another_environment(tmp_path):
