@@ -202,10 +202,16 @@ def prepare_environment(site: Site) -> Path:
 
 
 def forget_environments(site: Site) -> None:
-    """As on the first day: no environment, and uv's cache is empty."""
-    for name in (layout.ENVIRONMENTS, layout.UV_CACHE):
-        for entry in (site.state / "shared" / name).iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    """As on the first day: no environment, and the caches are empty."""
+    for name in (layout.ENVIRONMENTS, layout.CACHE):
+        subprocess.run(["rm", "-rf", site.state / "shared" / name], check=True)
+        give_folder(site, name)
+
+
+def give_folder(site: Site, name: str) -> None:
+    folder = site.state / "shared" / name
+    folder.mkdir()
+    give(folder, site.user)
 
 
 def wait_for_idle(cluster: LocalCluster) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -15,9 +16,11 @@ import click
 from nias_bridge import demo as demonstration
 from nias_bridge import localcluster
 from nias_bridge.bootstrap import open_bridge, open_scheduler
+from nias_bridge.domain import memory_bytes
 from nias_bridge.errors import NiasError
 from nias_bridge.http.serve import serve_app
 from nias_bridge.poller import run_poller
+from nias_bridge.services import environments
 from nias_bridge.settings import read_settings
 from nias_bridge.site import service_user
 from nias_bridge.store import schema
@@ -78,6 +81,52 @@ def install_shared() -> None:
     """Put on shared storage what the nodes need: the node program, uv, the site's settings."""
     bridge = open_bridge(read_settings())
     click.echo(f"{bridge.paths.bin} is up to date.")
+
+
+@main.group()
+def env() -> None:
+    """The environments that runs share."""
+
+
+@env.command("list")
+def env_list() -> None:
+    """All of them, the least recently used first."""
+    there = environments.kept(open_bridge(read_settings()))
+    for one in there:
+        _tell(one)
+    click.echo(f"{len(there)} environments, {_megabytes(sum(one.size for one in there))}")
+
+
+@env.command("prune")
+@click.option("--to", "size", help="Keep this much, as “20G”; else the site's setting.")
+def env_prune(size: str | None) -> None:
+    """Remove the least recently used past a size; never one in use."""
+    settings = read_settings()
+    try:
+        most = settings.environments_max_bytes
+        if size:
+            most = memory_bytes(size) if size != "0" else 0
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", param_hint="--to") from None
+    removed = environments.prune(open_bridge(settings), most)
+    for one in removed:
+        _tell(one)
+    click.echo(f"{len(removed)} removed, {_megabytes(sum(one.size for one in removed))}")
+
+
+def _tell(one: environments.KeptEnvironment) -> None:
+    asked = " ".join(line.partition(" --hash")[0] for line in one.requirements) or "nothing"
+    words = [f"of {one.owner}"] * bool(one.owner) + ["in use"] * one.in_use
+    click.echo(
+        f"{one.key}  {_megabytes(one.size):>9}  Python {one.python:8}"
+        f"  built {one.built_at:%Y-%m-%d}  used {one.used_at:%Y-%m-%d %H:%M}"
+        f"  {textwrap.shorten(asked, 60, placeholder=' …')}"
+        + "".join(f"  ({word})" for word in words + ["broken"] * one.broken)
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"
 
 
 @main.group()

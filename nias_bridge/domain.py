@@ -103,6 +103,34 @@ class Resources:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Program:
+    """What a run starts: a file of the project with its arguments, and a Python by its version.
+
+    python None leaves it to the site's default.
+    """
+
+    main: str = "code.py"
+    args: tuple[str, ...] = ()
+    python: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caution:
+    """What a project's code names and will not find on the cluster.
+
+    kind: "missing" (a module that nothing brings) or "foreign" (a path of a person's own machine);
+    text: that module or path; package: the line that requirements.txt lacks, "" where none is
+    certain; path and line: where the code names it first.
+    """
+
+    kind: str
+    text: str
+    package: str = ""
+    path: str
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contents:
     """What was found in a zip: sizes in bytes, requirements as they were read.
 
@@ -115,6 +143,12 @@ class Contents:
     sha256: str = ""
     requirements: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    cautions: tuple[Caution, ...] = ()
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """The packages that would have to be added to the requirements, as far as is certain."""
+        return tuple(dict.fromkeys(each.package for each in self.cautions if each.package))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +220,7 @@ class NewRun:
     resources: Resources
     contents: Contents
     created_at: datetime
+    program: Program = Program()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +229,8 @@ class Run:
 
     A job id alone identifies nothing (Slurm reuses ids): `job_name` carries the token.
     `changed_at` is when the state last changed; `note` is a sentence on why it is as it is, where
-    Slurm's own words are not enough; `version` counts the writes, so that two can't cross.
+    Slurm's own words are not enough; `pinned`: somebody wants to keep it for good; `version` counts
+    the writes, so that two can't cross.
     """
 
     id: int
@@ -208,6 +244,7 @@ class Run:
     contents: Contents
     created_at: datetime
     changed_at: datetime
+    program: Program = Program()
     job_id: int | None = None
     submitted_at: datetime | None = None
     submissions: int = 0
@@ -215,6 +252,7 @@ class Run:
     note: str = ""
     missing_since: datetime | None = None
     cancel_asked_at: datetime | None = None
+    pinned: bool = False
     version: int = 0
 
     @property
@@ -234,11 +272,16 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """Which runs a list wants: text is looked for in project names, whatever the case."""
+    """Which runs a list wants: text is looked for in project names, whatever the case.
+
+    project: one project's runs alone, by its whole name; pinned: only those that are.
+    """
 
     owner: str | None = None
+    project: str | None = None
     text: str = ""
     states: frozenset[JobState] = field(default_factory=frozenset)
+    pinned: bool = False
     page: int = 1
     per_page: int = 20
 

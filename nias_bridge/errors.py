@@ -2,7 +2,8 @@
 
 NiasError
 ├── BadUpload              the zip can't be accepted as it is
-│   └── BadRequirements    … because of lines of requirements.txt, each named with its mend
+│   ├── BadRequirements    … because of lines of requirements.txt, each named with its mend
+│   └── BadProjectFile     … because of nias.toml or a file that it names
 ├── BadRequest             a value that was asked for is not possible
 ├── ProjectExists          the owner has a project of this name; a new run must be asked for
 ├── NotFound               no such run, file or upload
@@ -59,6 +60,14 @@ class BadRequirements(BadUpload):
     def mendable(self) -> bool:
         """True when every problem has a certain mend."""
         return all(p.mend is not None for p in self.problems)
+
+
+class BadProjectFile(BadUpload):
+    """nias.toml asks for what can't be; `problems` has one sentence each, all at once."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        super().__init__(" ".join(problems))
 
 
 class BadRequest(NiasError):

@@ -25,6 +25,10 @@ class SharedPaths:
         return self.root / layout.UPLOADS
 
     @property
+    def uploads_on_cluster(self) -> PurePosixPath:
+        return self.on_cluster / layout.UPLOADS
+
+    @property
     def environments(self) -> Path:
         return self.root / layout.ENVIRONMENTS
 
@@ -52,6 +56,10 @@ class RunPaths:
     @property
     def mended_requirements(self) -> Path:
         return self.folder / layout.MENDED_REQUIREMENTS
+
+    @property
+    def exact_lock(self) -> Path:
+        return self.folder / layout.EXACT_LOCK
 
     @property
     def script(self) -> Path:

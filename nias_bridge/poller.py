@@ -14,7 +14,7 @@ from threading import Event
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import intake
+from nias_bridge.services import environments, estimates, intake
 from nias_bridge.services.advance import Desk, Sight, advance
 from nias_bridge.services.bridge import Bridge
 
@@ -66,6 +66,7 @@ class Rounds:
     def turn(self) -> None:
         """Do all that is due now."""
         self.take_new_work()
+        estimates.answer(self.bridge, self.scheduler)
         for task, (interval, due) in self._due.items():
             if time.monotonic() >= due:
                 task()
@@ -115,8 +116,9 @@ class Rounds:
         )
 
     def sweep(self) -> None:
-        """Remove what uploads left behind."""
+        """Remove what uploads left behind, and environments past their size."""
         intake.sweep(self.bridge)
+        environments.prune(self.bridge, self.bridge.settings.environments_max_bytes)
 
     def _advance(self, run: Run, *, sight: Sight | None) -> None:
         desk = Desk(self.bridge, self.scheduler, _now, sight)

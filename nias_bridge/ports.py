@@ -52,6 +52,13 @@ class Scheduler(Protocol):
         """End the job of this id and name; one that has ended, or is another's, is no error."""
         ...
 
+    def estimate(self, script: PurePosixPath) -> datetime | None:
+        """When a job of this script would start, were it submitted now; None: Slurm can't say.
+
+        Nothing is submitted. Raises Rejected, TryLater, Unreachable.
+        """
+        ...
+
     def nodes(self) -> list[NodeReport]:
         """All nodes of the cluster."""
         ...
@@ -100,6 +107,13 @@ class Store(Protocol):
         """Remember the wish to cancel; the poller obeys it. An ended run takes none.
 
         A wish is no change that makes a `move` Stale. Raises NotFound.
+        """
+        ...
+
+    def pin(self, run_id: int, pinned: bool) -> Run:
+        """Remember that a run is to be kept, or is no longer.
+
+        Like a wish to cancel, no change that makes a `move` Stale. Raises NotFound.
         """
         ...
 

@@ -7,7 +7,7 @@ import shlex
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nias_bridge.assets import asset
-from nias_bridge.domain import Run, time_limit_seconds
+from nias_bridge.domain import Resources, Run, time_limit_seconds
 from nias_bridge.paths import SharedPaths
 from nias_bridge.settings import Settings
 
@@ -30,17 +30,24 @@ def render(run: Run, shared: SharedPaths, settings: Settings) -> str:
             folder=str(shared.run(run).folder_on_cluster),
             shared=str(shared.on_cluster),
             node_program=str(shared.node_program_on_cluster),
-            python=settings.python,
+            python=_python(run, settings),
+            program=[run.program.main, *run.program.args],
             time=time,
-            slot=slot_options(run, settings),
+            slot=slot_options(run.resources, settings),
             signal_seconds=_signal_seconds(time, settings),
         )
     )
 
 
-def slot_options(run: Run, settings: Settings) -> list[str]:
-    """The sbatch options of a run's slot: a whole node, unless the site or the run names less."""
-    asked = run.resources
+def render_wish(asked: Resources, settings: Settings) -> str:
+    """A script that asks for the same slot and time as a run would, and does nothing."""
+    options = [f"--time={asked.time or settings.time}", *slot_options(asked, settings)]
+    directives = "".join(f"#SBATCH {shlex.quote(option)}\n" for option in options)
+    return f"#!/bin/bash\n#SBATCH --nodes=1\n#SBATCH --ntasks=1\n{directives}"
+
+
+def slot_options(asked: Resources, settings: Settings) -> list[str]:
+    """The sbatch options of a slot: a whole node, unless the site or the run names less."""
     cpus = asked.cpus or settings.slot_cpus
     memory = asked.memory or settings.slot_memory
     partition = asked.partition or settings.partition
@@ -59,6 +66,11 @@ def slot_options(run: Run, settings: Settings) -> list[str]:
     return [
         name if value is True else f"{name}={value}" for name, value in options.items() if value
     ]
+
+
+def _python(run: Run, settings: Settings) -> str:
+    asked = run.program.python
+    return settings.python if asked is None else settings.pythons.get(asked, settings.python)
 
 
 def _signal_seconds(time: str, settings: Settings) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -15,6 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from nias_bridge.domain import memory_bytes, time_limit_seconds
 from nias_bridge.errors import SettingsError
 
 CONFIG_VARIABLE = "NIAS_BRIDGE_CONFIG"
@@ -98,14 +99,38 @@ class Settings(BaseSettings):
         None, description="CPUs of a job's slot; without it a slot is a whole node"
     )
     slot_memory: str | None = Field(None, description="Memory of a job's slot (“4G”)")
+    time_max: str | None = Field(None, description="Longest time limit that may be asked for")
+    memory_max: str | None = Field(None, description="Most memory that may be asked for (“64G”)")
+    cpus_max: Count | None = Field(None, description="Most CPUs that may be asked for")
+    gpus_max: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Most GPUs that may be asked for"
+    )
+    partitions: tuple[str, ...] = Field(
+        (), description="Partitions that may be asked for; all where none is named"
+    )
+    tasks_max: Count = Field(
+        1000, description="Most tasks of a sweep; Slurm's MaxArraySize has to be larger"
+    )
     collect_seconds: Count = Field(
         30, description="Seconds before the time limit at which results are collected"
     )
     python: str = Field("python3", description="Python on the nodes, a name or a path")
+    pythons: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="Further Pythons on the nodes that nias.toml may ask for: version = path",
+    )
     build_variables: Mapping[str, str] = Field(
         default_factory=_build_variables,
         repr=False,
         description="Environment of the step that installs packages (proxy, index, certificates)",
+    )
+    source_builds: Literal["allow", "forbid"] = Field(
+        "allow",
+        description="Whether packages that have no wheel may be built, for their owner alone",
+    )
+    environments_max_bytes: Count = Field(
+        51200 * MIB,
+        description="Size of all environments past which the least recently used go",
     )
     run_variables: Mapping[str, str] = Field(
         default_factory=dict, description="Further environment of every code.py"
@@ -117,6 +142,20 @@ class Settings(BaseSettings):
     unpacked_max_ratio: Count = Field(
         200, description="Most times that a zip may grow in unpacking (past 10 MB)"
     )
+
+    @field_validator("time", "time_max")
+    @classmethod
+    def _time(cls, value: str | None) -> str | None:
+        if value is not None:
+            time_limit_seconds(value)
+        return value
+
+    @field_validator("slot_memory", "memory_max")
+    @classmethod
+    def _memory(cls, value: str | None) -> str | None:
+        if value is not None:
+            memory_bytes(value)
+        return value
 
     @field_validator("shared_root")
     @classmethod

@@ -57,6 +57,7 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         duration=formats.duration,
         size=formats.size,
         memory=formats.memory,
+        raw_text=formats.raw_text,
         is_shown=downloads.is_shown,
     )
     settings = bridge.settings

@@ -13,6 +13,8 @@ from nias_bridge.errors import BadRequest
 from nias_bridge.http import downloads, schemas, uploads
 from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import (
+    AgainQuery,
+    CorrectQuery,
     FilesOut,
     HealthOut,
     LogOut,
@@ -22,7 +24,7 @@ from nias_bridge.http.schemas import (
     RunsQuery,
     SubmitQuery,
 )
-from nias_bridge.services import desk, intake
+from nias_bridge.services import checkup, desk, intake, record
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
 
@@ -60,10 +62,12 @@ def submit(query_data: SubmitQuery) -> tuple[RunOut, int, dict[str, str]]:
         filename,
         again=query_data.again,
         mend=query_data.mend,
+        add=query_data.add,
         resources=Resources(
             time=query_data.time,
             memory=query_data.memory,
             cpus=query_data.cpus,
+            gpus=query_data.gpus,
             partition=query_data.partition,
         ),
     )
@@ -80,6 +84,7 @@ def runs(query_data: RunsQuery) -> PageOut:
         owner=bridge().settings.owner,
         text=query_data.q,
         states=_states(query_data.state),
+        pinned=query_data.pinned,
         page=query_data.page,
         per_page=query_data.per_page,
     )
@@ -90,7 +95,8 @@ def runs(query_data: RunsQuery) -> PageOut:
 @blueprint.output(RunOut)
 def run(run_id: int) -> RunOut:
     """One run"""
-    return schemas.view_out(desk.show(bridge(), run_id))
+    view = desk.show(bridge(), run_id)
+    return schemas.view_out(view, checkup.diagnosis(bridge(), view.run, view.evidence))
 
 
 @blueprint.get("/runs/<int:run_id>/log")
@@ -115,6 +121,13 @@ def output_file(run_id: int, path: str) -> Response:
     return downloads.output_file(run_id, path)
 
 
+@blueprint.get("/runs/<int:run_id>/requirements.lock")
+@blueprint.output(FileSchema, content_type="text/plain")
+def lock(run_id: int) -> Response:
+    """The packages that it had, with their hashes, as pip reads them"""
+    return downloads.lock(run_id)
+
+
 @blueprint.get("/runs/<int:run_id>/results.zip")
 @blueprint.output(FileSchema, content_type="application/zip")
 def results(run_id: int) -> Response:
@@ -128,6 +141,48 @@ def cancel(run_id: int) -> RunOut:
     """Ask for a run to be cancelled"""
     desk.cancel(bridge(), run_id)
     return schemas.view_out(desk.show(bridge(), run_id))
+
+
+@blueprint.get("/runs/<int:run_id>/run.json")
+@blueprint.output(FileSchema, content_type="application/json")
+def run_json(run_id: int) -> Response:
+    """The record of a run: what was run, on what, with what, and what came of it"""
+    return downloads.record(run_id)
+
+
+@blueprint.post("/runs/<int:run_id>/pin")
+@blueprint.output(RunOut)
+def pin(run_id: int) -> RunOut:
+    """Keep a run for good"""
+    desk.pin(bridge(), run_id, True)
+    return schemas.view_out(desk.show(bridge(), run_id))
+
+
+@blueprint.delete("/runs/<int:run_id>/pin")
+@blueprint.output(RunOut)
+def unpin(run_id: int) -> RunOut:
+    """Keep a run no longer than others"""
+    desk.pin(bridge(), run_id, False)
+    return schemas.view_out(desk.show(bridge(), run_id))
+
+
+@blueprint.post("/runs/<int:run_id>/again")
+@blueprint.input(AgainQuery, location="query")
+@blueprint.output(RunOut, status_code=202)
+def again(run_id: int, query_data: AgainQuery) -> RunOut:
+    """Run the same zip once more, as a new run"""
+    repeat = record.again_exactly if query_data.exactly else desk.again
+    return schemas.view_out(desk.show(bridge(), repeat(bridge(), run_id).id))
+
+
+@blueprint.post("/runs/<int:run_id>/correct")
+@blueprint.input(CorrectQuery, location="query")
+@blueprint.output(RunOut, status_code=202)
+def correct(run_id: int, query_data: CorrectQuery) -> RunOut:
+    """Run the same zip once more with the correction that its diagnosis offers"""
+    return schemas.view_out(
+        desk.show(bridge(), checkup.treat(bridge(), run_id, query_data.rule).id)
+    )
 
 
 @blueprint.get("/health")

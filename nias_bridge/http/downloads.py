@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import mimetypes
 import os
 import zipfile
@@ -17,6 +18,7 @@ from nias_bridge.assets import asset
 from nias_bridge.http.here import bridge
 from nias_bridge.http.security import SANDBOX
 from nias_bridge.services import desk
+from nias_bridge.services import record as records
 
 # Shown in place; anything else is only ever downloaded. SVG is a document with scripts: not here.
 SHOWN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
@@ -36,9 +38,26 @@ def output_file(run_id: int, path: str) -> Response:
 
 def results(run_id: int) -> Response:
     """All of output/ as a zip. Raises NotFound, NotPossible."""
-    run = desk.show(bridge(), run_id).run
-    file = desk.results(bridge(), run_id).open("rb")
+    run = desk.find(bridge(), run_id)
+    file = desk.results(bridge(), run_id)
     return _send(file, f"{run.project}-{run.number}-results.zip")
+
+
+def lock(run_id: int) -> Response:
+    """requirements.lock: what was installed for the run. Raises NotFound."""
+    run = desk.show(bridge(), run_id).run
+    return _send(desk.lock(bridge(), run_id), f"{run.slug}-{run.number}-requirements.lock")
+
+
+def record(run_id: int) -> Response:
+    """The record of a run. Raises NotFound."""
+    told = records.record(bridge(), run_id)
+    # A job can write what no text may hold: such a character becomes a question mark.
+    body = json.dumps(told, ensure_ascii=False, indent=1).encode("utf-8", "replace")
+    response = Response(body, mimetype="application/json")
+    name = f"{told['project']}-{told['number']}-run.json"
+    response.headers.set("Content-Disposition", "inline", filename=name)
+    return response
 
 
 def log(run_id: int) -> Response:

@@ -20,6 +20,7 @@ STATUS: dict[type[errors.NiasError], HTTPStatus] = {
     errors.NiasError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.BadUpload: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BadRequirements: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.BadProjectFile: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BadRequest: HTTPStatus.BAD_REQUEST,
     errors.ProjectExists: HTTPStatus.CONFLICT,
     errors.NotFound: HTTPStatus.NOT_FOUND,
@@ -91,6 +92,8 @@ def _more(error: errors.NiasError) -> dict[str, Any]:
                 for p in error.problems
             ]
             return {"problems": problems, "mendable": error.mendable}
+        case errors.BadProjectFile():
+            return {"problems": list(error.problems)}
         case errors.ProjectExists():
             return {"project": error.project, "next_number": error.next_number}
         case errors.BadRequest():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 # Below how many seconds: in which unit and its seconds, and what is said of the rest.
 _LONG = (
@@ -55,9 +55,11 @@ def running_since(at: datetime | None) -> str | Markup:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them: 0.15 s, 2.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    """Seconds as people say them: 0.45 ms, 0.15 s, 2.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None:
         return "–"
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1000:.2g} ms"
     if seconds < 10:
         return f"{round(seconds, 2 if seconds < 1 else 1):g} s"
     whole = round(seconds)
@@ -66,6 +68,11 @@ def duration(seconds: float | None) -> str:
     unit, word, part, part_word = next(row[1:] for row in _LONG if whole < row[0])
     count, rest = divmod(whole, unit)
     return f"{count} {word} {rest // part} {part_word}" if rest >= part else f"{count} {word}"
+
+
+def raw_text(text: str) -> Markup:
+    """A text in which returns stay what they are: HTML takes them for line ends."""
+    return Markup(str(escape(text)).replace("\r", "&#13;"))  # noqa: S704  # escaped just before
 
 
 def size(count: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,19 @@ from flask import (
 from flask.typing import ResponseReturnValue
 
 from nias_bridge.domain import OPEN_STATES, Filter, JobState, Page, Resources
-from nias_bridge.errors import BadRequest, BadRequirements, BadUpload, NiasError, ProjectExists
+from nias_bridge.errors import (
+    BadProjectFile,
+    BadRequest,
+    BadRequirements,
+    BadUpload,
+    NiasError,
+    ProjectExists,
+)
 from nias_bridge.http import downloads, story, uploads
 from nias_bridge.http.errors import status_of, wants_json
 from nias_bridge.http.here import bridge
 from nias_bridge.http.security import csrf
-from nias_bridge.services import desk, intake
+from nias_bridge.services import checkup, desk, estimates, intake, record, wishes
 
 blueprint = Blueprint("pages", __name__)
 
@@ -32,6 +40,7 @@ LOG_SHOWN_BYTES = 64 * 1024
 IMAGES_SHOWN = 12
 EMPTY_ZIP_BYTES = 22  # its end record and nothing else
 # What the Results page can be narrowed to: a word in the address, words for people, states.
+PINNED = "pinned"
 SHOWN_STATES: dict[str, tuple[str, frozenset[JobState]]] = {
     "": ("All states", frozenset()),
     "open": ("Waiting or running", OPEN_STATES),
@@ -52,6 +61,7 @@ SHOWN_STATES: dict[str, tuple[str, frozenset[JobState]]] = {
         ),
     ),
     "cancelled": ("Cancelled", frozenset({JobState.CANCELLED})),
+    PINNED: ("Pinned", frozenset()),
 }
 
 
@@ -91,7 +101,9 @@ def send_upload() -> ResponseReturnValue:
     except BadUpload as error:
         if wants_json():
             raise
-        return render_template("upload.html", error=str(error)), status_of(error)
+        problems = error.problems if isinstance(error, BadProjectFile) else ()
+        page = render_template("upload.html", error=str(error), problems=problems)
+        return page, status_of(error)
     if wants_json():
         return jsonify(location=found)
     return redirect(found, HTTPStatus.SEE_OTHER)
@@ -103,6 +115,12 @@ def found(upload_id: str) -> str:
     return _found_page(upload_id)
 
 
+@blueprint.get("/upload/<upload_id>/live")
+def found_live(upload_id: str) -> Response:
+    """When it would start, and what stands before it."""
+    return _live("_found_live.html", **_before_it(upload_id))
+
+
 @blueprint.post("/upload/<upload_id>")
 def start(upload_id: str) -> ResponseReturnValue:
     """Run a zip whose contents its owner has seen."""
@@ -112,6 +130,7 @@ def start(upload_id: str) -> ResponseReturnValue:
             upload_id,
             again="again" in request.form,
             mend="mend" in request.form,
+            add="add" in request.form,
             resources=_asked_resources(),
         )
     except (BadRequest, BadRequirements, ProjectExists) as error:
@@ -161,7 +180,22 @@ def cancel(run_id: int) -> ResponseReturnValue:
 @blueprint.post("/runs/<int:run_id>/again")
 def again(run_id: int) -> ResponseReturnValue:
     """Run the same zip once more."""
-    new = desk.again(bridge(), run_id)
+    repeat = record.again_exactly if "exactly" in request.form else desk.again
+    new = repeat(bridge(), run_id)
+    return redirect(url_for("pages.run", run_id=new.id), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.post("/runs/<int:run_id>/pin")
+def pin(run_id: int) -> ResponseReturnValue:
+    """Keep a run for good, or, by the form's word, no longer than others."""
+    desk.pin(bridge(), run_id, request.form.get("keep") == "1")
+    return redirect(url_for("pages.run", run_id=run_id), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.post("/runs/<int:run_id>/correct")
+def correct(run_id: int) -> ResponseReturnValue:
+    """Run the same zip once more with the correction that its diagnosis offers."""
+    new = checkup.treat(bridge(), run_id, request.form.get("rule", ""))
     return redirect(url_for("pages.run", run_id=new.id), HTTPStatus.SEE_OTHER)
 
 
@@ -169,6 +203,18 @@ def again(run_id: int) -> ResponseReturnValue:
 def log(run_id: int) -> Response:
     """The whole log."""
     return downloads.log(run_id)
+
+
+@blueprint.get("/runs/<int:run_id>/requirements.lock")
+def lock(run_id: int) -> Response:
+    """The packages that it had, with their hashes."""
+    return downloads.lock(run_id)
+
+
+@blueprint.get("/runs/<int:run_id>/run.json")
+def run_json(run_id: int) -> Response:
+    """The record of a run."""
+    return downloads.record(run_id)
 
 
 @blueprint.get("/runs/<int:run_id>/results.zip")
@@ -199,21 +245,38 @@ def _found_page(upload_id: str, error: NiasError | None = None) -> str:
     judged = intake.held(bridge(), upload_id)
     return render_template(
         "found.html",
-        upload_id=upload_id,
         judged=judged,
         mendable=all(problem.mend is not None for problem in judged.problems),
-        asked=request.form,
+        # What was sent with a mistake in it stays in the form.
+        asked=request.form or asdict(wishes.filled(judged.resources, judged.suggestion)),
+        **_before_it(upload_id),
         # Problems and a taken name are told by the page itself; what remains is a wrong field.
         error=error if isinstance(error, BadRequest) else None,
     )
 
 
+def _before_it(upload_id: str) -> dict[str, Any]:
+    cluster, estimate = bridge().store.cluster(), estimates.read(bridge(), upload_id)
+    return {"upload_id": upload_id, "cluster": cluster, "estimate": estimate}
+
+
 def _asked_resources() -> Resources:
-    asked = {name: request.form.get(name, "").strip() or None for name in ("time", "memory")}
-    cpus = request.form.get("cpus", "").strip()
-    if cpus and not (cpus.isascii() and cpus.isdigit()):
-        raise BadRequest(f"cpus: “{cpus}” is not a count; write a whole number.", "cpus")
-    return Resources(time=asked["time"], memory=asked["memory"], cpus=int(cpus) if cpus else None)
+    def word(name: str) -> str | None:
+        return request.form.get(name, "").strip() or None
+
+    def count(name: str) -> int | None:
+        written = word(name)
+        if written and not (written.isascii() and written.isdigit()):
+            raise BadRequest(f"{name}: “{written}” is not a count; write a whole number.", name)
+        return int(written) if written else None
+
+    return Resources(
+        time=word("time"),
+        memory=word("memory"),
+        cpus=count("cpus"),
+        gpus=count("gpus"),
+        partition=word("partition"),
+    )
 
 
 def _shown_run(run_id: int) -> dict[str, Any]:
@@ -225,6 +288,7 @@ def _shown_run(run_id: int) -> dict[str, Any]:
         "steps": story.steps(view),
         "images": [file for file in view.files if downloads.is_shown(file.path)][:IMAGES_SHOWN],
         "failed": failed,
+        "diagnosis": checkup.diagnosis(bridge(), view.run, view.evidence),
         "last_words": desk.last_words(bridge(), view.run) if failed else "",
     }
 
@@ -237,6 +301,7 @@ def _wanted_runs() -> dict[str, Any]:
         owner=bridge().settings.owner,
         text=text,
         states=states,
+        pinned=shown == PINNED,
         page=max(1, request.args.get("page", 1, type=int)),
     )
     page = desk.runs(bridge(), wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from nias_bridge.domain import JobState, Page, Run
 from nias_bridge.services.desk import Health, LogPart, RunView
+from nias_bridge.services.doctor import Diagnosis
 from nias_bridge.services.evidence import Evidence
 
 Size = Annotated[int, Field(description="bytes")]
@@ -32,10 +34,18 @@ class SubmitQuery(BaseModel):
     filename: str = Field("", description="Name of the zip, where the body alone is sent")
     again: bool = Field(False, description="A new run, where the project is already there")
     mend: bool = Field(False, description="Mend lines of requirements.txt where that is certain")
+    add: bool = Field(False, description="Add packages to requirements.txt that the code imports")
     time: str | None = Field(None, description="Time limit, as Slurm writes it: 30 or 02:00:00")
     memory: str | None = Field(None, description="Memory per node: 500M or 8G")
     cpus: int | None = Field(None, ge=1)
+    gpus: int | None = Field(None, ge=0)
     partition: str | None = None
+
+
+class AgainQuery(BaseModel):
+    """How a run is to be repeated."""
+
+    exactly: bool = Field(False, description="With the very packages that it had")
 
 
 class RunsQuery(BaseModel):
@@ -43,8 +53,15 @@ class RunsQuery(BaseModel):
 
     state: str = Field("", description="Slurm's words, separated by commas: RUNNING,PENDING")
     q: str = Field("", description="Part of the project's name")
+    pinned: bool = Field(False, description="Only pinned runs")
     page: int = Field(1, ge=1)
     per_page: int = Field(20, ge=1, le=100)
+
+
+class CorrectQuery(BaseModel):
+    """Which correction is wanted."""
+
+    rule: str = Field(description="The diagnosis's `rule`, so that nothing else is corrected")
 
 
 class LogQuery(BaseModel):
@@ -93,8 +110,42 @@ class EvidenceOut(BaseModel):
     environment: EnvironmentOut | None
 
 
+class ResourcesOut(BaseModel):
+    """What the run asks of Slurm; null leaves it to the site."""
+
+    time: str | None
+    cpus: int | None
+    memory: str | None
+    gpus: int | None
+    partition: str | None
+    requeue: bool
+
+
+class DiagnosisOut(BaseModel):
+    """What happened and what to do; `correction` says what `POST …/correct` would do about it."""
+
+    rule: str
+    sentence: str
+    hint: str
+    correction: str | None
+
+
+class WarningOut(BaseModel):
+    """What the code names and will not find on the cluster, and where.
+
+    kind: `missing` (a module; `package` is the line to add to requirements.txt, "" where none is
+    certain) or `foreign` (a path of somebody's own machine).
+    """
+
+    kind: str
+    text: str
+    package: str
+    path: str
+    line: int
+
+
 class RunOut(BaseModel):
-    """One run; `evidence` and `results_ready` are told of a single run, not in lists."""
+    """One run; from `warnings` on it is told of a single run, not in lists."""
 
     id: int
     project: str
@@ -105,6 +156,7 @@ class RunOut(BaseModel):
     ended: bool
     note: str
     cancel_asked: bool
+    pinned: bool
     job_id: int | None
     job_name: str
     node: str
@@ -116,7 +168,13 @@ class RunOut(BaseModel):
     expected_start: datetime | None
     place: int | None
     exit_code: int | None
+    resources: ResourcesOut
+    main: str
+    args: list[str]
+    python: str | None
     accounting: Accounting | None
+    warnings: list[WarningOut] | None = None
+    diagnosis: DiagnosisOut | None = None
     evidence: EvidenceOut | None = None
     results_ready: bool | None = None
     links: dict[str, str]
@@ -187,6 +245,7 @@ def run_out(run: Run) -> RunOut:
         ended=run.state.ended,
         note=run.note,
         cancel_asked=run.cancel_asked_at is not None,
+        pinned=run.pinned,
         job_id=run.job_id,
         job_name=run.job_name,
         node=report.nodes if report else "",
@@ -198,17 +257,25 @@ def run_out(run: Run) -> RunOut:
         expected_start=report.expected_start if report else None,
         place=report.place if report else None,
         exit_code=report.exit_code if report and run.state.ended else None,
+        resources=ResourcesOut(**asdict(run.resources)),
+        main=run.program.main,
+        args=list(run.program.args),
+        python=run.program.python,
         accounting=_accounting(run),
         links=_links(run),
     )
 
 
-def view_out(view: RunView) -> RunOut:
-    """A run with the node's evidence."""
+def view_out(view: RunView, diagnosis: Diagnosis | None = None) -> RunOut:
+    """A run with the node's evidence and what the failure doctor says of it."""
     known = run_out(view.run)
     return known.model_copy(
         update={
             "exit_code": view.evidence.exit_code if known.exit_code is None else known.exit_code,
+            "warnings": [
+                WarningOut.model_validate(asdict(each)) for each in view.run.contents.cautions
+            ],
+            "diagnosis": _diagnosis(diagnosis),
             "evidence": _evidence(view.evidence),
             "results_ready": view.results_ready,
         }
@@ -282,6 +349,17 @@ def _accounting(run: Run) -> Accounting | None:
     )
 
 
+def _diagnosis(found: Diagnosis | None) -> DiagnosisOut | None:
+    if found is None:
+        return None
+    return DiagnosisOut(
+        rule=found.rule,
+        sentence=found.sentence,
+        hint=found.hint,
+        correction=found.remedy.label if found.remedy else None,
+    )
+
+
 def _evidence(evidence: Evidence) -> EvidenceOut:
     used = evidence.environment
     return EvidenceOut(
@@ -308,6 +386,8 @@ def _links(run: Run) -> dict[str, str]:
         "files": "api.files",
         "results": "api.results",
         "cancel": "api.cancel",
+        "pin": "api.pin",
+        "record": "api.run_json",
         "page": "pages.run",
     }
     return {name: url_for(endpoint, run_id=run.id) for name, endpoint in names.items()}

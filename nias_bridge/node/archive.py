@@ -13,6 +13,8 @@ from typing import NamedTuple
 from . import layout, names, zipreader
 
 CODE = "code.py"
+# A project without a code.py says in this file what to run in its place.
+PROJECT_FILE = "nias.toml"
 # A small zip may grow by any factor: text compresses well.
 _RATIO_MATTERS_FROM = 10_000_000
 
@@ -243,7 +245,9 @@ def _refuse_bombs(found: list[_Found], archive_size: int, limits: Limits) -> Non
 
 
 def _project_folder(found: list[_Found]) -> tuple[str, ...]:
-    codes = [f.parts for f in found if not f.folder and f.parts[-1] == CODE]
+    files = [f.parts for f in found if not f.folder]
+    codes = [parts for parts in files if parts[-1] == CODE]
+    codes = codes or [parts for parts in files if parts[-1] == PROJECT_FILE]
     if not codes:
         near = next((f.parts[-1] for f in found if f.parts[-1].casefold() == CODE), None)
         hint = f" (“{near}” must be written “{CODE}”)" if near else ""

@@ -33,6 +33,11 @@ class Job:
     restarts: int
 
     @property
+    def owner(self) -> str:
+        """Whose run it is: its folder's place among the runs says so."""
+        return self.run.parts[-3]
+
+    @property
     def by_hand(self) -> bool:
         return self.work != self.run
 

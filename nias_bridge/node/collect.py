@@ -7,27 +7,22 @@ read once.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
-import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Union
 
-from . import files, layout
+from . import fastzip, files, layout
 
 BYTES_MAX = 100 * 1000**3
 FILES_MAX = 100_000
 _DEPTH_MAX = 100
 _LEFT_OUT_TOLD = 1000
-_CHUNK = 1024 * 1024
-_SAMPLE = 64 * 1024
-_ZIP64_FROM = 1_500_000_000
+_NO_TIME = "the job was ended before it was collected"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a pipe that nobody writes to must not wait.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -53,28 +48,27 @@ class _LeftOut(NamedTuple):
     why: str
 
 
-class _Entry(NamedTuple):
-    path: str
-    size: int
-    sha256: str
-
-
 class _Unfit(Exception):
     """This file can't be in the results; the words say why."""
 
 
-def collect(run: Path, bytes_max: int = BYTES_MAX, files_max: int = FILES_MAX) -> Collected:
+def collect(
+    run: Path,
+    bytes_max: int = BYTES_MAX,
+    files_max: int = FILES_MAX,
+    time_is_up: Callable[[], bool] = lambda: False,
+) -> Collected:
     """Write results.zip and then manifest.json into `run` from its project/output/.
 
-    What would exceed either limit is left out and listed. Raises OSError when the two can't be
-    written; nothing half-written stays.
+    What would exceed either limit, or is not in the zip when `time_is_up`, is left out and listed.
+    Raises OSError when the two can't be written; nothing half-written stays.
     """
-    listed: list[_Entry] = []
+    listed: list[fastzip.Packed] = []
     left_out: list[_LeftOut] = []
     size = 0
     with ExitStack() as opened:
         target = opened.enter_context(files.written_by_rename(run / layout.RESULTS))
-        results = opened.enter_context(zipfile.ZipFile(target, "w"))
+        results = opened.enter_context(fastzip.Writer(target))
         here = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         opened.callback(os.close, here)
         for found in _found(here, opened):
@@ -82,15 +76,18 @@ def collect(run: Path, bytes_max: int = BYTES_MAX, files_max: int = FILES_MAX) -
                 why = f"this and all that follows: there are more than {files_max:,} files"
                 left_out.append(_LeftOut(found.path, why))
                 break
+            if time_is_up():
+                left_out.append(_LeftOut(found.path, f"this and all that follows: {_NO_TIME}"))
+                break
             try:
-                entry = _add(results, found, bytes_max - size)
+                entry = _add(results, found, bytes_max - size, time_is_up)
             except _Unfit as unfit:
                 left_out.append(_LeftOut(found.path, str(unfit)))
             else:
                 size += entry.size
                 listed.append(entry)
     manifest = {
-        "files": [entry._asdict() for entry in listed],
+        "files": [{"path": e.name, "size": e.size, "sha256": e.sha256} for e in listed],
         "left_out": [
             {"path": printable(path), "why": why} for path, why in left_out[:_LEFT_OUT_TOLD]
         ],
@@ -134,6 +131,8 @@ def _walk(top: int) -> Iterator[Union[_File, _LeftOut]]:
                 yield _LeftOut(path, f"it lies more than {_DEPTH_MAX} folders deep")
             elif kind == stat.S_IFDIR:
                 below.append(parts)
+            elif name in layout.NO_RESULTS:
+                continue
             elif kind == stat.S_IFLNK:
                 yield _linked(top, real, path)
             else:
@@ -174,7 +173,12 @@ def _opened(top: int, parts: tuple[str, ...], how: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _add(results: zipfile.ZipFile, found: Union[_File, _LeftOut], room: int) -> _Entry:
+def _add(
+    results: fastzip.Writer,
+    found: Union[_File, _LeftOut],
+    room: int,
+    time_is_up: Callable[[], bool],
+) -> fastzip.Packed:
     if isinstance(found, _LeftOut):
         raise _Unfit(found.why)
     if printable(found.path) != found.path:
@@ -184,28 +188,10 @@ def _add(results: zipfile.ZipFile, found: Union[_File, _LeftOut], room: int) -> 
             descriptor = opened.enter_context(_opened(found.top, found.parts, _FILE))
         except OSError as error:
             raise _Unfit(f"it can't be opened: {_words(error)}") from None
-        return _write(results, found.path, descriptor, room)
-
-
-def _write(results: zipfile.ZipFile, path: str, descriptor: int, room: int) -> _Entry:
-    status = os.fstat(descriptor)
-    _refuse(status, room)
-    info = zipfile.ZipInfo(path, _zip_time(status.st_mtime))
-    info.external_attr = (stat.S_IFREG | 0o644) << 16
-    pieces = _pieces(descriptor, status.st_size)
-    piece = next(pieces, b"")
-    if _shrinks(piece[:_SAMPLE]):
-        info.compress_type = zipfile.ZIP_DEFLATED
-        info._compresslevel = 1  # type: ignore[attr-defined]  # public only from Python 3.13 on
-    digest = hashlib.sha256()
-    size = 0
-    with results.open(info, "w", force_zip64=status.st_size > _ZIP64_FROM) as entry:
-        while piece:
-            entry.write(piece)
-            digest.update(piece)
-            size += len(piece)
-            piece = next(pieces, b"")
-    return _Entry(path, size, digest.hexdigest())
+        status = os.fstat(descriptor)
+        _refuse(status, room)
+        pieces = _pieces(descriptor, status.st_size, time_is_up)
+        return results.add(found.path, pieces, size_max=status.st_size, modified=status.st_mtime)
 
 
 def _refuse(status: os.stat_result, room: int) -> None:
@@ -217,30 +203,19 @@ def _refuse(status: os.stat_result, room: int) -> None:
         raise _Unfit(f"it is too large ({status.st_size / 1e9:,.1f} GB) for what results may hold")
 
 
-def _pieces(descriptor: int, size: int) -> Iterator[bytes]:
+def _pieces(descriptor: int, size: int, time_is_up: Callable[[], bool]) -> Iterator[bytes]:
     # A file that grows while it is read is taken as long as it was when it was opened.
     while size > 0:
+        if time_is_up():
+            raise _Unfit(_NO_TIME)
         try:
-            piece = os.read(descriptor, min(_CHUNK, size))
+            piece = os.read(descriptor, min(fastzip.BLOCK, size))
         except OSError as error:
             raise _Unfit(f"it could be read only in part: {_words(error)}") from None
         if not piece:
             return
         size -= len(piece)
         yield piece
-
-
-def _shrinks(sample: bytes) -> bool:
-    # Pictures, sound and measured floats hardly do: packing them would only take time.
-    return len(zlib.compress(sample, 1)) < 0.9 * len(sample)
-
-
-def _zip_time(epoch: float) -> tuple[int, int, int, int, int, int]:
-    with suppress(ValueError, OverflowError, OSError):
-        moment = time.localtime(epoch)
-        if 1980 <= moment.tm_year <= 2107:
-            return (*moment[:3], *moment[3:6])
-    return (1980, 1, 1, 0, 0, 0)
 
 
 def _words(error: OSError) -> str:

@@ -7,34 +7,40 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from . import files, layout, requirements
+from . import bytecode, files, installer, layout, requirements, sandbox, soundness
+from .installer import BuildFailed, OnlySource
 
-FORMAT = 1  # of what is made here; a new number leaves all older environments alone
-RECORD = "nias-environment.json"
+__all__ = ["BuildFailed", "Environment", "OnlySource", "Wish", "obtain"]
+
+FORMAT = 2  # of what is made here; a new number leaves all older environments alone
 STANDARD_CODE = "nias-bridge.pth"
 CACHE = "cache"  # what every run finds in ~/.cache
-_WORDS_KEPT = 40
-# Where Debian's and Red Hat's families keep the certificate authorities that the machine trusts.
-_AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
-# Modules that no program imports in its ordinary life: compiling them would take as long again.
-_NOT_COMPILED = r"/(tests?|testing/tests|idle_test)/"
+LOCK, USE = ".lock", ".use"  # files beside an environment, by its key
+BUILDING = ".building-"
 
 
-class BuildFailed(Exception):
-    """The environment can't be built; `details` are the installer's own last words."""
+@dataclass(frozen=True)
+class Wish:
+    """What an environment is to be: for these requirements, of this owner's run.
 
-    def __init__(self, message: str, details: str) -> None:
-        self.details = details
-        super().__init__(message)
+    variables: the environment of the installing step (indexes, proxies, certificates);
+    source: whether what exists only as source may be built, for this owner alone.
+    """
+
+    requirements: tuple[str, ...]
+    owner: str
+    variables: Mapping[str, str]
+    source: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Environment:
     """A virtual environment that is ready to run.
 
     key names it; built: made just now (False: reused); seconds: what obtaining it took; packages:
-    how many are installed in it.
+    how many are installed in it; hold: the descriptor of a lock that says "in use" on every node,
+    until `release` or the end of this process, however that comes.
     """
 
     key: str
@@ -50,52 +57,139 @@ class Environment:
     built: bool
     seconds: float
     packages: int
+    hold: int
 
     @property
     def python(self) -> Path:
         return self.folder / "bin" / "python"
 
+    @property
+    def lock(self) -> str:
+        """What is installed in it, with hashes, as pip reads it."""
+        return (self.folder / layout.LOCK).read_text(encoding="utf-8")
 
-def obtain(
-    root: Path,
-    wanted: Sequence[str],
-    variables: Mapping[str, str],
-    say: Callable[[str], None],
-) -> Environment:
+    def release(self) -> None:
+        """It is no longer in use here."""
+        os.close(self.hold)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where environments are: everybody's, or those with what one owner built from source.
+
+    Each has its own caches: what an owner's build writes can reach nobody else.
+    """
+
+    environments: Path
+    cache: Path
+    key: str
+
+    @property
+    def folder(self) -> Path:
+        return self.environments / self.key
+
+    def beside(self, what: str) -> Path:
+        return self.environments / f"{self.key}{what}"
+
+
+def obtain(root: Path, wish: Wish, say: Callable[[str], None]) -> Environment:
     """The environment of these requirements under `root` (shared storage, as seen from here).
 
-    variables: the environment of the installing step (indexes, proxies, certificates). `say` is
-    told in a sentence what takes long. Raises BuildFailed, and OSError for the disk.
+    `say` is told in a sentence what takes long. Raises BuildFailed, and OSError for the disk.
     """
     started = time.monotonic()
-    normal = requirements.normalise(wanted)
-    key = _key(normal, variables)
-    environments = root / layout.ENVIRONMENTS
-    folder = environments / key
-    record = _sound(folder)
-    built = False
-    if record is None:
-        environments.mkdir(parents=True, exist_ok=True)
-        with _lock(environments / f"{key}.lock", say):
-            record = _sound(folder)  # another job may have built it while we waited
-            if record is None:
-                _clear_leftovers(environments, key)
-                record = _build(root, key, wanted, variables)
-                built = True
-    with suppress(OSError):
-        os.utime(folder / RECORD)  # in use: what is unused for long can be removed
-    return Environment(
-        key, folder, built, time.monotonic() - started, len(record.get("installed", ()))
+    everybodys, own = _places(root, wish)
+    found = _in_use(everybodys) or _in_use(own)
+    built = found is None
+    if found is None:
+        everybodys.environments.mkdir(parents=True, exist_ok=True)
+        with _building(everybodys.beside(LOCK), say):
+            # Another job may have built it while we waited.
+            found = _in_use(everybodys) or _in_use(own)
+            built = found is None
+            if found is None:
+                found = _made(root, everybodys, own, wish, say)
+    place, record, hold = found
+    seconds = time.monotonic() - started
+    return Environment(place.key, place.folder, built, seconds, len(record["installed"]), hold)
+
+
+def obtain_again(root: Path, wish: Wish, lock: str, say: Callable[[str], None]) -> Environment:
+    """As `obtain`, but with what `lock` names: the same environment where it is there and still
+    holds just that, else one that is built from the lock."""
+    started = time.monotonic()
+    for place in _places(root, wish):
+        found = _in_use(place)
+        if found is None:
+            continue
+        _, record, hold = found
+        seconds = time.monotonic() - started
+        made = Environment(place.key, place.folder, False, seconds, len(record["installed"]), hold)
+        if made.lock == lock:
+            return made
+        made.release()
+    locked = tuple(requirements.parse(lock)[0])
+    made = obtain(root, replace(wish, requirements=locked), say)
+    if made.lock != lock:
+        say("The packages are those of the earlier run; the Python or the system is another now.")
+    return made
+
+
+@contextmanager
+def lent(root: Path, wish: Wish) -> Iterator[None]:
+    """Within this block our own process can import these packages, if they are built already."""
+    found = _in_use(_places(root, wish)[0])
+    if found is None:
+        yield
+        return
+    place, _, hold = found
+    packages = str(installer.site_packages(place.folder))
+    sys.path.append(packages)  # behind the standard library, which none of them can stand in for
+    try:
+        yield
+    finally:
+        sys.path.remove(packages)
+        os.close(hold)
+
+
+def put_aside(folder: Path) -> Path:
+    """Take an environment from its place at once; `discard` the folder that is returned."""
+    aside = folder.with_name(f"{BUILDING}{folder.name}-{os.urandom(4).hex()}")
+    folder.rename(aside)
+    return aside
+
+
+def discard(folder: Path) -> None:
+    """Remove what was put aside, or what a builder left."""
+    for inner, _, _ in os.walk(folder):
+        with suppress(OSError):
+            os.chmod(inner, 0o700)  # noqa: PTH101  # it is read-only
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _places(root: Path, wish: Wish) -> tuple[_Place, _Place]:
+    everybodys = root / layout.ENVIRONMENTS
+    caches = root / layout.CACHE
+    return (
+        _Place(everybodys, caches, _key(wish)),
+        _Place(
+            everybodys / layout.PRIVATE / wish.owner,
+            caches / layout.PRIVATE / wish.owner,
+            _key(wish, wish.owner),
+        ),
     )
 
 
-def _key(normal: Sequence[str], variables: Mapping[str, str]) -> str:
+def _key(wish: Wish, owner: str = "") -> str:
     asked = [
         FORMAT,
-        list(normal),
-        [sys.implementation.name, sys.version_info[:3], _base_python()],
+        list(requirements.normalise(wish.requirements)),
+        [sys.implementation.name, sys.version_info[:3], installer.base_python()],
         [sys.platform, os.uname().machine, _libc()],
-        sorted((k, v) for k, v in variables.items() if "_INDEX" in k or k.endswith("_FIND_LINKS")),
+        sorted(
+            (k, v) for k, v in wish.variables.items() if "_INDEX" in k or k.endswith("_FIND_LINKS")
+        ),
+        owner,
     ]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
 
@@ -105,21 +199,32 @@ def _libc() -> Optional[str]:
     return os.confstr(name) if name in os.confstr_names else None
 
 
-def _base_python() -> str:
-    # Where this runs in a virtual environment itself, the Python that it was made from.
-    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+_Found = tuple[_Place, dict[str, Any], int]
 
 
-def _sound(folder: Path) -> Optional[dict[str, Any]]:
-    # Without running anything: a reuse must cost next to nothing.
-    if not os.access(folder / "bin" / "python", os.X_OK):
+def _in_use(place: _Place) -> Optional[_Found]:
+    """The environment that is there and sound, marked as in use before it was looked at."""
+    if not place.folder.is_dir():
         return None
-    record: Optional[dict[str, Any]] = files.read_json(folder / RECORD)
-    return record
+    hold = _hold(place)
+    record = soundness.record_of(place.folder)
+    if record is None:
+        os.close(hold)
+        return None
+    return place, record, hold
+
+
+def _hold(place: _Place) -> int:
+    # Shared by all who use it; a prune that wants it alone passes on. Its time is the last use.
+    hold = os.open(place.beside(USE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+    fcntl.flock(hold, fcntl.LOCK_SH)
+    with suppress(OSError):
+        os.utime(hold)
+    return hold
 
 
 @contextmanager
-def _lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+def _building(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     # The kernel releases it when the builder dies; the file stays, or two could hold "it".
     with path.open("a") as held:
         try:
@@ -130,157 +235,76 @@ def _lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _clear_leftovers(environments: Path, key: str) -> None:
-    # Of builders that died, and an environment that is there but does not work.
-    broken = environments / key
-    if os.path.lexists(broken):
-        broken.rename(environments / f".building-{key}-{os.urandom(4).hex()}")
-    for leftover in environments.glob(f".building-{key}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+def _made(
+    root: Path, everybodys: _Place, own: _Place, wish: Wish, say: Callable[[str], None]
+) -> _Found:
+    try:
+        return _build(root, everybodys, wish, source=False)
+    except OnlySource as refused:
+        if not wish.source:
+            raise
+        where = "" if sandbox.works() else " (without a sandbox: bubblewrap does not work here)"
+        say(f"{', '.join(refused.packages)}: there is no wheel, only source code. It is built for "
+            f"your runs alone{where}.")  # fmt: skip
+    return _build(root, own, wish, source=True)
 
 
-def _build(
-    root: Path, key: str, wanted: Sequence[str], variables: Mapping[str, str]
-) -> dict[str, Any]:
+def _build(root: Path, place: _Place, wish: Wish, *, source: bool) -> _Found:
     started = time.monotonic()
-    environments = root / layout.ENVIRONMENTS
-    building = environments / f".building-{key}-{os.urandom(4).hex()}"
+    place.environments.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(place.folder):
+        put_aside(place.folder)  # it is there but does not work
+    for leftover in place.environments.glob(f"{BUILDING}{place.key}-*"):
+        discard(leftover)  # so is this, or its builder died
+    building = place.environments / f"{BUILDING}{place.key}-{os.urandom(4).hex()}"
     building.mkdir()
     try:
-        wish = building / "requirements.txt"
-        files.write_text(wish, "".join(f"{line}\n" for line in wanted))
-        uv = _uv(root)
-        made = building / "venv"
-        if uv:
-            _install_with_uv(uv, root, made, wish, variables)
-        else:
-            _install_with_pip(made, wish, variables, published=environments / key)
-        site = _site_packages(made)
+        job = installer.Job(
+            made=building / "venv",
+            published=place.folder,
+            wanted=wish.requirements,
+            variables=wish.variables,
+            shared=root,
+            cache=place.cache / "uv",
+            source=source,
+        )
+        tool, wheels = installer.install(job)
         # code.py has the name of a standard module that pdb, doctest and numpy.testing import.
         # Site processing comes before the program's folder is on sys.path, so that the standard
         # module is the one in memory: nothing then runs the researcher's program a second time.
-        files.write_text(site / STANDARD_CODE, "import code\n")
-        _compile(made, site)
-        _list_fonts(made, site)
+        files.write_text(job.site / STANDARD_CODE, "import code\n")
+        bytecode.provide(job.site, place.cache / "compiled", wheels)
+        _list_fonts(job)
         record = {
-            "key": key,
-            "requirements": list(wanted),
+            "key": place.key,
+            "requirements": list(wish.requirements),
             "python": sys.version.split()[0],
-            "installed": _installed(site),
+            "installed": _installed(job.site),
             "built_at": time.time(),
             "seconds": round(time.monotonic() - started, 3),
-            "installer": "uv" if uv else "pip",
+            "bytes": _seal(job.made),
+            "installer": tool,
+            "folders": soundness.watched(job.made),
         }
-        files.write_json(made / RECORD, record)
-        made.rename(environments / key)
+        files.write_json(job.made / soundness.RECORD, record)
+        (job.made / soundness.RECORD).chmod(0o444)
+        hold = _hold(place)
+        job.made.rename(place.folder)
+        place.folder.chmod(0o555 & stat.S_IMODE(place.folder.stat().st_mode))
+        soundness.is_whole_again(place.folder)
     finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return record
+        discard(building)
+    return place, record, hold
 
 
-def _uv(root: Path) -> Optional[str]:
-    shipped = root / layout.BIN / layout.UV
-    return str(shipped) if os.access(shipped, os.X_OK) else shutil.which("uv")
-
-
-def _install_with_uv(
-    uv: str, root: Path, made: Path, wish: Path, variables: Mapping[str, str]
-) -> None:
-    own = {
-        "UV_CACHE_DIR": str(root / layout.UV_CACHE),  # on the same filesystem, for hard links
-        "UV_PYTHON_DOWNLOADS": "never",
-        "UV_NO_PROGRESS": "1",
-        "UV_LINK_MODE": "hardlink",  # uv copies where it can't
-        **_as_uv_names_them(variables),
-    }
-    _run([uv, "venv", "--quiet", "--relocatable", "--python", _base_python(), str(made)],
-         made.parent, {**own, **variables})  # fmt: skip
-    if wish.stat().st_size:
-        _run([uv, "pip", "install", "--python", str(made / "bin" / "python"), "-r", str(wish)],
-             made.parent, {**own, **variables})  # fmt: skip
-
-
-def _as_uv_names_them(variables: Mapping[str, str]) -> dict[str, str]:
-    # uv reads none of pip's variables, and trusts no authority that only this machine knows.
-    told = {}
-    if "PIP_CERT" in variables:
-        told["SSL_CERT_FILE"] = variables["PIP_CERT"]
-    elif any(Path(bundle).exists() for bundle in _AUTHORITIES):
-        told["UV_SYSTEM_CERTS"] = "1"
-    if "PIP_INDEX_URL" in variables and "UV_INDEX_URL" not in variables:
-        told["UV_DEFAULT_INDEX"] = variables["PIP_INDEX_URL"]
-    if "PIP_EXTRA_INDEX_URL" in variables:
-        told["UV_INDEX"] = variables["PIP_EXTRA_INDEX_URL"]
-    return told
-
-
-def _install_with_pip(
-    made: Path, wish: Path, variables: Mapping[str, str], published: Path
-) -> None:
-    _run([_base_python(), "-m", "venv", str(made)], made.parent, variables)
-    if wish.stat().st_size:
-        command = [str(made / "bin" / "python"), "-m", "pip", "install", "--no-compile"]
-        quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_PROGRESS_BAR": "off"}
-        _run([*command, "-r", str(wish)], made.parent, {**quiet, **variables})
-    # A venv names its own place in its scripts: they must name where it will be.
-    for script in (made / "bin").iterdir():
-        if script.is_file() and not script.is_symlink():
-            content = script.read_bytes()
-            script.write_bytes(content.replace(os.fsencode(made), os.fsencode(published)))
-
-
-def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> None:
-    own = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(folder), "TMPDIR": str(folder)}
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**own, **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    ) as process:
-        try:
-            told, _ = process.communicate()
-        except BaseException:  # the job is being stopped: so is all that the installer started
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
-            raise
-    if process.returncode:
-        words = told.decode(errors="replace").replace(str(folder) + os.sep, "").splitlines()
-        raise BuildFailed(
-            "The environment could not be built: the packages of requirements.txt can't be "
-            "installed together on this cluster.",
-            "\n".join(words[-_WORDS_KEPT:]),
-        )
-
-
-def _site_packages(made: Path) -> Path:
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    return made / "lib" / version / "site-packages"
-
-
-def _compile(made: Path, site: Path) -> None:
-    # Half the time of a first import is compiling; here it is done once, on all cores.
-    cores = str(len(os.sched_getaffinity(0)))
-    command = [str(made / "bin" / "python"), "-m", "compileall", "-qq", "-j", cores]
-    # What does not compile is a template or for another Python: whoever imports it will be told.
-    subprocess.run(
-        [*command, "-x", _NOT_COMPILED, "."],
-        cwd=site,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        check=False,
-    )
-
-
-def _list_fonts(made: Path, site: Path) -> None:
+def _list_fonts(job: installer.Job) -> None:
     # matplotlib looks through all fonts when it finds no list of them in HOME: 0.3 s in every run.
-    if (site / "matplotlib").is_dir():
-        variables = {"MPLCONFIGDIR": str(made / CACHE / "matplotlib"), "HOME": str(made.parent)}
+    if (job.site / "matplotlib").is_dir():
+        folder = job.made.parent
+        command = [str(job.python), "-c", "import matplotlib.font_manager"]
         subprocess.run(
-            [str(made / "bin" / "python"), "-c", "import matplotlib.font_manager"],
-            env=variables,
+            sandbox.confined(command, job.shared, [folder]),
+            env={"MPLCONFIGDIR": str(job.made / CACHE / "matplotlib"), "HOME": str(folder)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=False,
@@ -290,3 +314,18 @@ def _list_fonts(made: Path, site: Path) -> None:
 def _installed(site: Path) -> list[str]:
     names = (folder.name[: -len(".dist-info")] for folder in site.glob("*.dist-info"))
     return sorted("==".join(name.split("-", 1)) for name in names)
+
+
+def _seal(made: Path) -> int:
+    """Take the right to write from all that is below; returns how many bytes it is."""
+    size = 0
+    for folder, _, names in os.walk(made, topdown=False):
+        for name in names:
+            path = f"{folder}/{name}"
+            info = os.lstat(path)
+            size += info.st_size
+            if stat.S_ISREG(info.st_mode) and info.st_mode & 0o222:
+                os.chmod(path, stat.S_IMODE(info.st_mode) & ~0o222)  # noqa: PTH101
+        if folder != str(made):  # this one is still to be renamed
+            os.chmod(folder, stat.S_IMODE(os.stat(folder).st_mode) & ~0o222)  # noqa: PTH101, PTH116
+    return size

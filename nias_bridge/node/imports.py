@@ -49,6 +49,15 @@ class ForeignPath:
     line: int
 
 
+@dataclass(frozen=True)
+class Program:
+    """The files of a project that its main file leads to, read; own: the names of its modules."""
+
+    main: str
+    trees: Mapping[str, ast.Module]
+    own: frozenset[str]
+
+
 class _Import(NamedTuple):
     module: str  # dotted; for a relative import without its dots
     line: int
@@ -56,26 +65,29 @@ class _Import(NamedTuple):
     relative: bool
 
 
+def read(sources: Mapping[str, str], main: str = "code.py") -> Program:
+    """Read the files that `main` leads to; all, where `main` is not there.
+
+    sources: path -> text of each .py of the project.
+    """
+    own = (part for path in sources for part in PurePosixPath(path).with_suffix("").parts)
+    return Program(main, dict(_reached(sources, main)), frozenset(own))
+
+
 def missing(
-    sources: Mapping[str, str],
-    requirements: Sequence[str],
-    python: tuple[int, int],
-    *,
-    main: str = "code.py",
+    program: Program, requirements: Sequence[str], python: tuple[int, int]
 ) -> list[Missing]:
     """The modules that neither Python, the project nor its requirements provide.
 
-    sources: path -> text of each .py of the project; python: the version on the nodes. Only files
-    that `main` leads to are read (all, where `main` is not there). A miss is better than a false
-    alarm: what may be there is not named.
+    python: the version on the nodes. A miss is better than a false alarm: what may be there is
+    not named.
     """
-    own = {part for path in sources for part in PurePosixPath(path).with_suffix("").parts}
     lacks = lacking(requirements)
     found: dict[str, Missing] = {}
-    for path, tree in _reached(sources, main):
+    for path, tree in program.trees.items():
         for each in _imports(tree):
             name = each.module.split(".")[0]
-            if each.relative or not each.needed or name in own or is_standard(name, python):
+            if each.relative or not each.needed or name in program.own or is_standard(name, python):
                 continue
             if lacks(each.module):
                 told = _told_name(each.module)
@@ -85,10 +97,10 @@ def missing(
     return list(found.values())
 
 
-def foreign_paths(sources: Mapping[str, str], *, main: str = "code.py") -> list[ForeignPath]:
+def foreign_paths(program: Program) -> list[ForeignPath]:
     """The string constants that are absolute paths of the researcher's own machine."""
     found: dict[ForeignPath, None] = {}
-    for path, tree in _reached(sources, main):
+    for path, tree in program.trees.items():
         prose = {
             node.value
             for node in ast.walk(tree)
@@ -97,7 +109,7 @@ def foreign_paths(sources: Mapping[str, str], *, main: str = "code.py") -> list[
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and node not in prose and is_foreign(node.value):
                 found[ForeignPath(str(node.value)[:_TEXT_MAX], path, node.lineno)] = None
-    return sorted(found, key=lambda each: (each.path != main, each.path, each.line))
+    return sorted(found, key=lambda each: (each.path != program.main, each.path, each.line))
 
 
 def is_foreign(text: object) -> bool:
@@ -105,21 +117,18 @@ def is_foreign(text: object) -> bool:
     return isinstance(text, str) and "\n" not in text and bool(FOREIGN.match(text))
 
 
-def _reached(sources: Mapping[str, str], main: str) -> list[tuple[str, ast.Module]]:
-    """The files that `main` leads to, itself first; all in order of path where it is not there."""
-    trees = {path: tree for path, tree in ((p, _parse(t)) for p, t in sources.items()) if tree}
-    if main not in sources:
-        return sorted(trees.items(), key=lambda item: item[0])
-    reached: dict[str, ast.Module] = {}
-    waiting = [main]
+def _reached(sources: Mapping[str, str], main: str) -> Iterator[tuple[str, ast.Module]]:
+    # The main file first; all in order of path where it is not there.
+    waiting = [main] if main in sources else sorted(sources)
+    seen = set(waiting)
     while waiting:
         path = waiting.pop(0)
-        tree = trees.get(path)
-        if tree is None or path in reached:
-            continue
-        reached[path] = tree
-        waiting += sorted(_named(tree, trees))
-    return list(reached.items())
+        tree = _parse(sources[path])
+        if tree is not None:
+            yield path, tree
+            further = _named(tree, sources) - seen
+            waiting += sorted(further)
+            seen |= further
 
 
 def _parse(text: str) -> Optional[ast.Module]:

@@ -7,15 +7,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import layout
-from .archive import CODE
 from .environment import CACHE, Environment
 from .stopping import TIME_LIMIT, Stopped, StopSignals
 
+HASH_SEED = "0"  # sets and the like are in the same order in every run
 # Seconds between asking the program to end and ending it.
 _GRACE = {TIME_LIMIT: 5.0}
 _GRACE_WHEN_CANCELLED = 2.0
@@ -31,15 +31,17 @@ _PASSED_ON = (
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def run(environment: Environment, folder: Path, variables: Mapping[str, str],
-        signals: StopSignals) -> int:  # fmt: skip
+def run(environment: Environment, folder: Path, command: Sequence[str],
+        variables: Mapping[str, str], signals: StopSignals) -> int:  # fmt: skip
     """Run the project in `folder` to its end; returns its exit code, negative for a signal.
+
+    command: the file that is run, and its arguments.
 
     stdout and stderr are this process's stdout. Whatever it left running is ended too. Raises
     Stopped, after the program was ended, when Slurm wants the job to end.
     """
     process = subprocess.Popen(
-        [str(environment.python), CODE],
+        [str(environment.python), *command],
         cwd=folder,
         env=dict(variables),
         stdin=subprocess.DEVNULL,
@@ -91,6 +93,7 @@ def variables(
         "TMPDIR": str(temporary),
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONHASHSEED": HASH_SEED,
         "MPLBACKEND": "Agg",
         "NIAS_RUN": "/".join(run_folder.parts[-3:]),
         "NIAS_OUTPUT": str(project / layout.OUTPUT),

@@ -145,6 +145,12 @@ def normalise(lines: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted({_normal(line) for line in lines}))
 
 
+def name_of(requirement: str) -> str:
+    """The name of what a line asks for, the same for all ways to write it."""
+    found = re.match(_NAME, requirement)
+    return _key(found.group()) if found else ""
+
+
 def _decode_unmarked(data: bytes) -> str:
     # UTF-16 without its mark has a NUL beside every ASCII character.
     sample = data[:4096]

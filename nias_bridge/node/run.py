@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -14,13 +15,34 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
-from . import archive, claim, collect, environment, files, layout, program, requirements
+from . import (
+    archive,
+    claim,
+    collect,
+    elsewhere,
+    environment,
+    facts,
+    files,
+    layout,
+    needs,
+    program,
+    requirements,
+    soundness,
+)
+from .preview import TOOLS
 from .stopping import CANCELLED, TIME_LIMIT, Stopped, StopSignals
 
-USAGE = "usage: nias-node.pyz run --folder RUN --shared SHARED --name JOBNAME --token TOKEN"
+USAGE = """usage: nias-node.pyz run --folder RUN --shared SHARED --name JOBNAME --token TOKEN
+                          [-- CODE.PY [ARGUMENT …]]"""
 _OPTIONS = {"--folder", "--shared", "--name", "--token"}
 _LIMITS = archive.Limits(unpacked_bytes=100 * 1000**3, files=200_000, ratio=10_000)
 _FAILED = 1
+_LAST_BYTES = 16 * 1024
+MISSED = re.compile(r"^(?:ImportError|ModuleNotFoundError)\b", re.MULTILINE)
+LACKING = (
+    "The environment had lost files that belong to its packages. It is built anew for the next "
+    "run: run this again."
+)
 
 
 @dataclass(frozen=True)
@@ -44,18 +66,19 @@ class Ending:
         return _FAILED if self.exit_code is None else self.exit_code
 
 
-class NotInstallable(Exception):
-    """requirements.txt has lines that can't work here; they are named, one a line."""
-
-
 @dataclass
 class Course:
-    """What is known of the job so far; written to progress.json at every phase."""
+    """What is known of the job so far; written to progress.json at every phase.
+
+    command: the file of the project that is run, and its arguments.
+    """
 
     job: claim.Job
+    command: Sequence[str]
     started: float = field(default_factory=time.time)
     timings: dict[str, float] = field(default_factory=dict)
     environment: Optional[dict[str, Any]] = None
+    elsewhere: Sequence[str] = ()
 
     def enter(self, phase: str) -> None:
         """Tell that a phase begins. Progress is only news: a full disk must not end the job."""
@@ -85,8 +108,9 @@ class Course:
 
 def main(arguments: Sequence[str]) -> int:
     """The command of the node program; returns the job's exit status."""
-    options = dict(zip(arguments[1::2], arguments[2::2]))  # Python 3.9 lacks strict
-    if arguments[:1] != ["run"] or set(options) != _OPTIONS:
+    ours, command = _parted(list(arguments))
+    options = dict(zip(ours[1::2], ours[2::2]))  # Python 3.9 lacks strict
+    if ours[:1] != ["run"] or set(options) != _OPTIONS:
         print(USAGE, file=sys.stderr)
         return 2
     signals = StopSignals()
@@ -106,19 +130,26 @@ def main(arguments: Sequence[str]) -> int:
     if taken:
         say(taken)
         return layout.ALREADY_RUN
-    return supervise(job, signals)
+    return supervise(job, command, signals)
 
 
-def supervise(job: claim.Job, signals: StopSignals) -> int:
+def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Our own arguments, and behind the -- what to run."""
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:at], arguments[at + 1 :] or [archive.CODE]
+
+
+def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> int:
     """Run a claimed job to its end, and write how it ended."""
-    course = Course(job)
+    course = Course(job, command)
     site = files.read_json(job.shared / layout.BIN / layout.SITE) or {}
     ending = _ending_of(course, site, signals)
     collected = None
     if ending.reason != "archive" and (job.work / layout.PROJECT).exists():
         try:
-            with course.timed("collecting", "collect"):
-                collected = collect.collect(job.work)
+            tools = environment.lent(job.shared, _wish(job, site, TOOLS))
+            with course.timed("collecting", "collect"), tools:
+                collected = collect.collect(job.work, time_is_up=signals.time_is_up)
             say(_told(collected))
         except Exception as error:
             sentence = f"The results could not be collected: {_words(error)}."
@@ -127,7 +158,7 @@ def supervise(job: claim.Job, signals: StopSignals) -> int:
                 ending = replace(ending, message=f"{ending.message} {sentence}")
             else:
                 ending = Ending("internal", sentence)
-    _write_exit(course, ending, collected)
+    _write_exit(course, ending, collected, site)
     if ending.reason == TIME_LIMIT and job.job_id is not None:
         # Slurm is to end the job itself, so that the accounting says TIMEOUT.
         while not signals.ending_now:
@@ -139,6 +170,13 @@ def say(sentence: str) -> None:
     """Write a line of our own to the job's log. A log that can't be written to ends nothing."""
     with suppress(OSError):
         os.write(1, f"{_line_break()}[nias] {sentence}\n".encode())
+
+
+def _last_words() -> str:
+    with suppress(OSError), open("/proc/self/fd/1", "rb") as log:  # noqa: PTH123
+        log.seek(max(0, os.fstat(1).st_size - _LAST_BYTES))
+        return log.read(_LAST_BYTES).decode(errors="replace")
+    return ""
 
 
 def _line_break() -> str:
@@ -162,12 +200,8 @@ def _ending_of(course: Course, site: Mapping[str, Any], signals: StopSignals) ->
     except archive.ArchiveError as error:
         say(str(error))
         return Ending("archive", str(error))
-    except NotInstallable as error:
-        sentence = "requirements.txt has lines that can't be installed on the cluster."
-        say(f"{sentence}\n{error}")
-        return Ending("environment", sentence, str(error))
     except environment.BuildFailed as error:
-        say(f"{error}\n{error.details}")
+        say(f"{error}\n{error.details}".rstrip())
         return Ending("environment", str(error), error.details)
     except Exception as error:
         sentence = f"The job could not be run: {_words(error)}."
@@ -183,42 +217,83 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         shutil.rmtree(project, ignore_errors=True)
         limits = archive.Limits(**{**asdict(_LIMITS), **site.get("limits", {})})
         archive.unpack(job.run / layout.ARCHIVE, project, limits, layout.ARCHIVE)
-        wanted = _wanted(job, project)
+        wish = _wish(job, site, _wanted(job, project, course.command[0]))
     with course.timed("environment", "environment"), signals.breaking_off():
-        made = environment.obtain(job.shared, wanted, site.get("build_variables", {}), say)
+        made = _obtained(job, wish)
+        with suppress(OSError):
+            files.write_text(job.work / layout.LOCK, made.lock)
     course.environment = {
         "key": made.key,
         "built": made.built,
         "seconds": round(made.seconds, 4),
         "packages": made.packages,
     }
-    say(f"Environment {'built' if made.built else 'reused'} in {made.seconds:.3g} s "
+    say(f"Environment {'built' if made.built else 'reused'} in {_spoken(made.seconds)} "
         f"({made.packages} packages).")  # fmt: skip
     with course.timed("running", "code"), program.private_folder(str(job.job_id)) as private:
-        say("code.py starts.")
+        say(f"{course.command[0]} starts.")
         variables = program.variables(made, project, private, site.get("run_variables", {}))
-        code = program.run(made, project, variables, signals)
-    ending = _finished(code)
-    say(f"code.py {_how(code)} after {course.timings['code']:.1f} s.")
+        try:
+            code = program.run(made, project, course.command, variables, signals)
+        finally:
+            # progress.json was written just before: what is newer is the program's.
+            course.elsewhere = elsewhere.written_since(project, job.work / layout.PROGRESS)
+    name = course.command[0]
+    ending = _finished(name, code)
+    if code > 0 and MISSED.search(_last_words()) and soundness.doubt(made.folder):
+        say(LACKING)
+        ending = replace(ending, message=f"{ending.message} {LACKING}")
+    say(f"{name} {_how(code)} after {course.timings['code']:.1f} s.")
     return ending
 
 
-def _wanted(job: claim.Job, project: Path) -> list[str]:
-    text = b""
-    for place in (job.run / layout.MENDED_REQUIREMENTS, project / "requirements.txt"):
-        if place.is_file():
-            text = place.read_bytes()
-            break
-    lines, problems = requirements.parse(requirements.decode(text))
+def _obtained(job: claim.Job, wish: environment.Wish) -> environment.Environment:
+    exactly = job.run / layout.EXACT_LOCK
+    if exactly.is_file():
+        return environment.obtain_again(job.shared, wish, exactly.read_text("utf-8"), say)
+    return environment.obtain(job.shared, wish, say)
+
+
+def _wish(job: claim.Job, site: Mapping[str, Any], wanted: Sequence[str]) -> environment.Wish:
+    return environment.Wish(
+        requirements=tuple(wanted),
+        owner=job.owner,
+        variables=site.get("build_variables", {}),
+        source=site.get("source_builds") != "forbid",
+    )
+
+
+def _wanted(job: claim.Job, project: Path, main: str) -> tuple[str, ...]:
+    mended = job.run / layout.MENDED_REQUIREMENTS
+
+    def read(name: str) -> Optional[bytes]:
+        with suppress(OSError):
+            return (project / name).read_bytes()
+        return None
+
+    try:
+        needed = needs.read(read, main)
+    except needs.NeedsError as error:
+        if not mended.is_file():
+            raise environment.BuildFailed(str(error), "") from None
+        needed = needs.Needs("", "")
+    if mended.is_file():
+        needed = replace(needed, text=requirements.decode(mended.read_bytes()))
+    if needed.source not in ("", needs.REQUIREMENTS):
+        say(f"There is no {needs.REQUIREMENTS}: the packages are those that {needed.source} names.")
+    lines, problems = requirements.parse(needed.text)
     if problems:
-        raise NotInstallable("\n".join(f"line {p.line}: {p.text}: {p.why}" for p in problems))
-    return lines
+        raise environment.BuildFailed(
+            f"{needed.source or needs.REQUIREMENTS} has lines that can't work on the cluster.",
+            "\n".join(f"line {p.line}: {p.text}: {p.why}" for p in problems),
+        )
+    return tuple(lines)
 
 
-def _finished(code: int) -> Ending:
+def _finished(name: str, code: int) -> Ending:
     if code == 0:
         return Ending("finished", exit_code=0)
-    sentence = f"code.py {_how(code)}."
+    sentence = f"{name} {_how(code)}."
     if code < 0:
         return Ending("finished", sentence, signal=-code)
     return Ending("finished", sentence, exit_code=code)
@@ -233,12 +308,21 @@ def _how(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
+def _spoken(seconds: float) -> str:
+    return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else f"{seconds:.3g} s"
+
+
 def _told(collected: collect.Collected) -> str:
     left = f"; {collected.left_out} left out (see manifest.json)" if collected.left_out else ""
     return f"{collected.files} files collected from output/ ({collected.size:,} bytes){left}."
 
 
-def _write_exit(course: Course, ending: Ending, collected: Optional[collect.Collected]) -> None:
+def _write_exit(
+    course: Course,
+    ending: Ending,
+    collected: Optional[collect.Collected],
+    site: Mapping[str, Any],
+) -> None:
     told = {
         "job_id": course.job.job_id,
         "token": course.job.token,
@@ -246,7 +330,8 @@ def _write_exit(course: Course, ending: Ending, collected: Optional[collect.Coll
         "timings": course.timings,
         "environment": course.environment,
         "collected": asdict(collected) if collected else None,
-        "python": sys.version.split()[0],
+        "elsewhere": list(course.elsewhere),
+        **facts.facts(course.job.node, site),
         "started": course.started,
         "ended": time.time(),
     }

@@ -30,9 +30,10 @@ os._exit(status)
 def build(target: Path) -> None:
     """Write the program to `target` by rename; the same content is not written again."""
     sources = {"__main__.py": _MAIN.encode(), "nias_bridge/__init__.py": b""}
-    for module in sorted(_HERE.glob("*.py")):
+    for module in sorted(_HERE.rglob("*.py")):
         if module != Path(__file__):
-            sources[f"nias_bridge/node/{module.name}"] = module.read_bytes()
+            name = module.relative_to(_HERE).as_posix()
+            sources[f"nias_bridge/node/{name}"] = module.read_bytes()
     mark = _mark(sources)
     if _mark_of(target) == mark:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,6 +11,8 @@ from typing import Optional
 
 TIME_LIMIT = "time limit"
 CANCELLED = "cancelled"
+# Seconds that work may go on after Slurm has said that the end is now; its KillWait is 30 of them.
+_SECONDS_LEFT = 20.0
 _REASONS = {signal.SIGUSR1: TIME_LIMIT, signal.SIGTERM: CANCELLED, signal.SIGINT: CANCELLED}
 
 
@@ -26,8 +29,17 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.reason: Optional[str] = None
-        self.ending_now = False
+        self._end_told_at: Optional[float] = None
         self._may_break_off = False
+
+    @property
+    def ending_now(self) -> bool:
+        return self._end_told_at is not None
+
+    def time_is_up(self) -> bool:
+        """Whether Slurm may kill the job any moment now."""
+        told = self._end_told_at
+        return told is not None and time.monotonic() > told + _SECONDS_LEFT
 
     def listen(self) -> None:
         """Take over the signals, for good: a second one must not break the collection."""
@@ -48,7 +60,8 @@ class StopSignals:
     def _heard(self, number: int, frame: Optional[FrameType]) -> None:
         reason = _REASONS[signal.Signals(number)]
         self.reason = self.reason or reason
-        self.ending_now = self.ending_now or reason == CANCELLED
+        if reason == CANCELLED and self._end_told_at is None:
+            self._end_told_at = time.monotonic()
         if self._may_break_off:
             self._may_break_off = False
             raise Stopped(self.reason)

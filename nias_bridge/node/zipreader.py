@@ -82,21 +82,26 @@ class _End(NamedTuple):
 def directory(archive: Path, most: int) -> list[Member]:
     """All entries, in the directory's order. Raises ZipError, also when there are over `most`."""
     with archive.open("rb") as file:
-        end = _end_record(file)
-        _refuse_too_many(end.entries, most)
-        if end.size > max(most, 100) * _DIRECTORY_BYTES_PER_ENTRY:
-            raise ZipError("The zip's list of files is far longer than its files could need.")
-        file.seek(end.offset)
-        data = file.read(end.size)
-    members: list[Member] = []
+        return members(file, most)
+
+
+def members(file: BinaryIO, most: int) -> list[Member]:
+    """As `directory`, of a zip that is open already."""
+    end = _end_record(file)
+    _refuse_too_many(end.entries, most)
+    if end.size > max(most, 100) * _DIRECTORY_BYTES_PER_ENTRY:
+        raise ZipError("The zip's list of files is far longer than its files could need.")
+    file.seek(end.offset)
+    data = file.read(end.size)
+    found: list[Member] = []
     position = 0
     while position < len(data):
-        _refuse_too_many(len(members) + 1, most)
+        _refuse_too_many(len(found) + 1, most)
         member, position = _central_entry(data, position)
-        members.append(member)
-    if len(members) != end.entries:
+        found.append(member)
+    if len(found) != end.entries:
         raise ZipError("The zip is damaged: it does not hold as many files as it says.")
-    return _with_room(members, end.offset)
+    return _with_room(found, end.offset)
 
 
 def content(file: BinaryIO, member: Member) -> Iterator[bytes]:
@@ -105,18 +110,7 @@ def content(file: BinaryIO, member: Member) -> Iterator[bytes]:
     Ends early and with an error when they are more or fewer than the directory says, overlap
     another entry, or fail their checksum.
     """
-    file.seek(member.offset)
-    header = file.read(_LOCAL.size)
-    if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
-        raise ZipError("has no data where the zip says that it is; the zip is damaged")
-    fields = _LOCAL.unpack(header)
-    if fields[2] & 0x2041:
-        raise ZipError("is encrypted")
-    start = member.offset + _LOCAL.size + fields[9] + fields[10]
-    if start + member.packed > member.room:
-        raise ZipError("overlaps another entry of the zip")
-    if file.read(fields[9]) != member.raw_name or fields[3] != member.method:
-        raise ZipError("is another one in the zip's list than in its place; the zip is damaged")
+    start = _data_start(file, member)
     file.seek(start)
     size = crc = 0
     try:
@@ -136,6 +130,31 @@ def content(file: BinaryIO, member: Member) -> Iterator[bytes]:
         raise ZipError("is damaged: it ends too early")
     if crc != member.crc:
         raise ZipError("is damaged: its checksum (CRC) is wrong")
+
+
+def packed(file: BinaryIO, member: Member) -> Iterator[bytes]:
+    """The bytes of a member as they lie in the zip, in such pieces. Raises ZipError."""
+    file.seek(_data_start(file, member))
+    try:
+        yield from _packed(file, member.packed)
+    except EOFError:
+        raise ZipError("is damaged: its data ends too early") from None
+
+
+def _data_start(file: BinaryIO, member: Member) -> int:
+    file.seek(member.offset)
+    header = file.read(_LOCAL.size)
+    if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
+        raise ZipError("has no data where the zip says that it is; the zip is damaged")
+    fields = _LOCAL.unpack(header)
+    if fields[2] & 0x2041:
+        raise ZipError("is encrypted")
+    start: int = member.offset + _LOCAL.size + fields[9] + fields[10]
+    if start + member.packed > member.room:
+        raise ZipError("overlaps another entry of the zip")
+    if file.read(fields[9]) != member.raw_name or fields[3] != member.method:
+        raise ZipError("is another one in the zip's list than in its place; the zip is damaged")
+    return start
 
 
 def unreadable_method(method: int) -> str | None:

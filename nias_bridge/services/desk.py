@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from nias_bridge.domain import ClusterView, Event, Filter, Page, Run
 from nias_bridge.errors import NotFound, NotPossible
+from nias_bridge.node import layout
+from nias_bridge.paths import RunPaths
 from nias_bridge.services import intake, shared
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import Evidence, read_evidence, read_json
+from nias_bridge.services.lastwords import programs_words
 
 LOG_PART_BYTES = 64 * 1024
+TAIL_BYTES = 16 * 1024
 POLLER_SILENT = timedelta(seconds=60)
 
 
@@ -134,10 +137,14 @@ def log(bridge: Bridge, run_id: int, offset: int, limit: int = LOG_PART_BYTES) -
 
 
 def last_words(bridge: Bridge, run: Run, lines: int = 15) -> str:
-    """The last lines of what the code said, without the node's own."""
-    part = log(bridge, run.id, -1, limit=16 * 1024)
-    said = (line for line in part.text.splitlines() if not line.startswith("[nias] "))
-    return "\n".join(deque(said, maxlen=lines)).strip("\n")
+    """The last lines of what the code said, without colours and the node's own."""
+    said = programs_words(tail(bridge, run)).splitlines()
+    return "\n".join(said[-lines:]).strip("\n")
+
+
+def tail(bridge: Bridge, run: Run) -> str:
+    """The end of the log."""
+    return log(bridge, run.id, -1, limit=TAIL_BYTES).text
 
 
 def output_file(bridge: Bridge, run_id: int, path: str) -> BinaryIO:
@@ -149,18 +156,32 @@ def output_file(bridge: Bridge, run_id: int, path: str) -> BinaryIO:
     files, _ = _files(bridge, run)
     if not any(file.path == path for file in files):
         raise NotFound(f"This run has no output file “{path}”.")
-    return shared.open_beneath(bridge.paths.run(run).output, path)
+    return open_output(bridge, run, path)
 
 
-def results(bridge: Bridge, run_id: int) -> Path:
-    """The zip of the results. Raises NotFound, NotPossible while it is not there."""
+def open_output(bridge: Bridge, run: Run, path: str) -> BinaryIO:
+    """A file of the output by its path there, opened for reading. Raises NotFound."""
+    # From the run's own folder: the code may have put a link in the place of output/ itself.
+    files = bridge.paths.run(run)
+    return shared.open_beneath(files.folder, (_output_inside(files) / path).as_posix())
+
+
+def lock(bridge: Bridge, run_id: int) -> BinaryIO:
+    """The packages that a run had, with their hashes, as pip reads them. Raises NotFound."""
     run = find(bridge, run_id)
-    file = bridge.paths.run(run).results
-    if file.is_file():
-        return file
-    if run.state.ended:
-        raise NotFound("This run left no results.")
-    raise NotPossible("The results are not there yet: the run has not ended.")
+    return shared.open_beneath(bridge.paths.run(run).folder, layout.LOCK)
+
+
+def results(bridge: Bridge, run_id: int) -> BinaryIO:
+    """The zip of the results, opened. Raises NotFound, NotPossible while it is not there."""
+    run = find(bridge, run_id)
+    files = bridge.paths.run(run)
+    try:
+        return shared.open_beneath(files.folder, files.results.name)
+    except NotFound:
+        if run.state.ended:
+            raise NotFound("This run left no results.") from None
+        raise NotPossible("The results are not there yet: the run has not ended.") from None
 
 
 def cancel(bridge: Bridge, run_id: int) -> Run:
@@ -171,12 +192,22 @@ def cancel(bridge: Bridge, run_id: int) -> Run:
     return bridge.store.ask_cancel(run.id, at=datetime.now(UTC))
 
 
+def pin(bridge: Bridge, run_id: int, pinned: bool) -> Run:
+    """Say that a run is to be kept for good, or is no longer. Raises NotFound."""
+    return bridge.store.pin(find(bridge, run_id).id, pinned)
+
+
 def again(bridge: Bridge, run_id: int) -> Run:
     """Run the same zip once more, as a new run. Raises NotFound."""
+    return intake.repeat(bridge, with_archive(bridge, run_id))
+
+
+def with_archive(bridge: Bridge, run_id: int) -> Run:
+    """One run whose zip is still there. Raises NotFound."""
     run = find(bridge, run_id)
     if not bridge.paths.run(run).archive.is_file():
         raise NotFound("The zip of this run is no longer on the shared storage; upload it again.")
-    return intake.repeat(bridge, run)
+    return run
 
 
 def home(bridge: Bridge) -> Home:
@@ -217,7 +248,16 @@ def _files(bridge: Bridge, run: Run) -> tuple[tuple[OutputFile, ...], tuple[Left
             ),
             tuple(LeftOut(path=f["path"], why=f["why"]) for f in manifest["left_out"]),
         )
-    return tuple(OutputFile(path=p, size=s) for p, s in shared.listing(files.output)), ()
+    listed = (
+        OutputFile(path=path, size=size)
+        for path, size in shared.listing(files.folder, _output_inside(files))
+        if PurePosixPath(path).name not in layout.NO_RESULTS
+    )
+    return tuple(listed), ()
+
+
+def _output_inside(files: RunPaths) -> Path:
+    return files.output.relative_to(files.folder)
 
 
 def _half_character(data: bytes) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +13,7 @@ from typing import Any
 
 from nias_bridge.paths import RunPaths
 
+DETAILS_MAX = 20_000  # characters
 JSON_MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -27,7 +30,8 @@ class EnvironmentUse:
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What the node says: phase is "" before it started, then unpacking, environment, running,
-    collecting, finished; timings in seconds by phase; details the resolver's own words."""
+    collecting, finished; timings in seconds by phase; details the resolver's own words; outputs
+    how many files were collected; elsewhere those that were written beside output/."""
 
     phase: str = ""
     since: datetime | None = None
@@ -39,6 +43,8 @@ class Evidence:
     details: str = ""
     timings: Mapping[str, float] = field(default_factory=dict)
     environment: EnvironmentUse | None = None
+    outputs: int | None = None
+    elsewhere: tuple[str, ...] = ()
 
 
 def read_evidence(files: RunPaths) -> Evidence:
@@ -57,7 +63,7 @@ def read_evidence(files: RunPaths) -> Evidence:
         signal=told.get("signal"),
         reason=str(told.get("reason", "")),
         message=str(told.get("message") or ""),
-        details=str(told.get("details") or ""),
+        details=str(told.get("details") or "")[-DETAILS_MAX:],
         timings=told.get("timings") or {},
         environment=EnvironmentUse(
             key=used["key"],
@@ -67,6 +73,8 @@ def read_evidence(files: RunPaths) -> Evidence:
         )
         if used
         else None,
+        outputs=(told.get("collected") or {}).get("files"),
+        elsewhere=tuple(map(str, told.get("elsewhere") or ())),
     )
 
 
@@ -79,12 +87,15 @@ def claimed_job(files: RunPaths) -> int | None:
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a file that a node publishes by rename; {} while there is none.
 
-    What a job wrote is not trusted: a file that is no such object counts as none.
+    What a job wrote is not trusted: a link, a pipe or anything that is no such object counts as
+    none.
     """
     try:
-        if file.stat().st_size > JSON_MAX_BYTES:
-            return {}
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > JSON_MAX_BYTES:
+                return {}
+            content = json.loads(opened.read())
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

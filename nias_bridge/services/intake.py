@@ -8,14 +8,16 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from nias_bridge.domain import (
+    Caution,
     Contents,
     NewRun,
+    Program,
     Resources,
     Run,
     memory_bytes,
@@ -31,12 +33,21 @@ from nias_bridge.errors import (
     ProjectExists,
     RequirementProblem,
 )
-from nias_bridge.node import archive, requirements
+from nias_bridge.node import archive, needs, projectfile, requirements
+from nias_bridge.services import estimates, foresight, shared, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
 FILES_LISTED = 500
-REQUIREMENTS_MAX_BYTES = 1024 * 1024
+NEEDS_MAX_BYTES = 8 * 1024 * 1024  # of requirements.txt, or of what stands in its place
+PROJECT_FILE_MAX_BYTES = 16 * 1024 * 1024  # of nias.toml, and of the table that it names
+# What stands in for requirements.txt, as a note on the run.
+_INSTEAD = {
+    "": "no-requirements",
+    needs.LOCK: "requirements-of-uv-lock",
+    needs.PROJECT: "requirements-of-pyproject",
+}
+_AS_IT_IS = ("", needs.REQUIREMENTS)
 HELD_SECONDS = 24 * 3600
 _TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # noqa: S105  # none that look alike
 
@@ -53,16 +64,26 @@ class FoundFile:
 class Judged:
     """What was found in a zip that can be run, once its problems (if any) are mended.
 
-    At most FILES_LISTED files are listed; mended is requirements.txt with every certain mend made,
-    None where it has no problem; next_number is 1 for a project that is new.
+    At most FILES_LISTED files are listed; text is requirements.txt as it was read, or
+    what `source` says in its place; mended is it
+    with every certain mend made, None where it has no problem; next_number is 1 for a project
+    that is new. resources are what nias.toml says; suggestion is what earlier runs say,
+    limits what the site allows.
     """
 
     project: str
     contents: Contents
     files: tuple[FoundFile, ...]
     problems: tuple[RequirementProblem, ...]
+    source: str
+    text: str
     mended: str | None
     next_number: int
+    resources: Resources
+    program: Program
+    sweep: projectfile.Sweep | None
+    suggestion: wishes.Suggestion | None
+    limits: wishes.Limits
 
 
 def new_part(bridge: Bridge) -> Path:
@@ -70,12 +91,26 @@ def new_part(bridge: Bridge) -> Path:
     return bridge.paths.uploads / f"{secrets.token_urlsafe(16)}.part"
 
 
-def judge(bridge: Bridge, part: Path, filename: str) -> Judged:
-    """What is in this zip, read from its directory. Raises BadUpload."""
+def judge(
+    bridge: Bridge, part: Path, filename: str, cautions: tuple[Caution, ...] | None = None
+) -> Judged:
+    """What is in this zip, read from its directory. Raises BadUpload.
+
+    cautions: what was found when its code was read before, which takes a second or two.
+    """
+    owner, view = bridge.settings.owner, bridge.store.cluster()
     try:
         inventory = archive.judge(part, filename, _limits(bridge.settings))
-        listed = archive.read_member(part, inventory, "requirements.txt", REQUIREMENTS_MAX_BYTES)
-    except archive.ArchiveError as error:
+        said = wishes.read(
+            lambda path: archive.read_member(part, inventory, path, PROJECT_FILE_MAX_BYTES),
+            wishes.limits_of(bridge.settings, view),
+            bridge.settings.tasks_max,
+        )
+        needed = needs.read(
+            lambda path: archive.read_member(part, inventory, path, NEEDS_MAX_BYTES),
+            said.program.main,
+        )
+    except (archive.ArchiveError, needs.NeedsError) as error:
         raise BadUpload(str(error)) from None
     try:
         project = project_name(inventory.name)
@@ -83,11 +118,13 @@ def judge(bridge: Bridge, part: Path, filename: str) -> Judged:
         raise BadUpload(
             f"The project's name “{inventory.name}” {error}. Rename the folder and zip it again."
         ) from None
-    text = requirements.decode(listed or b"")
-    lines, problems = requirements.parse(text)
+    lines, problems = requirements.parse(needed.text)
+    if cautions is None:
+        named = [*lines, *(problem.text for problem in problems)]
+        cautions = foresight.cautions(bridge, part, inventory, named, said.program)
     notes = []
-    if listed is None:
-        notes.append("no-requirements")
+    if needed.source != needs.REQUIREMENTS:
+        notes.append(_INSTEAD.get(needed.source, "requirements-of-script"))
     if not inventory.has_output:
         notes.append("no-output")
     if inventory.ignored:
@@ -98,13 +135,21 @@ def judge(bridge: Bridge, part: Path, filename: str) -> Judged:
             size=part.stat().st_size,
             unpacked_size=inventory.unpacked_size,
             files=len(inventory.entries),
-            requirements=tuple(lines),
+            requirements=tuple(line.partition(" --hash")[0] for line in lines),
             notes=tuple(notes),
+            cautions=cautions,
         ),
         files=tuple(FoundFile(path=e.path, size=e.size) for e in inventory.entries[:FILES_LISTED]),
         problems=tuple(RequirementProblem(p.line, p.text, p.why, p.mend) for p in problems),
-        mended=requirements.mend(text) if problems else None,
-        next_number=bridge.store.next_number(bridge.settings.owner, project),
+        source=needed.source,
+        text=needed.text,
+        mended=requirements.mend(needed.text) if problems else None,
+        next_number=bridge.store.next_number(owner, project),
+        resources=said.resources,
+        program=said.program,
+        sweep=said.sweep,
+        suggestion=wishes.suggest(bridge, owner, project, said.resources),
+        limits=wishes.limits_of(bridge.settings, view, said.resources.partition),
     )
 
 
@@ -115,16 +160,18 @@ def receive(
     *,
     again: bool = False,
     mend: bool = False,
+    add: bool = False,
     resources: Resources | None = None,
 ) -> Run:
     """Accept a streamed zip as a run. On any error the part is removed: nothing is kept.
 
-    Raises BadUpload, BadRequirements (unless `mend` and every problem has a mend), ProjectExists
+    add: with the packages in its requirements that the code imports and they lack. Raises
+    BadUpload, BadRequirements (unless `mend` and every problem has a mend), ProjectExists
     (unless `again`), BadRequest.
     """
     try:
         judged = judge(bridge, part, filename)
-        return _accept(bridge, part, judged, again=again, mend=mend, resources=resources)
+        return _accept(bridge, part, judged, again=again, mend=mend, add=add, resources=resources)
     finally:
         part.unlink(missing_ok=True)
 
@@ -132,8 +179,11 @@ def receive(
 def hold(bridge: Bridge, part: Path, filename: str) -> str:
     """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id."""
     try:
-        judge(bridge, part, filename)
-        _held_name(part).write_text(json.dumps({"filename": filename}), encoding="utf-8")
+        judged = judge(bridge, part, filename)
+        estimates.ask(bridge, part.stem, wishes.filled(judged.resources, judged.suggestion))
+        cautions = [asdict(each) for each in judged.contents.cautions]
+        told = json.dumps({"filename": filename, "cautions": cautions})
+        _held_name(part).write_text(told, encoding="utf-8")
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -142,8 +192,7 @@ def hold(bridge: Bridge, part: Path, filename: str) -> str:
 
 def held(bridge: Bridge, upload_id: str) -> Judged:
     """What is in a held upload. Raises NotFound."""
-    part, filename = _find_held(bridge, upload_id)
-    return judge(bridge, part, filename)
+    return judge(bridge, *_find_held(bridge, upload_id))
 
 
 def receive_held(
@@ -152,20 +201,23 @@ def receive_held(
     *,
     again: bool = False,
     mend: bool = False,
+    add: bool = False,
     resources: Resources | None = None,
 ) -> Run:
     """Accept a held upload as a run. Raises as `receive` does, but keeps the upload then."""
-    part, filename = _find_held(bridge, upload_id)
-    judged = judge(bridge, part, filename)
-    run = _accept(bridge, part, judged, again=again, mend=mend, resources=resources)
+    part, filename, cautions = _find_held(bridge, upload_id)
+    judged = judge(bridge, part, filename, cautions)
+    run = _accept(bridge, part, judged, again=again, mend=mend, add=add, resources=resources)
     _held_name(part).unlink(missing_ok=True)
+    estimates.forget(bridge, upload_id)
     return run
 
 
 def drop(bridge: Bridge, upload_id: str) -> None:
     """Forget a held upload. Raises NotFound."""
-    part, _ = _find_held(bridge, upload_id)
+    part, *_ = _find_held(bridge, upload_id)
     _held_name(part).unlink(missing_ok=True)
+    estimates.forget(bridge, upload_id)
     part.unlink(missing_ok=True)
 
 
@@ -176,13 +228,23 @@ def sweep(bridge: Bridge) -> None:
             file.unlink(missing_ok=True)
 
 
+def sources(bridge: Bridge, run: Run) -> dict[str, str]:
+    """The Python modules in a run's zip by their paths, as many as are read; {} without the zip."""
+    zipped = bridge.paths.run(run).archive
+    try:
+        inventory = archive.judge(zipped, f"{run.project}.zip", _limits(bridge.settings))
+    except (archive.ArchiveError, OSError):
+        return {}
+    return foresight.sources(zipped, inventory)
+
+
 def check_resources(asked: Resources) -> None:
     """Raises BadRequest for a time, memory or count that Slurm could not mean."""
     checks: dict[str, Callable[[], object]] = {
         "time": lambda: asked.time is None or time_limit_seconds(asked.time),
         "memory": lambda: asked.memory is None or memory_bytes(asked.memory),
         "cpus": lambda: _positive(asked.cpus),
-        "gpus": lambda: _positive(asked.gpus),
+        "gpus": lambda: _positive(asked.gpus, least=0),
         "partition": lambda: _word(asked.partition),
     }
     for field, check in checks.items():
@@ -197,8 +259,22 @@ def new_token() -> str:
     return "".join(secrets.choice(_TOKEN_LETTERS) for _ in range(10))
 
 
-def repeat(bridge: Bridge, run: Run) -> Run:
-    """A new run of the same zip, asking for the same."""
+def repeat(
+    bridge: Bridge,
+    run: Run,
+    *,
+    resources: Resources | None = None,
+    requirements: Sequence[str] | None = None,
+    lock: str | None = None,
+) -> Run:
+    """A new run of the same zip, asking for the same but for what is given here.
+
+    lock: what is to be installed, to the last byte.
+    """
+    contents = run.contents
+    if requirements is not None:
+        still = tuple(each for each in contents.cautions if each.package not in requirements)
+        contents = replace(contents, requirements=tuple(requirements), cautions=still)
     old = bridge.paths.run(run)
 
     def place(new: Run) -> None:
@@ -211,9 +287,16 @@ def repeat(bridge: Bridge, run: Run) -> Run:
             if source.exists():
                 target.unlink(missing_ok=True)
                 os.link(source, target)
+        if lock is not None:
+            shared.write(files.exact_lock, lock)
+        if requirements is not None:
+            # In place of the link: the file of the run before it stays as it is.
+            shared.write(files.mended_requirements, "".join(f"{line}\n" for line in requirements))
 
     return bridge.store.add_run(
-        _new_run(bridge, run.project, run.contents, run.resources), again=True, place=place
+        _new_run(bridge, run.project, contents, resources or run.resources, run.program),
+        again=True,
+        place=place,
     )
 
 
@@ -224,15 +307,24 @@ def _accept(
     *,
     again: bool,
     mend: bool,
+    add: bool,
     resources: Resources | None,
 ) -> Run:
     asked = resources or Resources()
     check_resources(asked)
+    wishes.refuse_beyond(asked, judged.limits)
+    asked = wishes.over(asked, judged.resources)
     contents, mended = judged.contents, judged.mended
-    if judged.problems:
-        if not (mend and all(p.mend is not None for p in judged.problems)):
-            raise BadRequirements(judged.problems)
-        contents = replace(contents, requirements=tuple(requirements.parse(mended or "")[0]))
+    if judged.problems and not (mend and all(p.mend is not None for p in judged.problems)):
+        raise BadRequirements(judged.problems)
+    if add and contents.lacking:
+        mended = "\n".join([(mended or judged.text).rstrip("\n"), *contents.lacking, ""]).lstrip()
+        left = tuple(each for each in contents.cautions if not each.package)
+        contents = replace(contents, cautions=left)
+    if mended is not None:
+        contents = replace(contents, requirements=tuple(requirements.parse(mended)[0]))
+    # What another file says is written out, because an older Python on a node can't read TOML.
+    settled = judged.text if mended is None and judged.source not in _AS_IT_IS else mended
     if judged.next_number > 1 and not again:
         raise ProjectExists(judged.project, judged.next_number)
     contents = replace(contents, sha256=_sha256(part))
@@ -242,15 +334,17 @@ def _accept(
         # The folder can be there already: a crash between this and the commit left it.
         files = bridge.paths.run(run)
         files.folder.mkdir(parents=True, exist_ok=True)
-        if mended is not None:
-            files.mended_requirements.write_text(mended, encoding="utf-8")
+        if settled is not None:
+            files.mended_requirements.write_text(settled, encoding="utf-8")
         part.replace(files.archive)
 
-    new = _new_run(bridge, judged.project, contents, asked)
+    new = _new_run(bridge, judged.project, contents, asked, judged.program)
     return bridge.store.add_run(new, again=again, place=place)
 
 
-def _new_run(bridge: Bridge, project: str, contents: Contents, asked: Resources) -> NewRun:
+def _new_run(
+    bridge: Bridge, project: str, contents: Contents, asked: Resources, program: Program
+) -> NewRun:
     return NewRun(
         owner=bridge.settings.owner,
         project=project,
@@ -258,6 +352,7 @@ def _new_run(bridge: Bridge, project: str, contents: Contents, asked: Resources)
         token=new_token(),
         resources=asked,
         contents=contents,
+        program=program,
         created_at=datetime.now(UTC),
     )
 
@@ -270,9 +365,9 @@ def _limits(settings: Settings) -> archive.Limits:
     )
 
 
-def _positive(count: int | None) -> None:
-    if count is not None and count < 1:
-        raise ValueError(f"{count} is not a count; at least 1")
+def _positive(count: int | None, *, least: int = 1) -> None:
+    if count is not None and count < least:
+        raise ValueError(f"{count} is not a count; at least {least}")
 
 
 def _word(text: str | None) -> None:
@@ -295,12 +390,12 @@ def _held_name(part: Path) -> Path:
     return part.with_suffix(".json")
 
 
-def _find_held(bridge: Bridge, upload_id: str) -> tuple[Path, str]:
+def _find_held(bridge: Bridge, upload_id: str) -> tuple[Path, str, tuple[Caution, ...]]:
     part = bridge.paths.uploads / f"{upload_id}.part"
     if part.parent != bridge.paths.uploads or not part.is_file():
         raise NotFound("This upload is no longer here. Choose the zip again.")
     try:
-        filename = json.loads(_held_name(part).read_text(encoding="utf-8"))["filename"]
+        told = json.loads(_held_name(part).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NotFound("This upload is not complete. Choose the zip again.") from None
-    return part, filename
+    return part, told["filename"], tuple(Caution(**each) for each in told["cautions"])

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,14 +26,16 @@ def install(bridge: Bridge) -> None:
     Each is replaced by rename, and only where it changed: running jobs are not disturbed.
     """
     root = bridge.paths.root
-    for folder in (layout.BIN, layout.ENVIRONMENTS, layout.UV_CACHE, layout.UPLOADS, layout.RUNS):
+    for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
         (root / folder).mkdir(parents=True, exist_ok=True)
     ship.build(root / layout.BIN / layout.NODE_PROGRAM)
     _copy_if_new(Path(find_uv_bin()), root / layout.BIN / layout.UV)
     settings = bridge.settings
     site = {
+        "version": version("nias-bridge"),
         "python": settings.python,
         "build_variables": dict(settings.build_variables),
+        "source_builds": settings.source_builds,
         "run_variables": dict(settings.run_variables),
         "limits": {
             "unpacked_bytes": settings.unpacked_max_bytes,
@@ -51,10 +54,16 @@ def write(file: Path, text: str) -> None:
     beside.replace(file)
 
 
-def listing(root: Path) -> Iterator[tuple[str, int]]:
-    """Path and size of the plain files below a folder, sorted, the first LISTING_MAX of them."""
+def listing(root: Path, inside: Path) -> Iterator[tuple[str, int]]:
+    """Path and size of the plain files below the folder `inside` of `root`, sorted.
+
+    The first LISTING_MAX of them; none where links lead to that folder.
+    """
+    top = root / inside
+    if top.resolve() != root.resolve() / inside:
+        return
     found = 0
-    for folder, names, files in os.walk(root):
+    for folder, names, files in os.walk(top):
         names.sort()
         for name in sorted(files):
             path = Path(folder, name)
@@ -63,7 +72,7 @@ def listing(root: Path) -> Iterator[tuple[str, int]]:
             except OSError:
                 continue  # it is a live folder: what was there a moment ago can be gone
             if stat.S_ISREG(info.st_mode):
-                yield path.relative_to(root).as_posix(), info.st_size
+                yield path.relative_to(top).as_posix(), info.st_size
                 found += 1
                 if found == LISTING_MAX:
                     return

@@ -49,6 +49,10 @@ class CliScheduler:
         """Raises Unreachable."""
         commands.parse_cancel(self.run(commands.cancel_argv(job_id, name=name)))
 
+    def estimate(self, script: PurePosixPath) -> datetime | None:
+        """Raises Rejected, TryLater or Unreachable."""
+        return commands.parse_estimate(self.run(commands.estimate_argv(script)))
+
     def nodes(self) -> list[NodeReport]:
         """Raises Unreachable."""
         return commands.parse_nodes(self.run(commands.nodes_argv()))

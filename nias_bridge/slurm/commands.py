@@ -64,6 +64,24 @@ def parse_submit(output: Output) -> int:
     return number
 
 
+_ESTIMATE = re.compile(r"Job \d+ to start at (\S+) ")
+
+
+def estimate_argv(script: PurePosixPath) -> Argv:
+    """What would become of a script, without submitting it."""
+    return ["sbatch", "--test-only", str(script)]
+
+
+def parse_estimate(output: Output) -> datetime | None:
+    """When the job would start. Raises Rejected, TryLater or Unreachable."""
+    if output.status != 0:
+        error = refusal(output.stderr, killed=output.status < 0)
+        # Nothing was to be submitted: what is unclear is no more than a missing answer.
+        raise Unreachable(str(error)) if isinstance(error, SubmissionUnclear) else error
+    told = _ESTIMATE.search(output.stderr)
+    return values.moment(told[1]) if told else None
+
+
 # --- squeue ---
 
 # -O and not -o, for the count of restarts. "Name:SUFFIX" without a width is not cut off.

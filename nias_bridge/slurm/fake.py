@@ -109,6 +109,15 @@ class FakeScheduler:
                     self.end(job_id, JobState.CANCELLED)
                 return
 
+    def estimate(self, script: PurePosixPath) -> datetime | None:
+        self.calls["estimate"] += 1
+        if self._queue_is_away:
+            raise Unreachable("sbatch gave no answer")
+        if self._failures:
+            _, error = FAILURES[self._failures.pop(0)]
+            raise error
+        return self._clock()
+
     def nodes(self) -> list[NodeReport]:
         self.calls["nodes"] += 1
         if self._queue_is_away:

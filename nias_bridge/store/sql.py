@@ -97,6 +97,7 @@ class SqlStore:
                     state=JobState.RECEIVED,
                     resources=new.resources,
                     contents=new.contents,
+                    program=new.program,
                     created_at=new.created_at,
                     changed_at=new.created_at,
                     submissions=0,
@@ -171,6 +172,12 @@ class SqlStore:
             connection.execute(wish.values(cancel_asked_at=at))
             return _one(connection, run_id)
 
+    def pin(self, run_id: int, pinned: bool) -> Run:
+        with writing(self._engine) as connection:
+            _one(connection, run_id)
+            connection.execute(update(runs).where(runs.c.id == run_id).values(pinned=pinned))
+            return _one(connection, run_id)
+
     def events(self, run_id: int) -> list[Event]:
         of_run = select(events.c.at, events.c.state, events.c.note).where(events.c.run_id == run_id)
         with reading(self._engine) as connection:
@@ -218,11 +225,16 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
     if wanted.owner is not None:
         owned = (projects.c.id == runs.c.project_id) & (projects.c.owner == wanted.owner)
         asked.append(exists().where(owned).correlate(runs))
+    if wanted.project is not None:
+        same = projects.c.name_key == name_key(wanted.project)
+        asked.append(runs.c.project_id.in_(select(projects.c.id).where(same)))
     if wanted.text:
         named = projects.c.name_key.contains(name_key(wanted.text), autoescape=True)
         asked.append(runs.c.project_id.in_(select(projects.c.id).where(named)))
     if wanted.states:
         asked.append(runs.c.state.in_(wanted.states))
+    if wanted.pinned:
+        asked.append(runs.c.pinned)
     return asked
 
 

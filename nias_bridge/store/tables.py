@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import (
     JSON,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -21,9 +22,10 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
-from nias_bridge.domain import ClusterView, Contents, JobState, Resources, SlurmReport
+from nias_bridge.domain import ClusterView, Contents, JobState, Program, Resources, SlurmReport
 
 
 class Instant(TypeDecorator[datetime]):
@@ -124,6 +126,7 @@ runs = Table(
     Column("state", State, nullable=False),
     Column("resources", Noun(Resources), nullable=False),
     Column("contents", Noun(Contents), nullable=False),
+    Column("program", Noun(Program), nullable=False, server_default="{}"),
     Column("created_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("job_id", Integer),
@@ -133,6 +136,7 @@ runs = Table(
     Column("note", Words, nullable=False),
     Column("missing_since", Instant),
     Column("cancel_asked_at", Instant),
+    Column("pinned", Boolean, nullable=False, server_default=false()),
     Column("version", Integer, nullable=False),
     UniqueConstraint("project_id", "number"),
     Index("ix_runs_newest", "created_at", "id"),

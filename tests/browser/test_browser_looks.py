@@ -10,6 +10,7 @@ import staged
 from client import zipped
 from conftest import DESKTOP, PHONE, Live
 from playwright.sync_api import BrowserContext, Page
+from test_browser_log import COLOURS
 
 from nias_bridge.domain import JobState
 from nias_bridge.services import intake
@@ -37,6 +38,7 @@ def full_pages(live: Live) -> list[str]:
         staged.pending(bridge),
         rejected,
     ]
+    staged.say(bridge, runs[0], COLOURS)
     return [
         *("/", "/upload", "/results", "/results?show=failed", "/nothing-here", "/api/docs"),
         *(f"/runs/{run.id}" for run in runs),

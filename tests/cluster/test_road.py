@@ -106,9 +106,19 @@ def test_a_requirement_that_does_not_exist_is_named(client: Client) -> None:
 
 
 def test_what_slurm_refuses_is_rejected_in_its_own_words(client: Client) -> None:
-    run = client.ended(client.upload("print(1)\n", partition="nowhere")["id"])
+    run = client.ended(client.upload("print(1)\n", gpus="1")["id"])
     assert run["state"] == "REJECTED"
-    assert "partition" in run["note"].lower()
+    assert "generic resource" in run["note"].lower()
+
+
+def test_nias_toml_says_what_is_run_with_what_and_for_how_long(client: Client) -> None:
+    toml = '[job]\nmain = "lib/other.py"\nargs = ["--a", "b c"]\ntime = "7"\n'
+    other = "import sys; print('got', sys.argv)\n"
+    more = {"nias.toml": toml, "lib/other.py": other}
+    run = client.ended(client.upload("print('not this')\n", more=more)["id"])
+    assert run["state"] == "COMPLETED"
+    assert "got ['lib/other.py', '--a', 'b c']" in client.log(run["id"])
+    assert run["accounting"]["time_limit_seconds"] == 7 * 60
 
 
 def test_the_same_requirements_reuse_one_environment(client: Client) -> None:

@@ -75,6 +75,15 @@ def test_a_job_for_a_partition_that_is_not_there_is_rejected(way: Way) -> None:
     assert not way.scheduler.accounting(since=way.since, names=["nias-nowhere"])
 
 
+def test_when_a_script_would_start_is_told_without_submitting_it(way: Way) -> None:
+    script = way.script("nias-when", Ending.WELL)
+    assert way.scheduler.estimate(script) > way.since
+    way.before_bad_partition()
+    with pytest.raises(Rejected, match="Invalid partition name specified"):
+        way.scheduler.estimate(way.script("nias-when", Ending.WELL, "--partition=nowhere"))
+    assert not way.scheduler.accounting(since=way.since, names=["nias-when"])
+
+
 def test_a_job_is_found_by_its_name_alone(way: Way, ids: dict[str, int]) -> None:
     (record,) = way.scheduler.accounting(since=way.since, names=[WELL, "nias-not-there"])
     assert (record.job_id, record.name) == (ids[WELL], WELL)

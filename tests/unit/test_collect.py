@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import resource
 import signal
 import socket
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -55,6 +57,14 @@ def test_what_is_in_output_comes_back_with_size_and_hash(run, output):
         name: hashlib.sha256(data).hexdigest() for name, data in content.items()
     }
     assert sorted(p.name for p in run.iterdir()) == ["manifest.json", "project", "results.zip"]
+
+
+def test_a_file_that_only_keeps_an_empty_folder_is_no_result(run, output):
+    (output / "plots").mkdir()
+    for name in (".gitkeep", "plots/.keep"):
+        (output / name).touch()
+    assert collect(run) == Collected(0, 0, 0)
+    assert (results(run), left_out(run)) == ({}, {})
 
 
 def test_what_does_not_shrink_is_stored(run, output):
@@ -202,3 +212,32 @@ def test_a_full_disk_leaves_nothing_half_written(run, output):
         resource.setrlimit(resource.RLIMIT_FSIZE, was)
         signal.signal(signal.SIGXFSZ, ignored)
     assert [p.name for p in run.iterdir()] == ["project"]
+
+
+def test_when_time_is_up_the_results_are_a_whole_zip_of_what_was_packed_so_far(run, output):
+    for name in "abc":
+        (output / name).write_bytes(os.urandom(3_000_000))
+    looks = iter([False] * 7)
+    collect(run, time_is_up=lambda: next(looks, True))
+    assert list(results(run)) == ["a"]
+    why = left_out(run)
+    assert set(why) == {"b", "c"}
+    assert "ended before it was collected" in why["b"]
+    assert "all that follows" in why["c"]
+
+
+def test_collecting_that_is_killed_leaves_no_broken_results(run, output):
+    with (output / "long").open("wb") as file:
+        file.truncate(50 * 1000**3)
+    collecting = multiprocessing.get_context("fork").Process(target=collect, args=(run,))
+    collecting.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not any(p.stat().st_size for p in run.glob(f".{layout.RESULTS}.*")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        collecting.kill()
+        collecting.join()
+    assert not (run / layout.RESULTS).exists()
+    assert not (run / layout.MANIFEST).exists()

@@ -1,22 +1,28 @@
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import multiprocessing
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import uv
 
-from nias_bridge.node import environment, layout
-from nias_bridge.node.environment import BuildFailed, Environment, obtain
+from nias_bridge.node import environment, installer, layout, soundness
+from nias_bridge.node.environment import BuildFailed, Environment, Wish, obtain, obtain_again
 from nias_bridge.settings import BUILD_VARIABLES
 
 VARIABLES = {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
 TINY = ["iniconfig==2.0.0"]
 NOT_THERE = ["iniconfig==0.0.0.1"]
+
+
+def wish(*lines: str, owner: str = "lab", source: bool = True, **variables: str) -> Wish:
+    return Wish(lines, owner, {**VARIABLES, **variables}, source)
 
 
 def silent(_: str) -> None:
@@ -33,7 +39,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny(shared: Path) -> Environment:
-    return obtain(shared, TINY, VARIABLES, silent)
+    return obtain(shared, wish(*TINY), silent)
 
 
 def python(made: Environment, *arguments: str, folder: Path | None = None) -> str:
@@ -46,22 +52,23 @@ def python(made: Environment, *arguments: str, folder: Path | None = None) -> st
 
 def test_an_environment_is_built_once_and_then_reused_at_no_cost(shared, tiny):
     assert (tiny.built, tiny.packages) == (True, 1)
-    quickest = min(obtain(shared, ["Iniconfig == 2.0.0"], VARIABLES, silent).seconds
+    quickest = min(obtain(shared, wish("Iniconfig == 2.0.0"), silent).seconds
                    for _ in range(3))  # fmt: skip
-    again = obtain(shared, ["Iniconfig == 2.0.0"], VARIABLES, silent)
+    again = obtain(shared, wish("Iniconfig == 2.0.0"), silent)
     assert (again.key, again.built) == (tiny.key, False)
     assert quickest < 0.005
     assert python(tiny, "-c", "import iniconfig; print('fine')") == "fine\n"
 
 
 def test_its_record_tells_what_is_in_it_and_its_time_when_it_was_used(shared, tiny):
-    record = tiny.folder / environment.RECORD
+    record = tiny.folder / soundness.RECORD
     told = json.loads(record.read_text())
     assert told["installed"] == ["iniconfig==2.0.0"]
     assert told["requirements"] == TINY
-    os.utime(record, (1, 1))
-    obtain(shared, TINY, VARIABLES, silent)
-    assert time.time() - record.stat().st_mtime < 60
+    use = tiny.folder.with_name(f"{tiny.key}.use")
+    os.utime(use, (1, 1))
+    obtain(shared, wish(*TINY), silent)
+    assert time.time() - use.stat().st_mtime < 60
 
 
 def test_its_modules_are_compiled_and_nothing_half_built_is_left(shared, tiny):
@@ -69,15 +76,45 @@ def test_its_modules_are_compiled_and_nothing_half_built_is_left(shared, tiny):
     assert not list(tiny.folder.parent.glob(".building-*"))
 
 
+def test_our_own_process_can_borrow_what_is_built_already_and_builds_nothing(
+    shared, tiny, tmp_path
+):
+    with environment.lent(shared, wish(*TINY)):
+        found = importlib.machinery.PathFinder.find_spec("iniconfig", sys.path[-1:])
+        assert found is not None
+        assert found.origin is not None
+        assert Path(found.origin).is_relative_to(tiny.folder)
+    before = list(sys.path)
+    with environment.lent(tmp_path, wish(*TINY)):
+        assert sys.path == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_environment_is_had_again_while_it_holds_what_it_held(shared, tiny):
+    again = obtain_again(shared, wish(*TINY), tiny.lock, silent)
+    assert (again.key, again.built) == (tiny.key, False)
+
+
+def test_what_was_installed_is_had_again_though_the_requirements_would_bring_a_newer_one(shared):
+    older = obtain(shared, wish("iniconfig==1.1.1"), silent)
+    newest = obtain(shared, wish("iniconfig>1"), silent)
+    assert newest.lock != older.lock
+    said: list[str] = []
+    again = obtain_again(shared, wish("iniconfig>1"), older.lock, said.append)
+    assert again.lock == older.lock
+    assert python(again, "-c", "import iniconfig; print(iniconfig.__file__)")
+    assert said == []
+
+
 def test_other_indexes_mean_another_environment(tmp_path):
-    first, second = ({"UV_INDEX_URL": f"https://example.org/{n}"} for n in "ab")
-    assert environment._key(["numpy"], first) != environment._key(["numpy"], second)
-    assert environment._key(["numpy"], {"HTTPS_PROXY": "x"}) == environment._key(["numpy"], {})
+    first, second = (wish("numpy", UV_INDEX_URL=f"https://example.org/{n}") for n in "ab")
+    assert environment._key(first) != environment._key(second)
+    assert environment._key(wish("numpy", HTTPS_PROXY="x")) == environment._key(wish("numpy"))
 
 
 def test_what_can_not_be_installed_is_told_in_the_installers_words(shared):
     with pytest.raises(BuildFailed) as failure:
-        obtain(shared, NOT_THERE, VARIABLES, silent)
+        obtain(shared, wish(*NOT_THERE), silent)
     assert "iniconfig" in failure.value.details
     assert not list((shared / layout.ENVIRONMENTS).glob(".building-*"))
 
@@ -87,14 +124,14 @@ def test_a_broken_environment_is_built_anew(shared, tiny):
     (tiny.folder / "bin" / "python").symlink_to("/nonexistent/python3")
     leftover = tiny.folder.with_name(f".building-{tiny.key}-dead")
     leftover.mkdir()
-    again = obtain(shared, TINY, VARIABLES, silent)
+    again = obtain(shared, wish(*TINY), silent)
     assert again.built
     assert python(again, "-c", "print(1)") == "1\n"
     assert not leftover.exists()
 
 
 def _obtain_in_a_process(root: str, said: multiprocessing.Queue[str]) -> None:
-    made = obtain(Path(root), ["iniconfig"], VARIABLES, said.put)
+    made = obtain(Path(root), wish("iniconfig"), said.put)
     said.put(f"built={made.built}")
 
 
@@ -113,8 +150,8 @@ def test_two_jobs_at_once_build_it_once_and_one_says_that_it_waits(shared):
 
 
 def test_without_uv_pip_builds_one_whose_scripts_know_their_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment.shutil, "which", lambda _: None)
-    made = obtain(tmp_path, ["wheel==0.45.1"], VARIABLES, silent)
+    monkeypatch.setattr(installer.shutil, "which", lambda _: None)
+    made = obtain(tmp_path, wish("wheel==0.45.1"), silent)
     assert made.built
     script = made.folder / "bin" / "wheel"
     assert str(made.folder / "bin" / "python") in script.read_text()
@@ -173,7 +210,7 @@ def test_uv_is_told_the_index_and_the_certificates_that_pip_is_told(tmp_path):
 
     def environment_of_uv(**variables: str) -> set[str]:
         with pytest.raises(BuildFailed) as failed:
-            obtain(tmp_path, TINY, variables, silent)
+            obtain(tmp_path, Wish(tuple(TINY), "lab", variables), silent)
         return set(failed.value.details.splitlines())
 
     told = environment_of_uv(PIP_INDEX_URL="https://lab/a", PIP_EXTRA_INDEX_URL="https://lab/b")
@@ -192,5 +229,5 @@ def test_uv_trusts_whom_the_machine_trusts(tmp_path):
     fake.write_text("#!/bin/sh\nenv\nexit 1\n")
     fake.chmod(0o755)
     with pytest.raises(BuildFailed) as failed:
-        obtain(tmp_path, TINY, {}, silent)
+        obtain(tmp_path, Wish(tuple(TINY), "lab", {}), silent)
     assert "UV_SYSTEM_CERTS=1" in failed.value.details

@@ -12,7 +12,9 @@ PYTHON = (3, 11)
 
 def named(code: str, *requirements: str, **others: str) -> list[tuple[str, str]]:
     sources = {"code.py": code, **{f"{k}.py": v for k, v in others.items()}}
-    return [(m.module, m.package) for m in imports.missing(sources, requirements, PYTHON)]
+    return [
+        (m.module, m.package) for m in imports.missing(imports.read(sources), requirements, PYTHON)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_the_first_place_is_named_and_a_module_only_once():
         "code.py": "import lib.load\n\nimport wfdb",
         "lib/load.py": "import mne\nimport wfdb",
     }
-    assert imports.missing(sources, (), PYTHON) == [
+    assert imports.missing(imports.read(sources), (), PYTHON) == [
         Missing("wfdb", "wfdb", "code.py", 3),
         Missing("mne", "mne", "lib/load.py", 1),
     ]
@@ -109,7 +111,10 @@ def test_a_package_that_we_do_not_know_may_bring_what_many_packages_bring():
 
 def test_modules_that_a_newer_python_lost_are_named_for_it():
     code = {"code.py": "import distutils.util, imp, tomllib"}
-    on = {v: [m.module for m in imports.missing(code, (), v)] for v in ((3, 10), (3, 11), (3, 12))}
+    program = imports.read(code)
+    on = {
+        v: [m.module for m in imports.missing(program, (), v)] for v in ((3, 10), (3, 11), (3, 12))
+    }
     assert on == {(3, 10): ["tomllib"], (3, 11): [], (3, 12): ["distutils", "imp"]}
 
 
@@ -121,8 +126,8 @@ def test_only_files_that_the_program_leads_to_are_read():
         "step.py": "import wfdb",
         "old/unused.py": "import cv2",
     }
-    assert {m.module for m in imports.missing(sources, (), PYTHON)} == {"mne", "wfdb"}
-    assert {m.module for m in imports.missing(sources, (), PYTHON, main="run.py")} == {
+    assert {m.module for m in imports.missing(imports.read(sources), (), PYTHON)} == {"mne", "wfdb"}
+    assert {m.module for m in imports.missing(imports.read(sources, "run.py"), (), PYTHON)} == {
         "mne",
         "wfdb",
         "cv2",
@@ -144,11 +149,13 @@ def test_only_files_that_the_program_leads_to_are_read():
 )
 def test_a_path_of_the_researchers_own_machine_is_named(path):
     code = f"import x\nname = open({path!r})"
-    assert imports.foreign_paths({"code.py": code}) == [ForeignPath(path, "code.py", 2)]
+    assert imports.foreign_paths(imports.read({"code.py": code})) == [
+        ForeignPath(path, "code.py", 2)
+    ]
 
 
 def test_the_beginning_of_a_path_in_an_f_string_is_named():
-    found = imports.foreign_paths({"code.py": "u = 'ana'\np = f'/home/{u}/a.csv'"})
+    found = imports.foreign_paths(imports.read({"code.py": "u = 'ana'\np = f'/home/{u}/a.csv'"}))
     assert [(f.text, f.line) for f in found] == [("/home/", 2)]
 
 
@@ -168,18 +175,18 @@ def test_the_beginning_of_a_path_in_an_f_string_is_named():
     ],
 )
 def test_other_texts_are_no_foreign_paths(code):
-    assert imports.foreign_paths({"code.py": code}) == []
+    assert imports.foreign_paths(imports.read({"code.py": code})) == []
 
 
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_reading(text):
-    imports.missing({"code.py": text}, [text], PYTHON)
-    imports.foreign_paths({"code.py": text})
+    imports.missing(imports.read({"code.py": text}), [text], PYTHON)
+    imports.foreign_paths(imports.read({"code.py": text}))
 
 
 def test_very_deep_code_is_passed_over():
     deep = {"code.py": "x = " + "(" * 5000 + ")" * 5000, "b.py": "-" * 50_000 + "1"}
-    assert imports.missing(deep, (), PYTHON) == []
+    assert imports.missing(imports.read(deep), (), PYTHON) == []
 
 
 def test_the_table_is_large_and_speaks_of_packages_by_their_normal_names():

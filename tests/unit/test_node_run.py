@@ -99,6 +99,7 @@ def test_a_job_leaves_its_results_and_how_it_ended(node):
     assert job.finish() == 0
     assert (job.exit["reason"], job.exit["exit_code"], job.exit["message"]) == ("finished", 0, "")
     assert (job.exit["job_id"], job.exit["token"]) == (7, "tok")
+    assert job.exit["elsewhere"] == []
     assert set(job.exit["timings"]) == {"unpack", "environment", "code", "collect"}
     assert job.results() == {"a": b"x"}
     assert job.json(layout.PROGRESS)["phase"] == "finished"
@@ -106,6 +107,16 @@ def test_a_job_leaves_its_results_and_how_it_ended(node):
     assert lines[1:6] == ["[nias] code.py starts.", "one", "two", "three", lines[5]]
     assert lines[5].startswith("[nias] code.py ended with exit code 0")
     assert lines[6] == "[nias] 1 files collected from output/ (1 bytes)."
+
+
+def test_files_written_beside_output_are_named(node):
+    job = node(
+        "import os, helper\nos.makedirs('plots/a')\nopen('data.csv', 'a').write('more')\n"
+        "for name in ('plots/a/psd.png', 'result.npy', '.cache', 'output/x'): open(name, 'w')",
+        helper__py="", data__csv="1\n", same__csv="",
+    )  # fmt: skip
+    assert job.finish() == 0
+    assert job.exit["elsewhere"] == ["data.csv", "result.npy", "plots/a/psd.png"]
 
 
 def test_the_exit_code_is_the_programs_and_results_come_all_the_same(node):

@@ -113,53 +113,6 @@ async function refresh(root) {
   }
 }
 
-// ---- The log: by offset, following the end unless somebody reads further up -------------------
-
-const LOG_KEPT = 1_000_000; // characters
-const ESCAPES = /\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)/g;
-
-// What a terminal would show: no colour codes, and of a line that was overwritten the last state.
-const shown = (text) => text.replace(ESCAPES, "").replace(/\r+\n/g, "\n").replace(/[^\n]*\r(?=[^\n])/g, "");
-
-async function followLog(box) {
-  const follow = document.getElementById("log-follow"), cut = document.getElementById("log-cut");
-  let raw = box.textContent, offset = Number(box.dataset.offset), drawing = false;
-  const atEnd = () => box.scrollHeight - box.scrollTop - box.clientHeight < 24;
-  const toEnd = () => { box.scrollTop = box.scrollHeight; };
-  const draw = (stay) => {
-    drawing = true;
-    const text = shown(raw);
-    // Appending keeps a selection; only an overwritten line needs a new text.
-    if (box.firstChild && text.startsWith(box.textContent)) box.firstChild.appendData(text.slice(box.textContent.length));
-    else setText(box, text);
-    if (!stay) toEnd();
-    drawing = false;
-  };
-  draw(false);
-  box.addEventListener("scroll", () => { if (!drawing) follow.hidden = atEnd() || box.hasAttribute("data-ended"); });
-  follow.addEventListener("click", () => { toEnd(); box.focus(); });
-  while (!box.hasAttribute("data-ended")) {
-    await pause(1000);
-    await seen();
-    const answer = await ask(`${box.dataset.log}?offset=${offset}&limit=262144`);
-    if (!answer?.ok) { await pause(3000); continue; }
-    let part = await answer.json();
-    if (part.size - part.next_offset > 1_000_000) { // far behind: go where it is written now
-      part = await (await ask(`${box.dataset.log}?offset=-1`)).json();
-      raw = ""; cut.hidden = false;
-    }
-    if (part.text) {
-      const stay = !atEnd();
-      raw += part.text;
-      if (raw.length > LOG_KEPT && !stay) { raw = raw.slice(raw.indexOf("\n", raw.length - LOG_KEPT / 2) + 1); cut.hidden = false; }
-      draw(stay);
-    }
-    const stuck = part.next_offset === offset;
-    offset = part.next_offset;
-    if (part.ended && (offset >= part.size || stuck)) { box.setAttribute("data-ended", ""); follow.hidden = true; }
-  }
-}
-
 // ---- The upload: dropped or chosen, with its progress; without this script the form works too -
 
 const mb = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
@@ -174,9 +127,16 @@ function watchUpload(form) {
   drop.classList.add("can-drop");
 
   const show = (isSending) => { sending.hidden = !isSending; drop.hidden = send.hidden = isSending; };
-  const refuse = (sentence) => {
+  const refuse = (sentence, problems = []) => {
     show(false);
-    error.querySelector("[data-sentence]").textContent = sentence;
+    const list = error.querySelector("[data-problems]");
+    list.replaceChildren(...problems.map((problem) => {
+      const line = document.createElement("li");
+      line.textContent = problem;
+      return line;
+    }));
+    list.hidden = !problems.length;
+    error.querySelector("[data-sentence]").textContent = problems.length ? "" : sentence;
     error.hidden = false;
     input.value = "";
     input.focus();
@@ -205,7 +165,7 @@ function watchUpload(form) {
     request.upload.addEventListener("load", () => { stage.textContent = "Looking into it …"; });
     request.addEventListener("load", () => {
       if (request.status < 300) location.assign(request.response.location);
-      else refuse(request.response?.detail ?? "The gateway could not take it. Please try again.");
+      else refuse(request.response?.detail ?? "The gateway could not take it. Please try again.", request.response?.problems);
     });
     request.addEventListener("error", () => refuse("The connection broke off. Nothing was kept; please try again."));
     request.addEventListener("abort", () => { show(false); input.value = ""; input.focus(); });
@@ -251,7 +211,6 @@ function addCopyButton(pre) {
 tick();
 setInterval(tick, 1000);
 document.querySelectorAll("[data-refresh]").forEach(refresh);
-document.querySelectorAll("[data-log]").forEach(followLog);
 document.querySelectorAll("[data-upload]").forEach(watchUpload);
 document.querySelectorAll("[data-copy]").forEach(addCopyButton);
 document.addEventListener("submit", (event) => {

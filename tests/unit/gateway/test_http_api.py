@@ -169,6 +169,19 @@ def test_cancelling_is_a_wish_that_is_remembered(web: FlaskClient, bridge: Bridg
     assert web.post(f"/api/v1/runs/{staged.completed(bridge).id}/cancel").status_code == 409
 
 
+def test_a_pinned_run_is_told_so_and_found_by_it(web: FlaskClient, bridge: Bridge) -> None:
+    kept, other = staged.completed(bridge, "kept"), staged.completed(bridge, "other")
+    assert web.post(f"/api/v1/runs/{kept.id}/pin").get_json()["pinned"] is True
+
+    def pinned() -> list[int]:
+        return [run["id"] for run in web.get("/api/v1/runs?pinned=1").get_json()["runs"]]
+
+    assert pinned() == [kept.id]
+    assert web.get(f"/api/v1/runs/{other.id}").get_json()["pinned"] is False
+    assert web.delete(f"/api/v1/runs/{kept.id}/pin").get_json()["pinned"] is False
+    assert pinned() == []
+
+
 def test_a_run_that_is_not_there_is_told_as_a_problem(web: FlaskClient) -> None:
     for path in ("", "/log", "/files", "/files/x", "/results.zip"):
         answer = web.get(f"/api/v1/runs/77{path}")
@@ -196,8 +209,13 @@ def test_the_description_has_every_address_and_the_page_is_served_from_here(
         "/runs/{run_id}/log",
         "/runs/{run_id}/files",
         "/runs/{run_id}/files/{path}",
+        "/runs/{run_id}/requirements.lock",
         "/runs/{run_id}/results.zip",
         "/runs/{run_id}/cancel",
+        "/runs/{run_id}/pin",
+        "/runs/{run_id}/run.json",
+        "/runs/{run_id}/again",
+        "/runs/{run_id}/correct",
         "/health",
     }
     assert "application/zip" in spec["paths"]["/api/v1/runs"]["post"]["requestBody"]["content"]

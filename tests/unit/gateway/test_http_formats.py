@@ -38,7 +38,7 @@ def test_the_exact_time_is_there_too() -> None:
     [
         (None, "–"),
         (0, "0 s"),
-        (0.0083, "0.01 s"),
+        (0.0083, "8.3 ms"),
         (0.154, "0.15 s"),
         (2.41, "2.4 s"),
         (59.7, "1 min"),
@@ -46,6 +46,8 @@ def test_the_exact_time_is_there_too() -> None:
         (3600, "1 h"),
         (7500, "2 h 5 min"),
         (3 * 86400 + 7200, "3 days 2 h"),
+        (0.000448, "0.45 ms"),
+        (0.0123, "12 ms"),
     ],
 )
 def test_durations_are_said_as_people_say_them(seconds: float | None, words: str) -> None:
@@ -65,3 +67,7 @@ def test_sizes_of_files(count: int, words: str) -> None:
 )
 def test_sizes_of_memory(mib: int, words: str) -> None:
     assert formats.memory(mib * 1024**2) == words
+
+
+def test_a_text_keeps_its_returns_and_is_no_html() -> None:
+    assert formats.raw_text("10%\r<b>\n") == "10%&#13;&lt;b&gt;\n"

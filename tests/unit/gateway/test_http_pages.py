@@ -213,6 +213,21 @@ def test_results_are_narrowed_by_name_and_state_and_come_in_pages(
     assert web.get("/results?page=x&show=odd").status_code == 200
 
 
+def test_a_run_is_pinned_on_its_page_and_found_among_the_pinned(
+    web: FlaskClient, submit: Submit, bridge: Bridge
+) -> None:
+    run = staged.completed(bridge, "alpha")
+    staged.completed(bridge, "beta")
+    assert "No run fits" in page(web, "/results?show=pinned")
+    assert submit(f"/runs/{run.id}/pin", keep="1").status_code == 303
+    assert "Unpin" in page(web, f"/runs/{run.id}/live")
+    shown = page(web, "/results?show=pinned")
+    assert "alpha" in shown
+    assert "beta" not in shown
+    submit(f"/runs/{run.id}/pin", keep="0")
+    assert "Pin this run" in page(web, f"/runs/{run.id}")
+
+
 def test_empty_pages_say_what_to_do_next(web: FlaskClient) -> None:
     assert "Upload your first project" in page(web, "/results")
     assert "Upload a project" in page(web, "/")

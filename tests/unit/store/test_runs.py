@@ -280,3 +280,16 @@ def test_a_list_can_be_of_one_owner_and_of_some_states(
     wanted = frozenset({JobState.CANCELLED, JobState.FAILED})
     assert store.runs(Filter(states=wanted)).runs == (ended,)
     assert store.runs(Filter(states=wanted, owner="anna")).total == 0
+
+
+def test_a_pin_stays_on_a_run_and_makes_no_move_stale(store: SqlStore) -> None:
+    run = store.add_run(a_run("EMG"), again=False, place=nowhere)
+    other = store.add_run(a_run("ECG"), again=False, place=nowhere)
+    assert store.pin(run.id, True).pinned
+    assert not other.pinned
+    moved = store.move(run, JobState.STAGED, at=NOON)
+    assert moved.pinned
+    assert [r.id for r in store.runs(Filter(pinned=True)).runs] == [run.id]
+    assert not store.pin(run.id, False).pinned
+    with pytest.raises(NotFound):
+        store.pin(77, True)

@@ -1,0 +1,163 @@
+"""Which packages a project needs: its requirements.txt, or what stands in its place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from . import requirements
+
+try:
+    import tomllib
+except ImportError:  # before Python 3.11
+    tomllib = None  # type: ignore[assignment]
+
+REQUIREMENTS = "requirements.txt"
+LOCK = "uv.lock"
+PROJECT = "pyproject.toml"
+FILES = (REQUIREMENTS, LOCK, PROJECT)  # the first that says something counts, before the script
+# The block that PEP 723 describes.
+_SCRIPT = re.compile(r"(?m)^# /// script$\s(?P<content>(?:^#(?:| .*)$\s)+)^# ///$")
+_NEVER_HERE = re.compile(
+    r"(?:sys_platform|os_name|platform_system) == "
+    r"'(?:win32|cygwin|darwin|emscripten|nt|Windows|Darwin)'"
+)
+_FOR_LINUX = re.compile(r"linux|-any\.whl$|\.(?:tar\.\w+|zip)$")
+
+
+class NeedsError(Exception):
+    """The file that says which packages are needed can't be read; one sentence, with its name."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a project asks for, as the text of a requirements.txt; source: the file it is from.
+
+    source is "" where no file says anything: the code gets the standard library.
+    """
+
+    source: str
+    text: str
+
+
+def read(read_file: Callable[[str], Optional[bytes]], main: str = "code.py") -> Needs:
+    """What a project needs, by its files: requirements.txt, else uv.lock, else pyproject.toml, else
+    the comment block “# /// script” in `main` (PEP 723). Raises NeedsError."""
+    written = read_file(REQUIREMENTS)
+    if written is not None:
+        return Needs(REQUIREMENTS, requirements.decode(written))
+    lock, project = read_file(LOCK), read_file(PROJECT)
+    if lock is not None:
+        return Needs(LOCK, _text(_locked(_toml(LOCK, lock))))
+    if project is not None:
+        asked = _table(_toml(PROJECT, project), "project")
+        if asked:
+            return Needs(PROJECT, _text(_dependencies(PROJECT, asked)))
+    block = _SCRIPT.search(requirements.decode(read_file(main) or b""))
+    if block is None:
+        return Needs("", "")
+    lines = (line[2:] if line.startswith("# ") else line[1:]
+             for line in block["content"].splitlines())  # fmt: skip
+    return Needs(main, _text(_dependencies(main, _toml(main, "\n".join(lines).encode()))))
+
+
+def _text(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _toml(file: str, content: bytes) -> dict[str, Any]:
+    if tomllib is None:
+        raise NeedsError(
+            f"The Python of this node is too old to read {file}; put a {REQUIREMENTS} beside "
+            "code.py."
+        )
+    try:
+        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise NeedsError(f"{file} is not valid TOML: {error}.") from None
+
+
+def _table(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    table = content.get(name, {})
+    return table if isinstance(table, dict) else {}
+
+
+def _dependencies(file: str, table: Mapping[str, Any]) -> list[str]:
+    asked = table.get("dependencies", [])
+    if not isinstance(asked, list) or not all(isinstance(line, str) for line in asked):
+        raise NeedsError(f"{file}: “dependencies” must be a list of texts.")
+    return [" ".join(line.split()) for line in asked]
+
+
+# uv.lock: every package that the project itself leads to, pinned, with its hashes and conditions
+
+
+def _locked(lock: Mapping[str, Any]) -> list[str]:
+    try:
+        packages = [p for p in lock.get("package", []) if isinstance(p, dict)]
+        roots = [
+            p for p in packages if p["source"].get("virtual", p["source"].get("editable")) == "."
+        ]
+        if not roots:
+            raise NeedsError(f"{LOCK} is not of this project: it names no package that is here.")
+        return [
+            _line(package, conditions)
+            for package, conditions in _reached(packages, roots[0])
+            if package is not roots[0]
+        ]
+    except (AttributeError, KeyError, TypeError):
+        raise NeedsError(f"{LOCK} is not as uv writes it; make it anew with “uv lock”.") from None
+
+
+_Conditions = set[frozenset[str]]  # any of these sets of markers, all of which must hold
+
+
+def _reached(
+    packages: list[dict[str, Any]], root: dict[str, Any]
+) -> Iterator[tuple[dict[str, Any], _Conditions]]:
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for package in packages:
+        by_name.setdefault(package["name"], []).append(package)
+    seen: dict[tuple[int, str], _Conditions] = {}
+    reached: dict[int, tuple[dict[str, Any], _Conditions]] = {}
+    waiting: list[tuple[dict[str, Any], str, frozenset[str]]] = [(root, "", frozenset())]
+    while waiting:
+        package, extra, condition = waiting.pop()
+        known = seen.setdefault((id(package), extra), set())
+        if any(weaker <= condition for weaker in known):
+            continue
+        known.add(condition)
+        reached.setdefault(id(package), (package, set()))[1].add(condition)
+        needs = package.get("optional-dependencies", {}).get(extra, []) if extra else (
+            package.get("dependencies", []))  # fmt: skip
+        for need in needs:
+            marker = need.get("marker", "")
+            if _NEVER_HERE.fullmatch(marker):
+                continue
+            all_of = condition | {marker} if marker else condition
+            for other in by_name[need["name"]]:
+                if need.get("version", other.get("version")) == other.get("version"):
+                    waiting += [(other, e, all_of) for e in ("", *need.get("extra", ()))]
+    yield from reached.values()
+
+
+def _line(package: dict[str, Any], conditions: _Conditions) -> str:
+    name, source = package["name"], package["source"]
+    if "registry" not in source:
+        raise NeedsError(
+            f"{LOCK}: {name} comes from {next(iter(source), 'nowhere')}, not from a package index; "
+            "put that code into the project’s folder."
+        )
+    hashes = [
+        each["hash"]
+        for each in (*package.get("wheels", ()), package.get("sdist"))
+        if each and "hash" in each and _FOR_LINUX.search(each.get("url", each.get("path", "")))
+    ]
+    marker = ""
+    if frozenset() not in conditions:
+        marker = " ; " + " or ".join(
+            sorted(" and ".join(f"({m})" for m in sorted(all_of)) for all_of in conditions)
+        )
+    return f"{name}=={package['version']}{marker}" + "".join(f" --hash={h}" for h in sorted(hashes))

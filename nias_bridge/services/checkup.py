@@ -1,0 +1,64 @@
+"""Put a run before the failure doctor: its symptoms, from the row and from files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nias_bridge.domain import Run
+from nias_bridge.errors import NotPossible
+from nias_bridge.services import desk, intake, wishes
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.doctor import Diagnosis, Remedy, Symptoms, diagnose
+from nias_bridge.services.evidence import Evidence, read_evidence
+
+
+def diagnosis(bridge: Bridge, run: Run, evidence: Evidence | None = None) -> Diagnosis | None:
+    """What is told of an ended run; None where there is nothing to tell.
+
+    Found anew each time it is asked for, from the end of the log: some milliseconds.
+    """
+    if not run.state.ended:
+        return None
+    told = evidence or read_evidence(bridge.paths.run(run))
+    report = run.report
+    limits = wishes.limits_of(bridge.settings, bridge.store.cluster(), run.resources.partition)
+    return diagnose(
+        Symptoms(
+            state=run.state,
+            exit_code=report.exit_code if report else told.exit_code,
+            signal=told.signal or (report.signal if report else None),
+            reason=told.reason,
+            words=desk.tail(bridge, run),
+            details=told.details,
+            resources=run.resources,
+            report=report,
+            requirements=run.contents.requirements,
+            project=run.project,
+            outputs=told.outputs,
+            elsewhere=told.elsewhere,
+            most_memory=limits.memory,
+            most_time=limits.time,
+            has_gpus=bool(limits.gpus),
+        )
+    )
+
+
+def corrected(requirements: Sequence[str], remedy: Remedy) -> tuple[str, ...]:
+    """The requirements as the remedy would have them."""
+    instead = dict(remedy.replace)
+    lines = [instead.get(line, line) for line in requirements]
+    return tuple(line for line in (*lines, *remedy.add) if line)
+
+
+def treat(bridge: Bridge, run_id: int, rule: str) -> Run:
+    """A new run of the same zip with the correction that this rule's diagnosis offers.
+
+    Raises NotFound, NotPossible when it offers none (any more).
+    """
+    run = desk.with_archive(bridge, run_id)
+    found = diagnosis(bridge, run)
+    if found is None or found.remedy is None or found.rule != rule:
+        raise NotPossible("There is no such correction of this run. Reload its page.")
+    remedy = found.remedy
+    lines = corrected(run.contents.requirements, remedy) if remedy.add or remedy.replace else None
+    return intake.repeat(bridge, run, resources=remedy.resources, requirements=lines)

@@ -1,0 +1,139 @@
+"""The environments on shared storage, told by their records: which there are, which may go."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nias_bridge.node import environment, layout, soundness
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.evidence import read_json
+
+log = logging.getLogger(__name__)
+
+LEFT_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptEnvironment:
+    """One environment: size in bytes (what others share with it counted too), owner "" for one that
+    everybody's runs use; broken: a run found that files are missing."""
+
+    key: str
+    folder: Path
+    owner: str
+    requirements: tuple[str, ...]
+    python: str
+    size: int
+    built_at: datetime
+    used_at: datetime
+    in_use: bool
+    broken: bool
+
+
+def kept(bridge: Bridge) -> list[KeptEnvironment]:
+    """All environments, the least recently used first."""
+    found = [
+        one
+        for owner, place in _places(bridge).items()
+        for folder in _folders(place)
+        if (one := _told(folder, owner))
+    ]
+    return sorted(found, key=lambda one: one.used_at)
+
+
+def prune(bridge: Bridge, size: int) -> list[KeptEnvironment]:
+    """Remove the least recently used until all have no more than `size` bytes; returns them.
+
+    One that a job uses, on whichever node, stays. What dead builders left goes after a day.
+    """
+    for place in _places(bridge).values():
+        for leftover in place.glob(f"{environment.BUILDING}*"):
+            if leftover.stat().st_mtime < time.time() - LEFT_SECONDS:
+                environment.discard(leftover)
+    there = kept(bridge)
+    left = sum(one.size for one in there)
+    removed = []
+    for one in there:
+        if left <= size:
+            break
+        if _remove(one):
+            left -= one.size
+            removed.append(one)
+            log.info("Environment %s removed; last used %s.", one.key, one.used_at.date())
+    return removed
+
+
+def _places(bridge: Bridge) -> dict[str, Path]:
+    root = bridge.paths.environments
+    return {"": root, **{folder.name: folder for folder in _folders(root / layout.PRIVATE)}}
+
+
+def _folders(place: Path) -> Iterator[Path]:
+    with suppress(FileNotFoundError):
+        for folder in place.iterdir():
+            if (
+                folder.is_dir()
+                and not folder.name.startswith(".")
+                and folder.name != layout.PRIVATE
+            ):
+                yield folder
+
+
+def _told(folder: Path, owner: str) -> KeptEnvironment | None:
+    record = read_json(folder / soundness.RECORD)
+    if folder.name.startswith(".") or not record:
+        return None
+    use = folder.with_name(f"{folder.name}{environment.USE}")
+    with _alone(use) as free:
+        used_at = use.stat().st_mtime if use.exists() else record["built_at"]
+    return KeptEnvironment(
+        key=folder.name,
+        folder=folder,
+        owner=owner,
+        requirements=tuple(record["requirements"]),
+        python=record["python"],
+        size=record.get("bytes", 0),
+        built_at=datetime.fromtimestamp(record["built_at"], UTC),
+        used_at=datetime.fromtimestamp(used_at, UTC),
+        in_use=not free,
+        broken=folder.with_name(f"{folder.name}{soundness.BROKEN}").exists(),
+    )
+
+
+def _remove(one: KeptEnvironment) -> bool:
+    use = one.folder.with_name(f"{one.key}{environment.USE}")
+    with _alone(use) as free:
+        if not free:
+            return False
+        # Gone from its place within this lock: a job that comes now waits, and then builds it.
+        doomed = environment.put_aside(one.folder)
+    environment.discard(doomed)
+    return True
+
+
+@contextmanager
+def _alone(use: Path) -> Iterator[bool]:
+    """Within this block nobody begins to use the environment; False: somebody does already."""
+    try:
+        held = os.open(use, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by somebody; or a storage without locks, where nobody can tell
+        os.close(held)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(held)

@@ -1,0 +1,131 @@
+"""The record of a run: all that somebody needs to understand it, or to do it again, years later.
+
+It is put together when it is asked for, from the row, what the node wrote, and the files of the
+run, so that it is never older than Slurm's verdict. docs/record.md describes each key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from nias_bridge.domain import Run
+from nias_bridge.errors import NotFound, NotPossible
+from nias_bridge.node import layout
+from nias_bridge.services import desk, intake, seeds, shared
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.evidence import read_json
+
+FORMAT = 1  # a new number where a key changes its meaning or goes
+_TEXT_MAX = 4 * 1024 * 1024  # bytes of a text file that are taken into the record
+_ALREADY_TOLD = frozenset({"name", "state", "reason", "expected_start", "place"})
+
+
+def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
+    """The record of a run, as far as it has come. Raises NotFound."""
+    view = desk.show(bridge, run_id)
+    run, files = view.run, bridge.paths.run(view.run)
+    told, lock = read_json(files.exit), text(files.folder, layout.LOCK)
+    return {
+        "format": FORMAT,
+        "id": run.id,
+        "project": run.project,
+        "number": run.number,
+        "owner": run.owner,
+        "state": run.state.value,
+        "note": run.note,
+        "exit_code": _exit_code(run, told),
+        "message": view.evidence.message,
+        "input": {
+            "file": layout.ARCHIVE,
+            "size": run.contents.size,
+            "sha256": run.contents.sha256,
+            "unpacked_size": run.contents.unpacked_size,
+            "files": run.contents.files,
+        },
+        "program": asdict(run.program),
+        "resources": asdict(run.resources),
+        "requirements": {
+            "asked": list(run.contents.requirements),
+            "installed": installed(lock),
+            "lock": lock or None,
+            "exactly": files.exact_lock.is_file(),
+        },
+        "environment": asdict(view.evidence.environment) if view.evidence.environment else None,
+        "script": text(files.folder, layout.SCRIPT) or None,
+        "python": told.get("python"),
+        "platform": told.get("platform"),
+        "node": view.evidence.node or None,
+        "seeds": {
+            "hash_seed": told.get("hash_seed"),
+            "found": [asdict(seed) for seed in seeds.find(intake.sources(bridge, run))],
+        },
+        "times": {
+            "uploaded": _instant(run.created_at),
+            "submitted": _instant(run.submitted_at),
+            "started": _instant(run.report.started_at if run.report else None),
+            "ended": _instant(run.report.ended_at if run.report else None),
+            "seconds": dict(view.evidence.timings),
+        },
+        "slurm": _slurm(run),
+        "outputs": {
+            "files": [asdict(file) for file in view.files],
+            "left_out": [asdict(left) for left in view.left_out],
+        },
+        "bridge": {"node": told.get("bridge"), "record": version("nias-bridge")},
+    }
+
+
+def again_exactly(bridge: Bridge, run_id: int) -> Run:
+    """A new run of the same zip with the same packages and resources. Raises NotFound, NotPossible.
+
+    The node takes the same environment, or builds it anew from the run's lock.
+    """
+    run = desk.with_archive(bridge, run_id)
+    lock = text(bridge.paths.run(run).folder, layout.LOCK)
+    if not lock:
+        raise NotPossible(
+            "This run has no list of what was installed for it, so it can't be run exactly again. "
+            "Run it again as it is."
+        )
+    return intake.repeat(bridge, run, lock=lock)
+
+
+def installed(lock: str) -> list[str]:
+    """What a lock names, as name==version."""
+    lines = (line.split() for line in lock.splitlines() if line[:1] not in ("", " ", "#"))
+    return [words[0] for words in lines if words]
+
+
+def text(folder: Path, name: str) -> str:
+    """A text file in a run's folder, "" where it is not there."""
+    try:
+        with shared.open_beneath(folder, name) as file:
+            return file.read(_TEXT_MAX).decode("utf-8", "replace")
+    except NotFound:
+        return ""
+
+
+def _exit_code(run: Run, told: Mapping[str, Any]) -> int | None:
+    if run.state.ended and run.report and run.report.exit_code is not None:
+        return run.report.exit_code
+    code = told.get("exit_code")
+    return code if isinstance(code, int) else None
+
+
+def _slurm(run: Run) -> dict[str, Any] | None:
+    if run.report is None:
+        return None
+    told = {key: value for key, value in asdict(run.report).items() if key not in _ALREADY_TOLD}
+    return {
+        "job_name": run.job_name,
+        **{k: _instant(v) if isinstance(v, datetime) else v for k, v in told.items()},
+    }
+
+
+def _instant(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None

@@ -1,0 +1,211 @@
+"""What a run is to ask of Slurm: nias.toml, the form over it, and the site's limits to both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from nias_bridge.domain import (
+    ClusterView,
+    Filter,
+    JobState,
+    Program,
+    Resources,
+    memory_bytes,
+    time_limit_seconds,
+)
+from nias_bridge.errors import BadProjectFile, BadRequest
+from nias_bridge.node import archive, projectfile
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.settings import Settings
+
+MIB = 1024**2
+# A suggestion from earlier runs: their peak times this, and never less than so much.
+ROOM = 1.5
+LEAST_MEMORY = 256 * MIB
+LEAST_SECONDS = 600
+RUNS_LOOKED_AT = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What a project says of its run; sweep is None where it is a single job."""
+
+    resources: Resources
+    program: Program
+    sweep: projectfile.Sweep | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """What earlier runs of a project would have needed, with the peaks that it was taken from.
+
+    elapsed in seconds, max_rss in bytes; runs: how many were looked at.
+    """
+
+    time: str
+    memory: str | None
+    elapsed: int
+    max_rss: int | None
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The most that may be asked for; None where there is no limit. time in seconds, memory bytes.
+
+    partitions and pythons: those there are; empty partitions: none is known.
+    """
+
+    time: int | None = None
+    memory: int | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    partitions: tuple[str, ...] = ()
+    pythons: tuple[str, ...] = ()
+
+
+def read(read_file: Callable[[str], bytes | None], limits: Limits, most_tasks: int) -> Wish:
+    """What nias.toml says, and the files that it names. Raises BadProjectFile with all problems."""
+    text = read_file(projectfile.FILE)
+    if text is None:
+        return Wish(resources=Resources(), program=Program())
+    try:
+        said = projectfile.read(text.decode("utf-8", "replace"), read_file, most_tasks=most_tasks)
+    except projectfile.ProjectFileError as error:
+        raise BadProjectFile(error.problems) from None
+    job = said.job
+    resources = Resources(
+        time=job.time,
+        cpus=job.cpus,
+        memory=job.memory,
+        gpus=job.gpus,
+        partition=job.partition,
+        requeue=bool(job.requeue),
+    )
+    problems = [
+        f"{projectfile.FILE}: job.{key} is {value}; {allowed}"
+        for key, value, allowed in beyond(resources, limits)
+    ]
+    if job.python is not None and job.python not in limits.pythons:
+        there = f"this site has {', '.join(limits.pythons)}" if limits.pythons else "leave it out"
+        problems.append(
+            f"{projectfile.FILE}: job.python is {job.python}, which this site does not have; "
+            f"{there}."
+        )
+    if job.datasets:
+        problems.append(
+            f"{projectfile.FILE}: job.datasets names {', '.join(job.datasets)}; "
+            "this site has no datasets. Put the data into the project."
+        )
+    if job.main == archive.CODE and read_file(archive.CODE) is None:
+        problems.append(
+            f"{projectfile.FILE}: there is no {archive.CODE}; name the file to run as job.main."
+        )
+    if problems:
+        raise BadProjectFile(tuple(problems))
+    program = Program(main=job.main, args=job.args, python=job.python)
+    return Wish(resources=resources, program=program, sweep=said.sweep)
+
+
+def over(asked: Resources, said: Resources) -> Resources:
+    """What the form asks for, and where it leaves something open, what the project says."""
+    return Resources(
+        time=asked.time or said.time,
+        cpus=asked.cpus or said.cpus,
+        memory=asked.memory or said.memory,
+        gpus=said.gpus if asked.gpus is None else asked.gpus,
+        partition=asked.partition or said.partition,
+        requeue=asked.requeue or said.requeue,
+    )
+
+
+def refuse_beyond(asked: Resources, limits: Limits) -> None:
+    """Raises BadRequest for the first value that is beyond the site's limits."""
+    for key, value, allowed in beyond(asked, limits):
+        raise BadRequest(f"{key} is {value}; {allowed}", key)
+
+
+def limits_of(settings: Settings, cluster: ClusterView, partition: str | None = None) -> Limits:
+    """The site's limits: its settings, and the largest node of the (named) partition."""
+    nodes = [n for n in cluster.nodes if partition is None or partition in n.partitions]
+    known = {name for node in cluster.nodes for name in node.partitions}
+    allowed = [name for name in settings.partitions if not known or name in known]
+    return Limits(
+        time=time_limit_seconds(settings.time_max) if settings.time_max else None,
+        memory=_least(
+            memory_bytes(settings.memory_max) if settings.memory_max else None,
+            max((node.memory for node in nodes), default=0),
+        ),
+        cpus=_least(settings.cpus_max, max((node.cpus for node in nodes), default=0)),
+        gpus=settings.gpus_max,
+        partitions=tuple(allowed or sorted(known)),
+        pythons=tuple(settings.pythons),
+    )
+
+
+def beyond(asked: Resources, limits: Limits) -> Iterator[tuple[str, str, str]]:
+    """Of each value that is too much: its key, how it was written, and what is allowed."""
+    if asked.time and limits.time and time_limit_seconds(asked.time) > limits.time:
+        yield "time", asked.time, f"this site allows at most {slurm_time(limits.time)}."
+    if asked.memory and limits.memory and memory_bytes(asked.memory) > limits.memory:
+        most = f"{limits.memory // MIB}M"
+        yield "memory", asked.memory, f"a job here has at most {most}."
+    if asked.cpus and limits.cpus and asked.cpus > limits.cpus:
+        yield "cpus", str(asked.cpus), f"a job here has at most {limits.cpus}."
+    if asked.gpus and limits.gpus is not None and asked.gpus > limits.gpus:
+        yield "gpus", str(asked.gpus), f"a job here has at most {limits.gpus}."
+    if asked.partition and limits.partitions and asked.partition not in limits.partitions:
+        yield "partition", asked.partition, f"there is {', '.join(limits.partitions)}."
+
+
+def suggest(bridge: Bridge, owner: str, project: str, said: Resources) -> Suggestion | None:
+    """What the accounting of this project's runs that ended well says of the next one.
+
+    None where there is no such run. Never more than the site allows or less than LEAST_…: a quick
+    run's figures say little of the next one with more data.
+    """
+    wanted = Filter(
+        owner=owner,
+        project=project,
+        states=frozenset({JobState.COMPLETED}),
+        per_page=RUNS_LOOKED_AT,
+    )
+    reports = [run.report for run in bridge.store.runs(wanted).runs if run.report]
+    reports = [report for report in reports if report.elapsed is not None]
+    if not reports:
+        return None
+    elapsed = max(report.elapsed or 0 for report in reports)
+    peak = max((report.max_rss or 0 for report in reports), default=0)
+    limits = limits_of(bridge.settings, bridge.store.cluster(), said.partition)
+    seconds = max(LEAST_SECONDS, math.ceil(ROOM * elapsed / 60) * 60)
+    memory = max(LEAST_MEMORY, math.ceil(ROOM * peak / (16 * MIB)) * 16 * MIB)
+    return Suggestion(
+        time=slurm_time(min(seconds, limits.time or seconds)),
+        memory=f"{min(memory, limits.memory or memory) // MIB}M" if peak else None,
+        elapsed=elapsed,
+        max_rss=peak or None,
+        runs=len(reports),
+    )
+
+
+def filled(said: Resources, suggestion: Suggestion | None) -> Resources:
+    """What the project says, with time and memory as suggested where it says nothing of them."""
+    if suggestion is None:
+        return said
+    return replace(said, time=said.time or suggestion.time, memory=said.memory or suggestion.memory)
+
+
+def slurm_time(seconds: int) -> str:
+    """Seconds as Slurm writes a time limit: 02:00:00, 1-12:00:00."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    clock = f"{hours:02}:{minutes:02}:{rest:02}"
+    return f"{days}-{clock}" if days else clock
+
+
+def _least(setting: int | None, largest: int) -> int | None:
+    found = [value for value in (setting, largest) if value]
+    return min(found, default=None)

@@ -1,0 +1,149 @@
+"""The examples on a real Slurm, with the packages of the field: what they find is what is true."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import pytest
+import soundfile
+from client import Client
+
+from nias_bridge.assets import asset
+
+EXAMPLES = ("audio-features", "eeg-bands", "power-spectrum")
+
+HEART_RATE = 72.0
+HEART = f"""
+import heartpy, json, numpy as np
+rate = 100
+time = np.arange(60 * rate) / rate
+pulse = np.exp(3 * np.cos(2 * np.pi * {HEART_RATE} / 60 * time))
+pulse += np.random.default_rng(7).normal(scale=0.3, size=time.size)
+_, measures = heartpy.process(pulse, rate)
+with open("output/metrics.json", "w") as file:
+    json.dump({{"bpm": measures["bpm"], "breathing": measures["breathingrate"]}}, file)
+"""
+# heartpy imports pkg_resources without asking for it: setuptools had it until version 81.
+HEART_NEEDS = {"requirements.txt": "heartpy\nsetuptools<82\n"}
+
+
+class Ended(NamedTuple):
+    """A run that ended, and what it left."""
+
+    run: dict[str, Any]
+    files: dict[str, bytes]
+
+
+def table(content: bytes) -> dict[str, np.ndarray]:
+    """The columns of a CSV file with a header, as numbers where they are such."""
+    header, *rows = csv.reader(io.StringIO(content.decode()))
+    return {
+        name: np.array(column, float) if column[0][0].isdigit() else np.array(column)
+        for name, column in zip(header, zip(*rows, strict=True), strict=True)
+    }
+
+
+@pytest.fixture(scope="module")
+def ended(client: Client) -> dict[str, Ended]:
+    """All of them sent at once and COMPLETED, by name."""
+    ids = {name: send(client, name) for name in EXAMPLES}
+    ids["heart"] = client.upload(HEART, more=HEART_NEEDS)["id"]
+    known = {}
+    for name, run_id in ids.items():
+        run = client.ended(run_id, seconds=180)
+        assert run["state"] == "COMPLETED", (name, client.log(run_id))
+        known[name] = Ended(run, client.results(run_id))
+    return known
+
+
+def send(client: Client, name: str) -> int:
+    """Upload an example as a researcher would; returns the run's id."""
+    folder = asset("examples") / name
+    files = {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    code = files.pop("code.py").decode()
+    return int(client.upload(code, name=name, more=files, again="1")["id"])
+
+
+def test_the_power_spectrum_has_its_two_tones(ended: dict[str, Ended]) -> None:
+    peaks = json.loads(ended["power-spectrum"].files["peaks.json"])
+    assert [peak["hertz"] for peak in peaks] == pytest.approx([50, 120], abs=0.5)
+
+
+def test_the_onsets_of_the_sound_are_found_where_they_are(
+    client: Client, ended: dict[str, Ended]
+) -> None:
+    audio = ended["audio-features"]
+    log = client.log(audio.run["id"])
+    told = log.partition("it gets louder at ")[2].partition(" s\n")[0]
+    assert [float(second) for second in told.split(", ")] == pytest.approx(
+        [0.5, 2.5, 3.1, 3.7, 4.3], abs=0.03
+    )
+    assert json.loads(audio.files["metrics.json"])["onsets"] == 5
+
+
+def test_the_spectral_centroid_follows_the_rising_tone(ended: dict[str, Ended]) -> None:
+    features = table(ended["audio-features"].files["features.csv"])
+    rising = (features["seconds"] > 0.6) & (features["seconds"] < 1.9)
+    truth = 300 + (3000 - 300) * (features["seconds"][rising] - 0.5) / 1.5
+    assert features["centroid_hz"][rising] == pytest.approx(truth, rel=0.02)
+
+
+def test_the_cleaned_sound_has_lost_its_hum_and_nothing_else(ended: dict[str, Ended]) -> None:
+    files = ended["audio-features"].files
+
+    def strength(name: str, hertz: float) -> float:
+        sound, rate = soundfile.read(io.BytesIO(files[name]))
+        return abs(sound @ np.exp(-2j * np.pi * hertz * np.arange(len(sound)) / rate)) / len(sound)
+
+    assert strength("recording.wav", 50) == pytest.approx(0.05 / 2, rel=0.05)
+    assert strength("cleaned.flac", 50) < 1e-5
+    assert strength("cleaned.flac", 720) > strength("recording.wav", 720)
+
+
+def test_each_rhythm_of_the_eeg_is_in_its_band_with_its_power(ended: dict[str, Ended]) -> None:
+    bands = table(ended["eeg-bands"].files["bands.csv"])
+    assert list(bands["channel"]) == ["Fp1", "Cz", "O1", "O2"]
+    assert list(bands["peak_hz"]) == [6, 20, 10, 10]
+    # A sine of amplitude A has the power A²/2; alpha is a quarter as strong with open eyes.
+    alpha_share = (1 / 3) + (2 / 3) / 16
+    assert bands["theta"][0] == pytest.approx(12**2 / 2, rel=0.03)
+    assert bands["beta"][1] == pytest.approx(8**2 / 2, rel=0.03)
+    assert bands["alpha"][2] == pytest.approx(20**2 / 2 * alpha_share, rel=0.03)
+    assert bands["alpha"][3] == pytest.approx(16**2 / 2 * alpha_share, rel=0.03)
+
+
+def test_alpha_is_four_times_as_strong_while_the_eyes_are_closed(ended: dict[str, Ended]) -> None:
+    with h5py.File(io.BytesIO(ended["eeg-bands"].files["alpha.h5"])) as file:
+        alpha = file["alpha"][2].reshape(60, -1).mean(axis=1)
+    assert alpha[21:39].mean() == pytest.approx(20, rel=0.05)
+    assert alpha[1:19].mean() == pytest.approx(5, rel=0.1)
+
+
+def test_the_excerpt_is_an_edf_file_that_another_program_reads(
+    ended: dict[str, Ended], tmp_path: Path
+) -> None:
+    pyedflib = pytest.importorskip("pyedflib", reason="it has no wheels for this Python")
+    path = tmp_path / "excerpt.edf"
+    path.write_bytes(ended["eeg-bands"].files["eyes-closing.edf"])
+    with pyedflib.EdfReader(str(path)) as edf:
+        assert edf.getSignalLabels() == ["Fp1", "Cz", "O1", "O2"]
+        assert edf.getFileDuration() == 10
+        onset, _, text = edf.readAnnotations()
+        occipital = edf.readSignal(2)
+    assert (list(onset), list(text)) == ([5], ["eyes closed"])
+    assert occipital[1300:].std() == pytest.approx(20 / 2**0.5, rel=0.1)
+    assert occipital[:1200].std() == pytest.approx(5 / 2**0.5, rel=0.1)
+
+
+def test_heartpy_finds_the_heart_rate(ended: dict[str, Ended]) -> None:
+    assert json.loads(ended["heart"].files["metrics.json"])["bpm"] == pytest.approx(72, abs=0.5)
