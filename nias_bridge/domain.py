@@ -157,7 +157,8 @@ class SlurmReport:
 
     Times are UTC; elapsed and cpu_time in seconds; max_rss and memory_asked in bytes;
     time_limit in seconds, None where unlimited or unknown.
-    exit_code and signal mean something only in an end state.
+    exit_code and signal mean something only in an end state. measured_at: when cpu_time and
+    max_rss of a job that still runs were so.
     """
 
     job_id: int
@@ -179,9 +180,18 @@ class SlurmReport:
     cpus: int | None = None
     memory_asked: int | None = None
     max_rss: int | None = None
+    measured_at: datetime | None = None
     exit_code: int | None = None
     signal: int | None = None
     restarts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a running job has used so far: cpu_time in seconds, max_rss (its peak) in bytes."""
+
+    cpu_time: float | None
+    max_rss: int | None
 
 
 @dataclass(frozen=True, kw_only=True)

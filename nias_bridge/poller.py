@@ -8,20 +8,22 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from threading import Event
+from threading import Event, Thread
 
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import environments, estimates, intake
-from nias_bridge.services.advance import Desk, Sight, advance
+from nias_bridge.services.advance import Desk, Sight, advance, note_usage
 from nias_bridge.services.bridge import Bridge
 
 log = logging.getLogger(__name__)
 
 WAKE_SECONDS = 0.2
 CLUSTER_SECONDS = 10.0
+USAGE_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0
 CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
 
@@ -57,9 +59,11 @@ class Rounds:
     def __init__(self, bridge: Bridge, scheduler: Scheduler) -> None:
         self.bridge = bridge
         self.scheduler = scheduler
+        self._measuring: Thread | None = None
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self.follow_jobs: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
+            self.measure: (USAGE_SECONDS, 0.0),
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
 
@@ -114,6 +118,24 @@ class Rounds:
                 running=states.count(JobState.RUNNING),
             )
         )
+
+    def measure(self) -> None:
+        """Ask what running jobs use: in a thread, since a dead node keeps that answer waiting."""
+        if self._measuring is None or not self._measuring.is_alive():
+            self._measuring = Thread(target=self._measure, name="usage", daemon=True)
+            self._measuring.start()
+
+    def _measure(self) -> None:
+        try:
+            runs = self.bridge.store.open_runs(frozenset({JobState.RUNNING}))
+            ids = [run.job_id for run in runs if run.job_id is not None]
+            used = self.scheduler.usage(ids) if ids else {}
+            for run in runs:
+                if run.job_id in used:
+                    with suppress(Stale):  # it is measured again
+                        note_usage(self.bridge, run, used[run.job_id], _now())
+        except Exception as error:  # figures of a moment: nothing waits for them
+            log.warning("What running jobs use is not known: %s", error)
 
     def sweep(self) -> None:
         """Remove what uploads left behind, and environments past their size."""

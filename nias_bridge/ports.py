@@ -18,6 +18,7 @@ from nias_bridge.domain import (
     Page,
     Run,
     SlurmReport,
+    Usage,
 )
 
 
@@ -56,6 +57,13 @@ class Scheduler(Protocol):
         """When a job of this script would start, were it submitted now; None: Slurm can't say.
 
         Nothing is submitted. Raises Rejected, TryLater, Unreachable.
+        """
+        ...
+
+    def usage(self, job_ids: Sequence[int]) -> dict[int, Usage]:
+        """What running jobs have used so far, by their ids: one call, which may take its time.
+
+        Absent is what does not run, or of which nothing was measured yet.
         """
         ...
 

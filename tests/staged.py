@@ -183,7 +183,19 @@ def failed(bridge: Bridge, project: str = "emg-onset") -> Run:
 
 def running(bridge: Bridge, project: str = "sleep-stages") -> Run:
     """A run whose code is at work."""
-    run = move(bridge, add(bridge, project), *STARTED, nodes="slot1", started_at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    run = move(
+        bridge,
+        add(bridge, project),
+        *STARTED,
+        nodes="slot1",
+        started_at=now,
+        cpus=2,
+        memory_asked=8 * GIB,
+        cpu_time=16.0,
+        max_rss=2 * GIB,
+        measured_at=now + timedelta(seconds=10),
+    )
     timings = {"unpack": 0.02, "environment": 0.3}
     tell(bridge, run, phase="running", timings=timings, environment=None)
     say(bridge, run, "[nias] code.py starts\nepoch 1\n")

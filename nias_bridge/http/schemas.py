@@ -130,6 +130,23 @@ class DiagnosisOut(BaseModel):
     correction: str | None
 
 
+class UsageOut(BaseModel):
+    """What the job used of what it asked for; while it runs, so far, as of measured_at.
+
+    cpu and memory are shares: CPU time on average, memory at its peak. …_enough is advice.
+    """
+
+    measured_at: datetime | None
+    cpu_seconds: Seconds | None
+    cpus: int | None
+    cpu: float | None
+    cpus_enough: int | None
+    max_rss_bytes: Size | None
+    memory_asked_bytes: Size | None
+    memory: float | None
+    memory_enough_bytes: Size | None
+
+
 class WarningOut(BaseModel):
     """What the code names and will not find on the cluster, and where.
 
@@ -174,6 +191,7 @@ class RunOut(BaseModel):
     python: str | None
     accounting: Accounting | None
     warnings: list[WarningOut] | None = None
+    usage: UsageOut | None = None
     diagnosis: DiagnosisOut | None = None
     evidence: EvidenceOut | None = None
     results_ready: bool | None = None
@@ -275,6 +293,7 @@ def view_out(view: RunView, diagnosis: Diagnosis | None = None) -> RunOut:
             "warnings": [
                 WarningOut.model_validate(asdict(each)) for each in view.run.contents.cautions
             ],
+            "usage": _usage(view),
             "diagnosis": _diagnosis(diagnosis),
             "evidence": _evidence(view.evidence),
             "results_ready": view.results_ready,
@@ -346,6 +365,23 @@ def _accounting(run: Run) -> Accounting | None:
         node=report.nodes,
         partition=report.partition,
         restarts=report.restarts,
+    )
+
+
+def _usage(view: RunView) -> UsageOut | None:
+    report, share = view.run.report, view.efficiency
+    if report is None or share is None:
+        return None
+    return UsageOut(
+        measured_at=report.measured_at,
+        cpu_seconds=report.cpu_time,
+        cpus=report.cpus,
+        cpu=share.cpu,
+        cpus_enough=share.cpus_enough,
+        max_rss_bytes=report.max_rss,
+        memory_asked_bytes=report.memory_asked,
+        memory=share.memory,
+        memory_enough_bytes=share.memory_enough,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from nias_bridge.domain import JobState, Run, SlurmReport
+from nias_bridge.domain import JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import Rejected, SubmissionUnclear, TryLater, Unreachable
 from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.ports import Scheduler
@@ -138,7 +138,23 @@ def follow(desk: Desk, run: Run) -> Run:
     if queued is None and sight.complete:
         return _denied(desk, run)
     told = queued or recorded
+    if queued and recorded:
+        told = replace(queued, memory_asked=recorded.memory_asked)
     return run if told is None else _take_over(desk, run, told)
+
+
+def note_usage(bridge: Bridge, run: Run, used: Usage, at: datetime) -> Run:
+    """Remember what a running job has used, where that has changed by more than a hundredth.
+
+    Raises Stale.
+    """
+    report = run.report
+    if report is None or (
+        _alike(report.cpu_time, used.cpu_time) and _alike(report.max_rss, used.max_rss)
+    ):
+        return run
+    measured = replace(report, cpu_time=used.cpu_time, max_rss=used.max_rss, measured_at=at)
+    return bridge.store.update(run, report=measured)
 
 
 STEPS: dict[JobState, Callable[[Desk, Run], Run]] = {
@@ -276,7 +292,20 @@ def _patience(submissions: int) -> timedelta:
 def _merged(old: SlurmReport | None, told: SlurmReport) -> SlurmReport:
     # Running clocks are the page's to show: a row is not written anew for each second of them.
     still = replace(told, elapsed=None, cpu_time=None, max_rss=None)
+    if old is not None and (old.job_id, old.restarts) == (told.job_id, told.restarts):
+        # squeue says nothing of these; sstat and sacct did.
+        still = replace(
+            still,
+            cpu_time=old.cpu_time,
+            max_rss=old.max_rss,
+            measured_at=old.measured_at,
+            memory_asked=told.memory_asked or old.memory_asked,
+        )
     return old if old is not None and replace(old, elapsed=None) == still else still
+
+
+def _alike(old: float | None, new: float | None) -> bool:
+    return old == new or (old is not None and new is not None and abs(new - old) < new / 100)
 
 
 def _latest(reports: tuple[SlurmReport, ...] | None, run: Run) -> SlurmReport | None:

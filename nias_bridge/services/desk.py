@@ -14,6 +14,7 @@ from nias_bridge.node import layout
 from nias_bridge.paths import RunPaths
 from nias_bridge.services import intake, shared
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.efficiency import Efficiency, efficiency
 from nias_bridge.services.evidence import Evidence, read_evidence, read_json
 from nias_bridge.services.lastwords import programs_words
 
@@ -45,6 +46,7 @@ class RunView:
 
     run: Run
     evidence: Evidence
+    efficiency: Efficiency | None
     events: tuple[Event, ...]
     results_ready: bool
     files: tuple[OutputFile, ...]
@@ -93,6 +95,7 @@ def show(bridge: Bridge, run_id: int) -> RunView:
     return RunView(
         run=run,
         evidence=read_evidence(bridge.paths.run(run)),
+        efficiency=efficiency(run, bridge.settings),
         events=tuple(bridge.store.events(run.id)),
         results_ready=bridge.paths.run(run).results.is_file(),
         files=files,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from nias_bridge.domain import NodeReport, SlurmReport
+from nias_bridge.domain import NodeReport, SlurmReport, Usage
 from nias_bridge.slurm import commands
 from nias_bridge.slurm.commands import Output
 
@@ -52,6 +52,16 @@ class CliScheduler:
     def estimate(self, script: PurePosixPath) -> datetime | None:
         """Raises Rejected, TryLater or Unreachable."""
         return commands.parse_estimate(self.run(commands.estimate_argv(script)))
+
+    def usage(self, job_ids: Sequence[int]) -> dict[int, Usage]:
+        """Raises Unreachable.
+
+        Slurm asks the node of each job in turn, some 10 ms each; a dead one keeps it waiting.
+        """
+        used: dict[int, Usage] = {}
+        for argv in commands.usage_argvs(job_ids):
+            used |= commands.parse_usage(self.run(argv))
+        return used
 
     def nodes(self) -> list[NodeReport]:
         """Raises Unreachable."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from nias_bridge.domain import JobState, NodeReport, SlurmReport
+from nias_bridge.domain import JobState, NodeReport, SlurmReport, Usage
 from nias_bridge.errors import SubmissionUnclear, Unreachable
 from nias_bridge.slurm import values
 from nias_bridge.slurm.refusals import refusal
@@ -278,6 +278,38 @@ def _latest(reports: Sequence[SlurmReport]) -> SlurmReport:
 
     # sorted() keeps sacct's order, oldest first, where two were submitted in one second.
     return replace(sorted(reports, key=order)[-1], restarts=len(reports) - 1)
+
+
+# --- sstat ---
+
+_USAGE = ("JobID", "AveCPU", "MaxRSS")
+
+
+def usage_argvs(job_ids: Sequence[int]) -> list[Argv]:
+    """The batch step is all of a job of ours; its only task's average is its sum."""
+    return [
+        ["sstat", "--parsable2", "--noheader", f"--format={','.join(_USAGE)}", f"--jobs={part}"]
+        for part in _chunks(f"{job_id}.batch" for job_id in job_ids)
+    ]
+
+
+def parse_usage(output: Output) -> dict[int, Usage]:
+    """By job id; of a job that has ended meanwhile sstat complains, and says the others.
+
+    Raises Unreachable.
+    """
+    if output.status != 0:
+        raise _no_answer("sstat", output)
+    used = {}
+    for line in output.stdout.splitlines():
+        step, _, figures = line.partition("|")
+        job_id = values.count(step.partition(".")[0])
+        if job_id is not None and figures.count("|") == 1:
+            cpu_time, max_rss = figures.split("|")
+            used[job_id] = Usage(
+                cpu_time=values.duration(cpu_time), max_rss=values.size(max_rss) or None
+            )
+    return used
 
 
 # --- scancel ---

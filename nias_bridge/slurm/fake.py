@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from nias_bridge.domain import JobState, NodeReport, SlurmReport
+from nias_bridge.domain import JobState, NodeReport, SlurmReport, Usage
 from nias_bridge.errors import (
     Rejected,
     SchedulerError,
@@ -17,7 +17,7 @@ from nias_bridge.errors import (
     Unreachable,
 )
 
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
 PARTITION = "main"
 
 # How a submission can fail: is the job there all the same, and what is raised.
@@ -118,6 +118,16 @@ class FakeScheduler:
             raise error
         return self._clock()
 
+    def usage(self, job_ids: Sequence[int]) -> dict[int, Usage]:
+        self.calls["usage"] += 1
+        if self._queue_is_away:
+            raise Unreachable("sstat gave no answer")
+        return {
+            report.job_id: Usage(cpu_time=report.cpu_time, max_rss=report.max_rss)
+            for job in self.jobs
+            if (report := job.report).job_id in job_ids and report.state is JobState.RUNNING
+        }
+
     def nodes(self) -> list[NodeReport]:
         self.calls["nodes"] += 1
         if self._queue_is_away:
@@ -150,7 +160,14 @@ class FakeScheduler:
 
     def start(self, job_id: int) -> None:
         """A waiting job runs, on the first node."""
-        self._change(job_id, state=JobState.RUNNING, nodes=self._nodes[0], started_at=self._clock())
+        self._change(
+            job_id,
+            state=JobState.RUNNING,
+            nodes=self._nodes[0],
+            started_at=self._clock(),
+            cpu_time=0.0,
+            max_rss=MIB,
+        )
 
     def end(
         self, job_id: int, state: JobState = JobState.COMPLETED, exit_code: int = 0, signal: int = 0

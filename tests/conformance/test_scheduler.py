@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from ways import Ending, Way
+from ways import Ending, Way, until
 
 from nias_bridge.domain import JobState
 from nias_bridge.errors import Rejected
@@ -55,6 +55,9 @@ def test_a_job_that_runs_is_cancelled_by_id_and_name(way: Way) -> None:
     job_id = way.submit("nias-cancelled", Ending.NEVER)
     running = way.queued_as(job_id, JobState.RUNNING)
     assert running.nodes and running.started_at and not running.ended_at
+    used = until(lambda: way.scheduler.usage([job_id, UNKNOWN_ID]).get(job_id))
+    assert used.cpu_time is not None and used.cpu_time < 5
+    assert used.max_rss and used.max_rss < 100 * 1024**2
     way.scheduler.cancel(job_id, name="nias-another")
     assert way.queued_as(job_id, JobState.RUNNING)
     way.scheduler.cancel(job_id, name="nias-cancelled")
@@ -99,6 +102,11 @@ def test_what_is_not_there_is_absent_and_no_error(way: Way) -> None:
 def test_a_job_found_by_id_and_by_name_is_told_once(way: Way, ids: dict[str, int]) -> None:
     both = way.scheduler.accounting(since=way.since, job_ids=[ids[WELL]], names=[WELL])
     assert [record.job_id for record in both] == [ids[WELL]]
+
+
+def test_what_does_not_run_uses_nothing(way: Way, ids: dict[str, int]) -> None:
+    assert way.scheduler.usage([ids[WELL], UNKNOWN_ID]) == {}
+    assert way.scheduler.usage([]) == {}
 
 
 def test_the_nodes_are_told_with_what_they_have(way: Way) -> None:
