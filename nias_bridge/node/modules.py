@@ -45,7 +45,7 @@ uncertainties urllib3 vispy vmdpy vtk wandb webrtcvad websockets wfdb wordcloud 
 xlsxwriter yasa zarr
 """
 
-# module   packages that provide it: the first is the one to ask for
+# module   packages that provide it: the first is what to ask for, with a version where it matters
 _PROVIDERS = """
 cv2                    opencv-python-headless opencv-python opencv-contrib-python-headless
                        opencv-contrib-python
@@ -73,7 +73,7 @@ wx                     wxpython
 gi                     pygobject
 mpl_toolkits           matplotlib
 pylab                  matplotlib
-pkg_resources          setuptools
+pkg_resources          setuptools<82
 attr                   attrs
 google.protobuf        protobuf
 googleapiclient        google-api-python-client
@@ -371,7 +371,7 @@ def lacking(requirements: Sequence[str]) -> Callable[[str], bool]:
         package = package_of(module)
         if package is None:
             return all_known  # a package that we do not know may provide any module
-        return needs_known or package not in _OFTEN_BROUGHT
+        return needs_known or key(package) not in _OFTEN_BROUGHT
 
     return lacks
 

@@ -93,6 +93,11 @@ def older_pandas(symptoms: Symptoms, _: Found) -> Remedy | None:
     return _pinned(symptoms, "pandas", "pandas<2", "Run again with pandas 1")
 
 
+def older_setuptools(symptoms: Symptoms, _: Found) -> Remedy | None:
+    """The last setuptools that has pkg_resources."""
+    return _pinned(symptoms, "setuptools", "setuptools<82", "Run again with an older setuptools")
+
+
 def version_there_is(symptoms: Symptoms, found: Found) -> Remedy | None:
     """The newest version that there is; any, where that is not told."""
     package, newest = found["package"], found.get("newest", "")

@@ -25,6 +25,7 @@ def named(code: str, *requirements: str, **others: str) -> list[tuple[str, str]]
         ("from PIL import Image", "PIL", "pillow"),
         ("import pywt", "pywt", "pywavelets"),
         ("import yaml", "yaml", "pyyaml"),
+        ("import pkg_resources", "pkg_resources", "setuptools<82"),
         ("import numpy.fft as fft", "numpy", "numpy"),
         ("from google.protobuf import json_format", "google.protobuf", "protobuf"),
         ("from google import protobuf", "google.protobuf", "protobuf"),

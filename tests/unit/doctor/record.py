@@ -93,6 +93,7 @@ PROGRAMS: dict[str, tuple[str, str, str, str]] = {
     "import_name": ("3.11", "scipy", "", "from scipy.integrate import simps"),
     "import_name_own": ("3.11", "", "echo 'a = 1' > filters.py;", "from filters import bandpass"),
     "module_attribute": ("3.11", "scipy", "", "import scipy.signal\nscipy.signal.hann(5)"),
+    "pkg_resources": ("3.11", "heartpy setuptools", "", "import heartpy"),
     "numpy_abi": ("3.11", "pandas==2.0.3 numpy==2.0.0", "", "import pandas"),
     "numpy_array_api": ("3.11", "matplotlib==3.7.1 numpy==2.0.0", "", "import matplotlib.pyplot"),
     "numpy_removed_124": ("3.11", "numpy==1.26.4", "", "import numpy as np\nx = np.float(3)"),
