@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+
+# What a parameter of a sweep can be.
+Scalar = str | int | float | bool
 
 
 class JobState(StrEnum):
@@ -159,6 +163,9 @@ class SlurmReport:
     time_limit in seconds, None where unlimited or unknown.
     exit_code and signal mean something only in an end state. measured_at: when cpu_time and
     max_rss of a job that still runs were so.
+    array_tasks: which tasks of a job
+    array this tells of, one that has started or all those that wait; () for a job that is none.
+    The job_id of a task is its array's.
     """
 
     job_id: int
@@ -184,6 +191,7 @@ class SlurmReport:
     exit_code: int | None = None
     signal: int | None = None
     restarts: int = 0
+    array_tasks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +229,10 @@ class ClusterView:
 
 @dataclass(frozen=True, kw_only=True)
 class NewRun:
-    """What intake hands to the store: everything known of a run before it has a number."""
+    """What intake hands to the store: everything known of a run before it has a number.
+
+    tasks: of a sweep the parameters of each task, in order; max_parallel: how many at once.
+    """
 
     owner: str
     project: str
@@ -231,6 +242,8 @@ class NewRun:
     contents: Contents
     created_at: datetime
     program: Program = Program()
+    tasks: tuple[Mapping[str, Scalar], ...] = ()
+    max_parallel: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +254,7 @@ class Run:
     `changed_at` is when the state last changed; `note` is a sentence on why it is as it is, where
     Slurm's own words are not enough; `pinned`: somebody wants to keep it for good; `version` counts
     the writes, so that two can't cross.
+    `tasks` is how many a sweep has, 0 for a single job; its job is a job array then.
     """
 
     id: int
@@ -255,6 +269,8 @@ class Run:
     created_at: datetime
     changed_at: datetime
     program: Program = Program()
+    tasks: int = 0
+    max_parallel: int | None = None
     job_id: int | None = None
     submitted_at: datetime | None = None
     submissions: int = 0

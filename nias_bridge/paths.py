@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from nias_bridge.domain import Run
@@ -43,11 +43,36 @@ class SharedPaths:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The files of one run; `folder_on_cluster` is the same folder as the nodes see it."""
+    """The files of one run; `folder_on_cluster` is the same folder as the nodes see it.
+
+    `log_name` is where its log is, from its folder.
+    """
 
     folder: Path
     folder_on_cluster: PurePosixPath
     token: str
+    log_name: str = layout.LOG
+
+    def task(self, index: int) -> RunPaths:
+        """The files of one task of a sweep: a folder within the run's, but for its log."""
+        inner = layout.TASK_FOLDER.format(index)
+        log = layout.TASK_LOG.replace("%a", str(index))
+        return replace(
+            self,
+            folder=self.folder / inner,
+            folder_on_cluster=self.folder_on_cluster / inner,
+            log_name=f"../../{log}",
+        )
+
+    @property
+    def sweep(self) -> Path:
+        """The parameters of each task."""
+        return self.folder / layout.SWEEP
+
+    @property
+    def task_logs_on_cluster(self) -> PurePosixPath:
+        """Where Slurm writes the tasks' logs; it puts the index in the place of %a."""
+        return self.folder_on_cluster / layout.TASK_LOG
 
     @property
     def archive(self) -> Path:
@@ -71,11 +96,11 @@ class RunPaths:
 
     @property
     def log(self) -> Path:
-        return self.folder / layout.LOG
+        return self.folder / self.log_name
 
     @property
     def log_on_cluster(self) -> PurePosixPath:
-        return self.folder_on_cluster / layout.LOG
+        return self.folder_on_cluster / self.log_name
 
     @property
     def project(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -20,6 +21,7 @@ from nias_bridge.domain import (
     SlurmReport,
     Usage,
 )
+from nias_bridge.tasks import Task
 
 
 class Scheduler(Protocol):
@@ -49,8 +51,11 @@ class Scheduler(Protocol):
         """
         ...
 
-    def cancel(self, job_id: int, *, name: str) -> None:
-        """End the job of this id and name; one that has ended, or is another's, is no error."""
+    def cancel(self, job_id: int, *, name: str, tasks: Sequence[int] = ()) -> None:
+        """End the job of this id and name, or these tasks of the array that it is.
+
+        One that has ended, or is another's, is no error.
+        """
         ...
 
     def estimate(self, script: PurePosixPath) -> datetime | None:
@@ -123,6 +128,26 @@ class Store(Protocol):
 
         Like a wish to cancel, no change that makes a `move` Stale. Raises NotFound.
         """
+        ...
+
+    def tasks(self, run_id: int, states: frozenset[JobState] = frozenset()) -> list[Task]:
+        """The tasks of a sweep in their order, only those in these states where any are named."""
+        ...
+
+    def task(self, run_id: int, index: int) -> Task:
+        """One task of a sweep. Raises NotFound."""
+        ...
+
+    def task_states(self, run_id: int) -> Counter[JobState]:
+        """How many tasks of a sweep are in each state."""
+        ...
+
+    def save_tasks(self, tasks: Sequence[Task]) -> None:
+        """Write state, report, metrics and note of these tasks: one transaction for all."""
+        ...
+
+    def ask_cancel_task(self, run_id: int, index: int, *, at: datetime) -> Task:
+        """Remember the wish to cancel one task; an ended one takes none. Raises NotFound."""
         ...
 
     def events(self, run_id: int) -> list[Event]:

@@ -33,6 +33,8 @@ def render(run: Run, shared: SharedPaths, settings: Settings) -> str:
             python=_python(run, settings),
             program=[run.program.main, *run.program.args],
             time=time,
+            array=_array(run),
+            log="slurm-%A_%a.out" if run.tasks else "slurm-%j.out",
             slot=slot_options(run.resources, settings),
             signal_seconds=_signal_seconds(time, settings),
         )
@@ -66,6 +68,13 @@ def slot_options(asked: Resources, settings: Settings) -> list[str]:
     return [
         name if value is True else f"{name}={value}" for name, value in options.items() if value
     ]
+
+
+def _array(run: Run) -> str | None:
+    if not run.tasks:
+        return None
+    at_once = f"%{run.max_parallel}" if run.max_parallel else ""
+    return f"0-{run.tasks - 1}{at_once}"
 
 
 def _python(run: Run, settings: Settings) -> str:

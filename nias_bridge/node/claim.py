@@ -18,10 +18,11 @@ from . import files, layout
 
 @dataclass(frozen=True)
 class Job:
-    """One job: `run` is the run's folder, `work` where this job writes.
+    """One job: `run` is the run's folder, `work` where this job writes and has its claim.
 
-    They differ when a person gave the run's script to sbatch by hand: such a job has a folder of
-    its own and touches nothing of the run.
+    They differ for a task of a sweep, and when a person gave the run's script to sbatch by hand:
+    such a job has a folder of its own and touches nothing of the run. job_id is the array's for a
+    task, whose index is `task`.
     """
 
     run: Path
@@ -31,31 +32,41 @@ class Job:
     job_id: Optional[int]
     node: str
     restarts: int
+    by_hand: bool = False
+    task: Optional[int] = None
 
     @property
     def owner(self) -> str:
         """Whose run it is: its folder's place among the runs says so."""
         return self.run.parts[-3]
 
-    @property
-    def by_hand(self) -> bool:
-        return self.work != self.run
-
 
 def this_job(run: Path, shared: Path, name: str, token: str, variables: Mapping[str, str]) -> Job:
     """The job that Slurm's variables tell of; `name` is the one that the bridge submits under."""
-    written = variables.get("SLURM_JOB_ID", "")
-    job_id = int(written) if written.isdigit() else None
+    job_id = _number(variables, "SLURM_ARRAY_JOB_ID", "SLURM_JOB_ID")
     by_hand = variables.get("SLURM_JOB_NAME") != name
+    work = run / f"by-hand-{job_id or os.getpid()}" if by_hand else run
+    task = None
+    if (run / layout.SWEEP).exists():
+        task = _number(variables, "SLURM_ARRAY_TASK_ID") or 0
+        work = work / layout.TASK_FOLDER.format(task)
     return Job(
         run=run,
-        work=run / f"by-hand-{job_id or os.getpid()}" if by_hand else run,
+        work=work,
         shared=shared,
         token=token,
         job_id=job_id,
         node=variables.get("SLURMD_NODENAME") or socket.gethostname(),
         restarts=int(variables.get("SLURM_RESTART_COUNT") or 0),
+        by_hand=by_hand,
+        task=task,
     )
+
+
+def _number(variables: Mapping[str, str], *names: str) -> Optional[int]:
+    """The number in the first of these variables that has one."""
+    written = (variables.get(name, "") for name in names)
+    return next((int(text) for text in written if text.isdigit()), None)
 
 
 def claim(job: Job) -> Optional[str]:
@@ -66,7 +77,7 @@ def claim(job: Job) -> Optional[str]:
     if job.by_hand:
         job.work.mkdir(parents=True, exist_ok=True)
         return None
-    place = job.run / layout.CLAIMS / job.token
+    place = job.work / layout.CLAIMS / job.token
     if not os.path.lexists(place) and _take(place, job):
         return None
     holder = files.read_json(place / "job") or {}

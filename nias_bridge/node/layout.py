@@ -25,6 +25,9 @@ EXIT = "exit.json"
 MANIFEST = "manifest.json"
 RESULTS = "results.zip"
 CLAIMS = "claims"
+SWEEP = "sweep.json"  # of a sweep, the parameters of each task
+TASK_FOLDER = "tasks/{}"  # has what a single run has in its own folder, but for zip and log
+TASK_LOG = "tasks-%a.out"
 
 # In output/ these only keep an empty folder in version control: they are no results.
 NO_RESULTS = frozenset([".gitkeep", ".keep"])

@@ -77,7 +77,6 @@ def variables(
     environment: Environment, project: Path, private: Path, site: Mapping[str, str]
 ) -> dict[str, str]:
     """The environment of code.py: nothing of ours but what it needs, and what the site adds."""
-    run_folder = project.parent
     cores = len(os.sched_getaffinity(0))
     given = os.environ.get("SLURM_CPUS_ON_NODE", "")
     threads = min(int(given), cores) if given.isdigit() else cores
@@ -95,7 +94,6 @@ def variables(
         "PYTHONUNBUFFERED": "1",
         "PYTHONHASHSEED": HASH_SEED,
         "MPLBACKEND": "Agg",
-        "NIAS_RUN": "/".join(run_folder.parts[-3:]),
         "NIAS_OUTPUT": str(project / layout.OUTPUT),
         **dict.fromkeys(_THREADS, str(threads)),
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},

@@ -105,20 +105,6 @@ def read(
     return ProjectFile(asked, swept)
 
 
-def variables(task: Mapping[str, Scalar]) -> dict[str, str]:
-    """The environment by which a task is told its parameters: NIAS_PARAM_<NAME> and NIAS_PARAMS."""
-    told = {_variable(name): _as_text(value) for name, value in task.items()}
-    return {**told, "NIAS_PARAMS": json.dumps(dict(task), ensure_ascii=False)}
-
-
-def _variable(parameter: str) -> str:
-    return f"NIAS_PARAM_{parameter.upper()}"
-
-
-def _as_text(value: Scalar) -> str:
-    return json.dumps(value) if isinstance(value, bool) else str(value)
-
-
 def _table(name: str, content: Mapping[str, Any], problems: list[str]) -> Optional[dict[str, Any]]:
     found = content.get(name)
     if found is None or isinstance(found, dict):

@@ -24,7 +24,9 @@ from . import (
     facts,
     files,
     layout,
+    metrics,
     needs,
+    parameters,
     program,
     requirements,
     soundness,
@@ -64,6 +66,10 @@ class Ending:
         if self.signal is not None:
             return 128 + self.signal
         return _FAILED if self.exit_code is None else self.exit_code
+
+
+class NoSuchTask(Exception):
+    """The job array has more tasks than the sweep: somebody gave it another --array by hand."""
 
 
 @dataclass
@@ -232,7 +238,11 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         f"({made.packages} packages).")  # fmt: skip
     with course.timed("running", "code"), program.private_folder(str(job.job_id)) as private:
         say(f"{course.command[0]} starts.")
-        variables = program.variables(made, project, private, site.get("run_variables", {}))
+        variables = {
+            **program.variables(made, project, private, site.get("run_variables", {})),
+            "NIAS_RUN": "/".join(job.run.parts[-3:]),
+            **_parameters(job),
+        }
         try:
             code = program.run(made, project, course.command, variables, signals)
         finally:
@@ -252,6 +262,16 @@ def _obtained(job: claim.Job, wish: environment.Wish) -> environment.Environment
     if exactly.is_file():
         return environment.obtain_again(job.shared, wish, exactly.read_text("utf-8"), say)
     return environment.obtain(job.shared, wish, say)
+
+
+def _parameters(job: claim.Job) -> dict[str, str]:
+    """By what a task of a sweep is told which one it is."""
+    if job.task is None:
+        return {}
+    tasks = files.read_json(job.run / layout.SWEEP)
+    if not isinstance(tasks, list) or not job.task < len(tasks):
+        raise NoSuchTask(f"{layout.SWEEP} has no task {job.task}")
+    return {"NIAS_TASK": str(job.task), **parameters.variables(tasks[job.task])}
 
 
 def _wish(job: claim.Job, site: Mapping[str, Any], wanted: Sequence[str]) -> environment.Wish:
@@ -330,6 +350,7 @@ def _write_exit(
         "timings": course.timings,
         "environment": course.environment,
         "collected": asdict(collected) if collected else None,
+        "metrics": metrics.read(course.job.work / layout.PROJECT / layout.OUTPUT),
         "elsewhere": list(course.elsewhere),
         **facts.facts(course.job.node, site),
         "started": course.started,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from collections.abc import Mapping
@@ -45,6 +46,7 @@ class Evidence:
     environment: EnvironmentUse | None = None
     outputs: int | None = None
     elsewhere: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_evidence(files: RunPaths) -> Evidence:
@@ -65,6 +67,7 @@ def read_evidence(files: RunPaths) -> Evidence:
         message=str(told.get("message") or ""),
         details=str(told.get("details") or "")[-DETAILS_MAX:],
         timings=told.get("timings") or {},
+        metrics=_numbers(end.get("metrics")),
         environment=EnvironmentUse(
             key=used["key"],
             built=used["built"],
@@ -76,6 +79,15 @@ def read_evidence(files: RunPaths) -> Evidence:
         outputs=(told.get("collected") or {}).get("files"),
         elsewhere=tuple(map(str, told.get("elsewhere") or ())),
     )
+
+
+def _numbers(told: object) -> dict[str, float]:
+    numbers = told.items() if isinstance(told, dict) else ()
+    return {
+        name: value
+        for name, value in numbers
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
 
 
 def claimed_job(files: RunPaths) -> int | None:

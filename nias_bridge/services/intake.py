@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from nias_bridge.domain import (
     Program,
     Resources,
     Run,
+    Scalar,
     memory_bytes,
     project_name,
     slug,
@@ -266,11 +267,14 @@ def repeat(
     resources: Resources | None = None,
     requirements: Sequence[str] | None = None,
     lock: str | None = None,
+    tasks: Sequence[Mapping[str, Scalar]] | None = None,
 ) -> Run:
     """A new run of the same zip, asking for the same but for what is given here.
 
     lock: what is to be installed, to the last byte.
     """
+    if tasks is None:
+        tasks = [task.parameters for task in bridge.store.tasks(run.id)] if run.tasks else ()
     contents = run.contents
     if requirements is not None:
         still = tuple(each for each in contents.cautions if each.package not in requirements)
@@ -293,11 +297,9 @@ def repeat(
             # In place of the link: the file of the run before it stays as it is.
             shared.write(files.mended_requirements, "".join(f"{line}\n" for line in requirements))
 
-    return bridge.store.add_run(
-        _new_run(bridge, run.project, contents, resources or run.resources, run.program),
-        again=True,
-        place=place,
-    )
+    new = _new_run(bridge, run.project, contents, resources or run.resources, run.program)
+    new = replace(new, tasks=tuple(tasks), max_parallel=run.max_parallel)
+    return bridge.store.add_run(new, again=True, place=place)
 
 
 def _accept(
@@ -339,6 +341,8 @@ def _accept(
         part.replace(files.archive)
 
     new = _new_run(bridge, judged.project, contents, asked, judged.program)
+    if judged.sweep:
+        new = replace(new, tasks=judged.sweep.tasks, max_parallel=judged.sweep.max_parallel)
     return bridge.store.add_run(new, again=again, place=place)
 
 

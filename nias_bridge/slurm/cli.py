@@ -39,15 +39,15 @@ class CliScheduler:
         that was never eligible to start (held, or to begin later) has no record.
         """
         asked = commands.accounting_argvs(since=since, job_ids=job_ids, names=names)
-        reports: dict[tuple[int, str], SlurmReport] = {}
+        reports: dict[tuple[int, tuple[int, ...], str], SlurmReport] = {}
         for argv in asked:
             for report in commands.parse_accounting(self.run(argv)):
-                reports[report.job_id, report.name] = report
+                reports[report.job_id, report.array_tasks, report.name] = report
         return list(reports.values())
 
-    def cancel(self, job_id: int, *, name: str) -> None:
+    def cancel(self, job_id: int, *, name: str, tasks: Sequence[int] = ()) -> None:
         """Raises Unreachable."""
-        commands.parse_cancel(self.run(commands.cancel_argv(job_id, name=name)))
+        commands.parse_cancel(self.run(commands.cancel_argv(job_id, name=name, tasks=tasks)))
 
     def estimate(self, script: PurePosixPath) -> datetime | None:
         """Raises Rejected, TryLater or Unreachable."""

@@ -86,7 +86,7 @@ def parse_estimate(output: Output) -> datetime | None:
 
 # -O and not -o, for the count of restarts. "Name:SUFFIX" without a width is not cut off.
 _QUEUE = (
-    "JobID",
+    "JobArrayID",
     "State",
     "RestartCnt",
     "PriorityLong",
@@ -123,7 +123,8 @@ def parse_queue(output: Output) -> list[SlurmReport]:
 
 
 def _queued(row: Mapping[str, str]) -> SlurmReport | None:
-    job_id, state = values.count(row["JobID"]), _state(row["State"], row["JobID"])
+    job_id, tasks = values.job(row["JobArrayID"])
+    state = _state(row["State"], row["JobArrayID"])
     if job_id is None or state is None:
         return None
     start = values.moment(row["StartTime"])
@@ -146,6 +147,7 @@ def _queued(row: Mapping[str, str]) -> SlurmReport | None:
         time_limit=values.whole_seconds(row["TimeLimit"]),
         cpus=values.count(row["NumCPUs"]),
         restarts=values.count(row["RestartCnt"]) or 0,
+        array_tasks=tasks,
     )
 
 
@@ -164,6 +166,7 @@ def _placed(reports: Iterable[tuple[int, SlurmReport]]) -> list[SlurmReport]:
 # --- sacct ---
 
 _ACCOUNTING = (
+    "JobID",
     "JobIDRaw",
     "State",
     "ExitCode",
@@ -221,10 +224,10 @@ def parse_accounting(output: Output) -> list[SlurmReport]:
     Raises Unreachable.
     """
     _must_be_well("sacct", output)
-    attempts: dict[tuple[int, str], list[SlurmReport]] = {}
+    attempts: dict[tuple[int, tuple[int, ...], str], list[SlurmReport]] = {}
     for job, steps in _jobs_with_steps(output.stdout):
         if report := _recorded(job, steps):
-            attempts.setdefault((report.job_id, report.name), []).append(report)
+            attempts.setdefault((report.job_id, report.array_tasks, report.name), []).append(report)
     return [_latest(reports) for reports in attempts.values()]
 
 
@@ -241,7 +244,8 @@ def _jobs_with_steps(text: str) -> Iterator[tuple[dict[str, str], list[dict[str,
 
 
 def _recorded(row: Mapping[str, str], steps: Sequence[Mapping[str, str]]) -> SlurmReport | None:
-    job_id, state = values.count(row["JobIDRaw"]), _state(row["State"], row["JobIDRaw"])
+    job_id, tasks = values.job(row["JobID"])
+    state = _state(row["State"], row["JobID"])
     if job_id is None or state is None:
         return None
     # slurmctld tells who a job is every five seconds, but its end at once: until then slurmdbd
@@ -269,6 +273,7 @@ def _recorded(row: Mapping[str, str], steps: Sequence[Mapping[str, str]]) -> Slu
         max_rss=max((peak for peak in peaks if peak is not None), default=None),
         exit_code=values.count(exit_code),
         signal=values.count(signal) or None,
+        array_tasks=tasks,
     )
 
 
@@ -317,9 +322,9 @@ def parse_usage(output: Output) -> dict[int, Usage]:
 _GONE_ALREADY = ("invalid job id specified", "already completing or completed")
 
 
-def cancel_argv(job_id: int, *, name: str) -> Argv:
-    """Both must fit: Slurm gives a lost job's id to the next one."""
-    return ["scancel", f"--name={name}", str(job_id)]
+def cancel_argv(job_id: int, *, name: str, tasks: Sequence[int] = ()) -> Argv:
+    """Id and name must fit: Slurm gives a lost job's id to the next one."""
+    return ["scancel", f"--name={name}", *([f"{job_id}_{t}" for t in tasks] or [str(job_id)])]
 
 
 def parse_cancel(output: Output) -> None:

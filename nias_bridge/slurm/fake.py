@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from nias_bridge.domain import JobState, NodeReport, SlurmReport, Usage
 from nias_bridge.errors import (
@@ -38,6 +39,10 @@ class Job:
     script: PurePosixPath
     log: PurePosixPath
     known: bool = True
+
+    def change(self, **changes: object) -> None:
+        """Slurm tells something else of it from now on."""
+        self.report = replace(self.report, **changes)  # type: ignore[arg-type]
 
 
 class FakeScheduler:
@@ -73,11 +78,11 @@ class FakeScheduler:
         if self._queue_is_away:
             raise Unreachable("squeue gave no answer")
         known = [job.report for job in self.jobs if job.known]
-        waiting = [report.job_id for report in known if report.state is JobState.PENDING]
+        waiting = [id(report) for report in known if report.state is JobState.PENDING]
         return [
             replace(
                 report,
-                place=waiting.index(report.job_id) + 1 if report.job_id in waiting else None,
+                place=waiting.index(id(report)) + 1 if id(report) in waiting else None,
                 exit_code=None,
                 signal=None,
             )
@@ -98,16 +103,16 @@ class FakeScheduler:
             and job.report.submitted_at >= since.replace(microsecond=0)
         ]
 
-    def cancel(self, job_id: int, *, name: str) -> None:
+    def cancel(self, job_id: int, *, name: str, tasks: Sequence[int] = ()) -> None:
         self.calls["cancel"] += 1
         if self._queue_is_away:
             raise Unreachable("scancel gave no answer")
         for job in self.jobs:
             report = job.report
-            if job.known and (report.job_id, report.name) == (job_id, name):
-                if not report.state.ended:
-                    self.end(job_id, JobState.CANCELLED)
-                return
+            meant = not tasks or report.array_tasks[0] in tasks
+            mine = (report.job_id, report.name) == (job_id, name)
+            if job.known and meant and mine and not report.state.ended:
+                self._end(job, JobState.CANCELLED)
 
     def estimate(self, script: PurePosixPath) -> datetime | None:
         self.calls["estimate"] += 1
@@ -158,50 +163,48 @@ class FakeScheduler:
         """From now on slurmctld (`queue`) and slurmdbd (`accounting`) are away, or back."""
         self._queue_is_away, self._accounting_is_away = queue, accounting
 
-    def start(self, job_id: int) -> None:
-        """A waiting job runs, on the first node."""
-        self._change(
-            job_id,
-            state=JobState.RUNNING,
-            nodes=self._nodes[0],
-            started_at=self._clock(),
-            cpu_time=0.0,
-            max_rss=MIB,
-        )
+    def start(self, job_id: int, task: int | None = None) -> None:
+        """A waiting job (or this task of an array) runs, on the first node."""
+        for job in self._jobs(job_id, task):
+            job.change(
+                state=JobState.RUNNING,
+                nodes=self._nodes[0],
+                started_at=self._clock(),
+                reason="",
+                cpu_time=0.0,
+                max_rss=MIB,
+            )
 
     def end(
-        self, job_id: int, state: JobState = JobState.COMPLETED, exit_code: int = 0, signal: int = 0
+        self,
+        job_id: int,
+        state: JobState = JobState.COMPLETED,
+        exit_code: int = 0,
+        signal: int = 0,
+        task: int | None = None,
     ) -> None:
-        """A job ends, and its record is complete."""
-        ended, report = self._clock(), self._job(job_id).report
-        elapsed = int((ended - report.started_at).total_seconds()) if report.started_at else 0
-        self._change(
-            job_id,
-            state=state,
-            ended_at=ended,
-            elapsed=elapsed,
-            exit_code=exit_code,
-            signal=signal or None,
-        )
+        """A job (or this task of an array) ends, and its record is complete."""
+        for job in self._jobs(job_id, task):
+            self._end(job, state, exit_code, signal)
 
-    def requeue(self, job_id: int) -> None:
-        """A job waits again, under its id."""
-        report = self._job(job_id).report
-        self._change(
-            job_id,
-            state=JobState.PENDING,
-            restarts=report.restarts + 1,
-            submitted_at=self._clock(),
-            nodes="",
-            started_at=None,
-            ended_at=None,
-            exit_code=None,
-            signal=None,
-        )
+    def requeue(self, job_id: int, task: int | None = None) -> None:
+        """A job (or this task of an array) waits again, under its id."""
+        for job in self._jobs(job_id, task):
+            job.change(
+                state=JobState.PENDING,
+                restarts=job.report.restarts + 1,
+                submitted_at=self._clock(),
+                nodes="",
+                started_at=None,
+                ended_at=None,
+                exit_code=None,
+                signal=None,
+            )
 
     def forget(self, job_id: int) -> None:
         """slurmctld forgets an ended job (MinJobAge); its record stays."""
-        self._job(job_id).known = False
+        for job in self._jobs(job_id):
+            job.known = False
 
     def give_again(self, job_id: int) -> None:
         """The next job gets this id."""
@@ -209,7 +212,8 @@ class FakeScheduler:
 
     def lose(self, job_id: int) -> None:
         """slurmctld was killed before it had saved the job: no trace of it, its id is free."""
-        self.jobs.remove(self._job(job_id))
+        for job in self._jobs(job_id):
+            self.jobs.remove(job)
         self.give_again(job_id)
 
     # ---
@@ -233,13 +237,38 @@ class FakeScheduler:
             time_limit=3600,
             cpus=1,
         )
-        self.jobs.append(Job(report, script, log))
+        # One job a task, as Slurm has it once they start; their order is that of an array.
+        tasks: list[tuple[int, ...]] = [(index,) for index in range(_array_size(script))] or [()]
+        self.jobs += [Job(replace(report, array_tasks=told), script, log) for told in tasks]
         return job_id
 
-    def _job(self, job_id: int) -> Job:
-        """The latest job of that id."""
-        return next(job for job in reversed(self.jobs) if job.report.job_id == job_id)
+    def _jobs(self, job_id: int, task: int | None = None) -> list[Job]:
+        """The latest job of that id; of an array all its tasks, or this one."""
+        latest = next(job for job in reversed(self.jobs) if job.report.job_id == job_id)
+        return [
+            job
+            for job in self.jobs
+            if (job.report.job_id, job.report.name) == (job_id, latest.report.name)
+            and task in (None, *job.report.array_tasks)
+            and (job is latest or job.report.array_tasks)
+        ]
 
-    def _change(self, job_id: int, **changes: object) -> None:
-        job = self._job(job_id)
-        job.report = replace(job.report, **changes)  # type: ignore[arg-type]
+    def _end(self, job: Job, state: JobState, exit_code: int = 0, signal: int = 0) -> None:
+        ended, started = self._clock(), job.report.started_at
+        job.change(
+            state=state,
+            ended_at=ended,
+            elapsed=int((ended - started).total_seconds()) if started else 0,
+            exit_code=exit_code,
+            signal=signal or None,
+        )
+
+
+def _array_size(script: PurePosixPath) -> int:
+    """How many tasks the script asks for, 0 where it is no array (or not on this machine)."""
+    try:
+        text = Path(script).read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    asked = re.search(r"^#SBATCH --array=0-(\d+)", text, re.MULTILINE)
+    return int(asked[1]) + 1 if asked else 0

@@ -71,7 +71,12 @@ class LocalRunner:
     def _environment(self) -> dict[str, str]:
         """All that Slurm's commands get, and so all that sbatch hands on to the job."""
         path = f"{self.bin}:{_PATH}" if self.bin else _PATH
-        environment = {"PATH": path, "LANG": "C.UTF-8", "SLURM_TIME_FORMAT": "%s"}
+        environment = {
+            "PATH": path,
+            "LANG": "C.UTF-8",
+            "SLURM_TIME_FORMAT": "%s",
+            "SLURM_BITSTR_LEN": "0",  # the tasks of an array are all told, however many
+        }
         if self.conf is not None:
             environment["SLURM_CONF"] = str(self.conf)
         elif "SLURM_CONF" in os.environ:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4, "P": 1024**5}
 # ReqMem of Slurm before 21.08 ends in n (per node) or c (per CPU).
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)[nc]?\Z", re.ASCII)
+_JOB = re.compile(
+    r"(?P<id>\d+)(?:_(?P<task>\d+)|_\[(?P<tasks>[\d,:.-]*)(?:%\d+)?\])?(?:\+\d+)?\Z", re.ASCII
+)
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?(?::(\d+))?")
 _DURATION = re.compile(
     r"(?:(?:(?P<days>\d+)-)?(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d+)?)\Z",
     re.ASCII,
@@ -17,6 +22,22 @@ _DURATION = re.compile(
 def count(text: str) -> int | None:
     """A whole number, or None."""
     return int(text) if text.isascii() and text.isdigit() else None
+
+
+def job(text: str) -> tuple[int | None, tuple[int, ...]]:
+    """A job's id, and which tasks of an array: "12", "12_3", "12_[5-9,11%4]"; None for others.
+
+    Of a set that was cut off ("[0-9,...]") the tasks that are told.
+    """
+    match = _JOB.match(text)
+    if not match:
+        return None, ()
+    return int(match["id"]), tuple(_tasks(match["task"] or match["tasks"] or ""))
+
+
+def _tasks(text: str) -> Iterator[int]:
+    for first, last, step in _RANGE.findall(text):
+        yield from range(int(first), int(last or first) + 1, int(step or 1))
 
 
 def moment(text: str) -> datetime | None:

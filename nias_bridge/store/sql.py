@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,8 +35,10 @@ from nias_bridge.domain import (
     name_key,
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
+from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.engine import reading, writing
 from nias_bridge.store.tables import cluster_view, events, lease, projects, runs
+from nias_bridge.tasks import Task
 
 # The fields of a run that `move` and `update` may write.
 CHANGEABLE = frozenset(
@@ -98,6 +101,8 @@ class SqlStore:
                     resources=new.resources,
                     contents=new.contents,
                     program=new.program,
+                    tasks=len(new.tasks),
+                    max_parallel=new.max_parallel,
                     created_at=new.created_at,
                     changed_at=new.created_at,
                     submissions=0,
@@ -107,6 +112,8 @@ class SqlStore:
             )
             run_id: int = added.inserted_primary_key[0]  # type: ignore[index]
             _note_event(connection, run_id, JobState.RECEIVED, new.created_at, "")
+            if new.tasks:
+                tasks_of.add(connection, run_id, new.tasks)
             run = _one(connection, run_id)
             place(run)
             return run
@@ -177,6 +184,26 @@ class SqlStore:
             _one(connection, run_id)
             connection.execute(update(runs).where(runs.c.id == run_id).values(pinned=pinned))
             return _one(connection, run_id)
+
+    def tasks(self, run_id: int, states: frozenset[JobState] = frozenset()) -> list[Task]:
+        with reading(self._engine) as connection:
+            return tasks_of.read(connection, run_id, states)
+
+    def task(self, run_id: int, index: int) -> Task:
+        with reading(self._engine) as connection:
+            return tasks_of.one(connection, run_id, index)
+
+    def task_states(self, run_id: int) -> Counter[JobState]:
+        with reading(self._engine) as connection:
+            return tasks_of.states(connection, run_id)
+
+    def save_tasks(self, tasks: Sequence[Task]) -> None:
+        with writing(self._engine) as connection:
+            tasks_of.save(connection, tasks)
+
+    def ask_cancel_task(self, run_id: int, index: int, *, at: datetime) -> Task:
+        with writing(self._engine) as connection:
+            return tasks_of.ask_cancel(connection, run_id, index, at)
 
     def events(self, run_id: int) -> list[Event]:
         of_run = select(events.c.at, events.c.state, events.c.note).where(events.c.run_id == run_id)

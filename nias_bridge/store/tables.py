@@ -127,6 +127,8 @@ runs = Table(
     Column("resources", Noun(Resources), nullable=False),
     Column("contents", Noun(Contents), nullable=False),
     Column("program", Noun(Program), nullable=False, server_default="{}"),
+    Column("tasks", Integer, nullable=False, server_default="0"),
+    Column("max_parallel", Integer),
     Column("created_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
     Column("job_id", Integer),
@@ -142,6 +144,20 @@ runs = Table(
     Index("ix_runs_newest", "created_at", "id"),
     Index("ix_runs_state", "state", "created_at", "id"),
     sqlite_autoincrement=True,  # an id in somebody's bookmark never becomes another run's
+)
+
+# The columns are named as the fields of tasks.Task.
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("run_id", ForeignKey(runs.c.id), primary_key=True),
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    Column("parameters", JSON, nullable=False),
+    Column("state", State, nullable=False),
+    Column("report", Noun(SlurmReport)),
+    Column("metrics", JSON, nullable=False),
+    Column("note", Words, nullable=False),
+    Column("cancel_asked_at", Instant),
 )
 
 events = Table(

@@ -52,6 +52,7 @@ def main() -> None:
     ids = {
         "completed": submit("nias-completed", SPIN),
         "failed": submit("nias-failed", "exit 3"),
+        "swept": submit("nias-swept", "exit $SLURM_ARRAY_TASK_ID", "--array=0-2%2"),
     }
     wait(lambda: states(run, ids) == {"COMPLETED", "FAILED"})
     ids["running"] = submit("a|name\twith é", "sleep 600", "--time=00:05:00", "--requeue")

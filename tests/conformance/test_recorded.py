@@ -33,6 +33,7 @@ def by_name(reports: list[SlurmReport]) -> dict[str, SlurmReport]:
 
 def test_every_job_of_the_queue_is_read_whatever_its_name(recorded: Path) -> None:
     jobs = by_name(commands.parse_queue(well(recorded / "squeue.txt")))
+    assert jobs.pop("nias-swept")
     assert {name: job.state.value for name, job in jobs.items()} == {
         "nias-completed": "COMPLETED",
         "nias-failed": "FAILED",
@@ -96,6 +97,23 @@ def test_failure_limits_and_running_jobs_are_told_as_they_are(recorded: Path) ->
     assert (jobs["nias-failed"].state, jobs["nias-failed"].exit_code) == (JobState.FAILED, 3)
     assert (jobs["nias-unlimited"].time_limit, jobs["nias-unlimited"].ended_at) == (None, None)
     assert jobs[ODD_NAME].time_limit == 300
+
+
+def test_the_tasks_of_an_array_are_told_apart(recorded: Path) -> None:
+    queue = commands.parse_queue(well(recorded / "squeue.txt"))
+    (waiting,) = [report for report in queue if report.name == "nias-array"]
+    assert waiting.array_tasks == (1, 2, 3)
+    swept = [report for report in queue if report.name == "nias-swept"]
+    records = commands.parse_accounting(well(recorded / "sacct.txt"))
+    told = [report for report in records if report.name == "nias-swept"]
+    for reports in (swept, told):
+        assert {report.array_tasks: report.state.value for report in reports} == {
+            (0,): "COMPLETED",
+            (1,): "FAILED",
+            (2,): "FAILED",
+        }
+    assert len({report.job_id for report in [*swept, *told]}) == 1
+    assert {report.array_tasks: report.exit_code for report in told} == {(0,): 0, (1,): 1, (2,): 2}
 
 
 def test_nodes_are_read_whatever_the_reason_says(recorded: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "nias_bridge"
 NAME = "nias_bridge"
 
-CORE = {"ports", "domain", "errors"}
+CORE = {"ports", "tasks", "domain", "errors"}
 TOOLS = {"settings", "assets", "paths", "script", "node"}
 BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcluster"}
 
@@ -20,7 +20,8 @@ BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcl
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "domain": {"errors"},
-    "ports": {"domain", "errors"},
+    "tasks": {"domain", "errors"},
+    "ports": {"tasks", "domain", "errors"},
     "settings": CORE,
     "assets": CORE,
     "paths": CORE | {"node.layout"},

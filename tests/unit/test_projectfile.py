@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nias_bridge.node import projectfile, sweeptable
+from nias_bridge.node import parameters, projectfile, sweeptable
 from nias_bridge.node.projectfile import Job, ProjectFile, ProjectFileError, Sweep
 
 
@@ -249,7 +249,7 @@ def test_a_sweep_file_that_is_not_there_is_told(file, told):
 
 
 def test_a_task_is_told_its_parameters_by_its_environment():
-    assert projectfile.variables({"Cutoff": 20.5, "window": "é", "fast": True}) == {
+    assert parameters.variables({"Cutoff": 20.5, "window": "é", "fast": True}) == {
         "NIAS_PARAM_CUTOFF": "20.5",
         "NIAS_PARAM_WINDOW": "é",
         "NIAS_PARAM_FAST": "true",

@@ -27,7 +27,12 @@ FAILED = "sbatch: error: Batch job submission failed: "
 
 def record(**columns: str) -> str:
     return commands.COLUMN.join(
-        {**dict.fromkeys(commands._ACCOUNTING, ""), "State": "COMPLETED", **columns}.values()
+        {
+            **dict.fromkeys(commands._ACCOUNTING, ""),
+            "State": "COMPLETED",
+            "JobID": columns.get("JobIDRaw", ""),
+            **columns,
+        }.values()
     )
 
 
@@ -168,14 +173,14 @@ def test_a_record_whose_job_has_no_name_yet_has_none() -> None:
 def test_a_job_in_an_unknown_state_is_passed_over_and_the_others_told(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    text = queued(JobID="1", State="TELEPORTED") + queued(JobID="2")
+    text = queued(JobArrayID="1", State="TELEPORTED") + queued(JobArrayID="2")
     with caplog.at_level(logging.WARNING):
         assert [job.job_id for job in commands.parse_queue(Output(0, text, ""))] == [2]
     assert "TELEPORTED" in caplog.text
 
 
 def test_a_line_break_in_somebodys_job_name_does_no_harm() -> None:
-    text = queued(JobID="1", Name="a\nb") + queued(JobID="2", Name="nias-x")
+    text = queued(JobArrayID="1", Name="a\nb") + queued(JobArrayID="2", Name="nias-x")
     assert [job.name for job in commands.parse_queue(Output(0, text, ""))] == ["a\nb", "nias-x"]
     lines = record(JobIDRaw="1", JobName="a\nb", WorkDir="/") + "\n" + record(JobIDRaw="2")
     assert [job.job_id for job in commands.parse_accounting(Output(0, lines, ""))] == [2]
@@ -183,12 +188,12 @@ def test_a_line_break_in_somebodys_job_name_does_no_harm() -> None:
 
 def test_the_place_is_by_priority_within_the_partition() -> None:
     text = (
-        queued(JobID="1", PriorityLong="5")
-        + queued(JobID="2", PriorityLong="9")
-        + queued(JobID="3", PriorityLong="7", Partition="gpu")
-        + queued(JobID="4", PriorityLong="0")
-        + queued(JobID="5", PriorityLong="5")
-        + queued(JobID="6", PriorityLong="99", State="RUNNING")
+        queued(JobArrayID="1", PriorityLong="5")
+        + queued(JobArrayID="2", PriorityLong="9")
+        + queued(JobArrayID="3", PriorityLong="7", Partition="gpu")
+        + queued(JobArrayID="4", PriorityLong="0")
+        + queued(JobArrayID="5", PriorityLong="5")
+        + queued(JobArrayID="6", PriorityLong="99", State="RUNNING")
     )
     jobs = commands.parse_queue(Output(0, text, ""))
     places = {job.job_id: job.place for job in jobs}
@@ -273,3 +278,28 @@ def test_usage_is_asked_of_the_batch_steps_and_missing_ones_are_no_harm() -> Non
     assert commands.usage_argvs([]) == []
     with pytest.raises(Unreachable):
         commands.parse_usage(Output(1, "", "slurm_load_jobs error: Unable to contact"))
+
+
+@pytest.mark.parametrize(
+    ("text", "job_id", "tasks"),
+    [
+        ("12", 12, ()),
+        ("12_3", 12, (3,)),
+        ("12_[5-9%4]", 12, (5, 6, 7, 8, 9)),
+        ("12_[0,4-6,11]", 12, (0, 4, 5, 6, 11)),
+        ("12_[0-10:5]", 12, (0, 5, 10)),
+        ("12_[0-2,...]", 12, (0, 1, 2)),
+        ("12+1", 12, ()),
+        ("12.batch", None, ()),
+    ],
+)
+def test_the_tasks_of_an_array_are_read(
+    text: str, job_id: int | None, tasks: tuple[int, ...]
+) -> None:
+    assert values.job(text) == (job_id, tasks)
+
+
+def test_tasks_of_an_array_are_cancelled_in_one_call() -> None:
+    assert commands.cancel_argv(12, name="nias-x", tasks=[3, 7]) == [
+        "scancel", "--name=nias-x", "12_3", "12_7",
+    ]  # fmt: skip

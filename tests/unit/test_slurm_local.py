@@ -20,7 +20,7 @@ def test_a_program_gets_a_clean_environment(
     conf = tmp_path / "slurm.conf"
     conf.touch()
     given = dict(line.split("=", 1) for line in LocalRunner()(["env"]).stdout.splitlines())
-    assert set(given) == {"PATH", "LANG", "SLURM_TIME_FORMAT"}
+    assert set(given) == {"PATH", "LANG", "SLURM_TIME_FORMAT", "SLURM_BITSTR_LEN"}
     assert f"SLURM_CONF={conf}\n" in LocalRunner(conf=conf)(["env"]).stdout
 
 
