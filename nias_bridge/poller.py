@@ -16,8 +16,9 @@ from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmRep
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import environments, estimates, intake
-from nias_bridge.services.advance import Desk, Sight, advance, note_usage
+from nias_bridge.services.advance import advance, note_usage
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.sight import Desk, Sight
 
 log = logging.getLogger(__name__)
 

@@ -4,74 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from nias_bridge.domain import JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import Rejected, SubmissionUnclear, TryLater, Unreachable
 from nias_bridge.node.layout import ALREADY_RUN
-from nias_bridge.ports import Scheduler
 from nias_bridge.script import render
-from nias_bridge.services import shared
-from nias_bridge.services.bridge import Bridge
+from nias_bridge.services import arrays, shared
 from nias_bridge.services.evidence import claimed_job, read_evidence
+from nias_bridge.services.sight import Desk, merged, runs_again
 
 log = logging.getLogger(__name__)
 
 RETRY_MAX = timedelta(seconds=60)
-# States in which Slurm's accounting may soon tell of another attempt of the same job.
-_REQUEUED_FROM = frozenset({JobState.NODE_FAIL, JobState.PREEMPTED, JobState.BOOT_FAIL})
 # While one of these was the last word, the job had certainly not started.
 _NOT_STARTED = frozenset({JobState.PENDING, JobState.CONFIGURING})
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What one look at Slurm showed. None: it did not answer, which says nothing about any job."""
-
-    queue: tuple[SlurmReport, ...] | None
-    accounting: tuple[SlurmReport, ...] | None
-
-    def queued(self, run: Run) -> SlurmReport | None:
-        """The run's job in squeue, known by its name: an id alone may be another's."""
-        return _latest(self.queue, run)
-
-    def recorded(self, run: Run) -> SlurmReport | None:
-        """The run's job in sacct.
-
-        For some seconds a quick job's record is half there: the end is right, but it is named
-        “allocation” and belongs to root. Then squeue vouches for it, and says the rest.
-        """
-        named = _latest(self.accounting, run)
-        queued = self.queued(run)
-        if named or queued is None:
-            return named
-        for record in self.accounting or ():
-            if (record.job_id, record.submitted_at) == (queued.job_id, queued.submitted_at):
-                return replace(
-                    record,
-                    name=queued.name,
-                    user=queued.user,
-                    workdir=queued.workdir,
-                    partition=queued.partition,
-                    time_limit=queued.time_limit,
-                    memory_asked=queued.memory_asked,
-                )
-        return None
-
-    @property
-    def complete(self) -> bool:
-        return self.queue is not None and self.accounting is not None
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What a step works with. sight is None in the quick round, which asks Slurm nothing."""
-
-    bridge: Bridge
-    scheduler: Scheduler
-    clock: Callable[[], datetime]
-    sight: Sight | None = None
 
 
 def advance(desk: Desk, run: Run) -> Run:
@@ -87,6 +34,8 @@ def stage(desk: Desk, run: Run) -> Run:
     if run.cancel_asked_at:
         return _cancel_unsubmitted(desk, run)
     files = desk.bridge.paths.run(run)
+    if run.tasks:
+        arrays.stage(desk, run)
     shared.write(files.script, render(run, desk.bridge.paths, desk.bridge.settings))
     return _move(desk, run, JobState.STAGED)
 
@@ -103,11 +52,11 @@ def submit(desk: Desk, run: Run) -> Run:
         return run
     files = desk.bridge.paths.run(run)
     run = _move(desk, run, JobState.SUBMITTING, submissions=run.submissions + 1)
+    output = files.task_logs_on_cluster if run.tasks else files.log_on_cluster
     try:
-        job_id = desk.scheduler.submit(
-            files.script_on_cluster, name=run.job_name, log=files.log_on_cluster
-        )
+        job_id = desk.scheduler.submit(files.script_on_cluster, name=run.job_name, log=output)
     except Rejected as error:
+        arrays.end_all(desk, run, JobState.REJECTED)
         return _move(desk, run, JobState.REJECTED, note=str(error))
     except (TryLater, Unreachable) as error:
         return _move(desk, run, JobState.STAGED, note=str(error))
@@ -132,8 +81,10 @@ def follow(desk: Desk, run: Run) -> Run:
     sight = desk.sight
     if sight is None:
         return run
+    if run.tasks:
+        return arrays.follow(desk, run)
     queued, recorded = sight.queued(run), sight.recorded(run)
-    if recorded and recorded.state.ended and not _runs_again(queued, recorded):
+    if recorded and recorded.state.ended and not runs_again(queued, recorded):
         return _end(desk, run, recorded)
     if queued is None and sight.complete:
         return _denied(desk, run)
@@ -175,7 +126,7 @@ def _take_over(desk: Desk, run: Run, told: SlurmReport) -> Run:
         _cancel(desk, run)
     # squeue may know of the end before the record of it has come: till then it is completing.
     state = JobState.COMPLETING if told.state.ended else told.state
-    report = _merged(run.report, told)
+    report = merged(run.report, told)
     if state != run.state:
         return _move(desk, run, state, report=report, note="", missing_since=None)
     if report != run.report or run.missing_since or run.note:
@@ -259,15 +210,6 @@ def _adopt(desk: Desk, run: Run, found: SlurmReport) -> Run:
     )
 
 
-def _runs_again(queued: SlurmReport | None, recorded: SlurmReport) -> bool:
-    """The end on record was an earlier attempt's: Slurm has requeued the job."""
-    return (
-        queued is not None
-        and not queued.state.ended
-        and (recorded.state in _REQUEUED_FROM or queued.restarts > recorded.restarts)
-    )
-
-
 def _cancel(desk: Desk, run: Run) -> None:
     if run.job_id is None:
         return
@@ -278,6 +220,7 @@ def _cancel(desk: Desk, run: Run) -> None:
 
 
 def _cancel_unsubmitted(desk: Desk, run: Run) -> Run:
+    arrays.end_all(desk, run, JobState.CANCELLED)
     return _move(desk, run, JobState.CANCELLED, note="Cancelled before it was given to Slurm.")
 
 
@@ -289,29 +232,5 @@ def _patience(submissions: int) -> timedelta:
     return min(RETRY_MAX, timedelta(seconds=2 ** min(submissions, 6)))
 
 
-def _merged(old: SlurmReport | None, told: SlurmReport) -> SlurmReport:
-    # Running clocks are the page's to show: a row is not written anew for each second of them.
-    still = replace(told, elapsed=None, cpu_time=None, max_rss=None)
-    if old is not None and (old.job_id, old.restarts) == (told.job_id, told.restarts):
-        # squeue says nothing of these; sstat and sacct did.
-        still = replace(
-            still,
-            cpu_time=old.cpu_time,
-            max_rss=old.max_rss,
-            measured_at=old.measured_at,
-            memory_asked=told.memory_asked or old.memory_asked,
-        )
-    return old if old is not None and replace(old, elapsed=None) == still else still
-
-
 def _alike(old: float | None, new: float | None) -> bool:
     return old == new or (old is not None and new is not None and abs(new - old) < new / 100)
-
-
-def _latest(reports: tuple[SlurmReport, ...] | None, run: Run) -> SlurmReport | None:
-    mine = [
-        report
-        for report in reports or ()
-        if report.name == run.job_name and run.job_id in (None, report.job_id)
-    ]
-    return max(mine, key=lambda r: (r.submitted_at is not None, r.submitted_at), default=None)

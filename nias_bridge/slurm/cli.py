@@ -47,7 +47,13 @@ class CliScheduler:
 
     def cancel(self, job_id: int, *, name: str, tasks: Sequence[int] = ()) -> None:
         """Raises Unreachable."""
-        commands.parse_cancel(self.run(commands.cancel_argv(job_id, name=name, tasks=tasks)))
+        argv = commands.cancel_argv(job_id, name=name)
+        if tasks:
+            mine = [r for r in self.queue() if (r.job_id, r.name) == (job_id, name)]
+            alive = {task for r in mine if not r.state.ended for task in r.array_tasks}
+            argv = commands.cancel_tasks_argv(job_id, sorted(alive.intersection(tasks)))
+        if argv[1:]:
+            commands.parse_cancel(self.run(argv))
 
     def estimate(self, script: PurePosixPath) -> datetime | None:
         """Raises Rejected, TryLater or Unreachable."""

@@ -322,9 +322,14 @@ def parse_usage(output: Output) -> dict[int, Usage]:
 _GONE_ALREADY = ("invalid job id specified", "already completing or completed")
 
 
-def cancel_argv(job_id: int, *, name: str, tasks: Sequence[int] = ()) -> Argv:
+def cancel_argv(job_id: int, *, name: str) -> Argv:
     """Id and name must fit: Slurm gives a lost job's id to the next one."""
-    return ["scancel", f"--name={name}", *([f"{job_id}_{t}" for t in tasks] or [str(job_id)])]
+    return ["scancel", f"--name={name}", str(job_id)]
+
+
+def cancel_tasks_argv(job_id: int, tasks: Iterable[int]) -> Argv:
+    """Without a name: scancel would take it for the whole array's, and end all that wait."""
+    return ["scancel", *(f"{job_id}_{task}" for task in tasks)]
 
 
 def parse_cancel(output: Output) -> None:

@@ -109,9 +109,9 @@ class FakeScheduler:
             raise Unreachable("scancel gave no answer")
         for job in self.jobs:
             report = job.report
-            meant = not tasks or report.array_tasks[0] in tasks
             mine = (report.job_id, report.name) == (job_id, name)
-            if job.known and meant and mine and not report.state.ended:
+            meant = mine and (not tasks or report.array_tasks[0] in tasks)
+            if job.known and meant and not report.state.ended:
                 self._end(job, JobState.CANCELLED)
 
     def estimate(self, script: PurePosixPath) -> datetime | None:

@@ -55,9 +55,8 @@ def one(connection: Connection, run_id: int, index: int) -> Task:
 def states(connection: Connection, run_id: int) -> Counter[JobState]:
     """How many of a run's tasks are in each state."""
     counted = select(tasks.c.state, func.count()).where(tasks.c.run_id == run_id)
-    return Counter(
-        {state: count for state, count in connection.execute(counted.group_by(tasks.c.state))}
-    )
+    rows = connection.execute(counted.group_by(tasks.c.state))
+    return Counter({row[0]: row[1] for row in rows})
 
 
 def save(connection: Connection, changed: Sequence[Task]) -> None:

@@ -60,7 +60,7 @@ def main() -> None:
     wait(lambda: states(run, {i: ids[i] for i in ("running", "unlimited")}) == {"RUNNING"})
     subprocess.run(["scontrol", "requeue", str(ids["running"])], check=True)
     # Its first attempt's credential must expire before the next one starts.
-    wait(lambda: accounting(run, since, ids).count(f"{ids['running']}.batch") == 2)
+    wait(lambda: accounting(run, since, ids).count(f"\x1f{ids['running']}.batch\x1f") == 2)
     ids["next"] = submit("nias-next", "sleep 600", "--time=00:30:00")
     ids["held"] = submit("nias-held", "sleep 600", "--hold")
     ids["array"] = submit("nias-array", "sleep 600", "--array=1-3")

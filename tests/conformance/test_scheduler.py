@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from ways import Ending, Way, until
 
-from nias_bridge.domain import JobState
+from nias_bridge.domain import JobState, SlurmReport
 from nias_bridge.errors import Rejected
 
 UNKNOWN_ID = 99_999_999
@@ -76,6 +76,40 @@ def test_a_job_for_a_partition_that_is_not_there_is_rejected(way: Way) -> None:
     with pytest.raises(Rejected, match="Invalid partition name specified"):
         way.scheduler.submit(script, name="nias-nowhere", log=script.parent / "slurm.out")
     assert not way.scheduler.accounting(since=way.since, names=["nias-nowhere"])
+
+
+def test_an_array_is_told_task_by_task(way: Way) -> None:
+    script = way.script("nias-array", Ending.WELL, "--array=0-2%2")
+    job_id = way.scheduler.submit(script, name="nias-array", log=script.parent / "%a.out")
+    way.play(job_id, Ending.WELL)
+
+    def records() -> dict[int, SlurmReport] | None:
+        told = way.scheduler.accounting(since=way.since, job_ids=[job_id])
+        ended = {t: r for r in told for t in r.array_tasks if r.state.ended and r.name}
+        return ended if len(ended) == 3 else None
+
+    for task, record in until(records).items():
+        assert (record.job_id, record.array_tasks) == (job_id, (task,))
+        assert (record.state, record.exit_code) == (JobState.COMPLETED, 0)
+    queue = [report for report in way.scheduler.queue() if report.job_id == job_id]
+    assert sorted(report.array_tasks for report in queue) == [(0,), (1,), (2,)]
+
+
+def test_some_tasks_of_an_array_are_cancelled_and_the_others_stay(way: Way) -> None:
+    script = way.script("nias-some", Ending.NEVER, "--array=0-3%1")
+    job_id = way.scheduler.submit(script, name="nias-some", log=script.parent / "%a.out")
+
+    def alive() -> set[int]:
+        mine = [r for r in way.scheduler.queue() if r.job_id == job_id and not r.state.ended]
+        return {task for report in mine for task in report.array_tasks}
+
+    assert alive() == {0, 1, 2, 3}
+    way.scheduler.cancel(job_id, name="nias-some", tasks=[1, 3])
+    until(lambda: alive() == {0, 2} or None)
+    way.scheduler.cancel(job_id, name="nias-another", tasks=[2])
+    assert 2 in alive()
+    way.scheduler.cancel(job_id, name="nias-some")
+    until(lambda: alive() == set() or None)
 
 
 def test_when_a_script_would_start_is_told_without_submitting_it(way: Way) -> None:

@@ -299,7 +299,15 @@ def test_the_tasks_of_an_array_are_read(
     assert values.job(text) == (job_id, tasks)
 
 
-def test_tasks_of_an_array_are_cancelled_in_one_call() -> None:
-    assert commands.cancel_argv(12, name="nias-x", tasks=[3, 7]) == [
-        "scancel", "--name=nias-x", "12_3", "12_7",
-    ]  # fmt: skip
+def test_tasks_of_an_array_are_cancelled_in_one_call_and_only_those_of_the_name() -> None:
+    asked: list[Sequence[str]] = []
+
+    def run(argv: Sequence[str]) -> Output:
+        asked.append(argv)
+        rows = queued(JobArrayID="12_[3-9]", Name="nias-x") + queued(JobArrayID="13_3", Name="y")
+        return Output(0, rows if argv[0] == "squeue" else "", "")
+
+    CliScheduler(run).cancel(12, name="nias-x", tasks=[3, 7, 11])
+    CliScheduler(run).cancel(13, name="nias-x", tasks=[3])
+    cancelled = [argv for argv in asked if argv[0] == "scancel"]
+    assert cancelled == [["scancel", "12_3", "12_7"]]

@@ -1,0 +1,225 @@
+"""The rules by which a sweep goes on, each against a Slurm in memory and the test's own clock."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path, PurePosixPath
+
+import pytest
+import staged
+from client import zipped
+
+from nias_bridge.domain import JobState, Run
+from nias_bridge.paths import SharedPaths
+from nias_bridge.poller import look
+from nias_bridge.services import intake
+from nias_bridge.services.advance import advance
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.sight import Desk
+from nias_bridge.slurm.fake import FakeScheduler
+
+S = JobState
+
+
+@dataclass
+class Lab:
+    """A bridge with one sweep, a Slurm in memory, and the time that both go by."""
+
+    bridge: Bridge
+    run: Run
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __post_init__(self) -> None:
+        self.slurm = FakeScheduler(clock=lambda: self.now)
+
+    def step(self, seconds: float = 0) -> Run:
+        """One step with a fresh look at Slurm."""
+        self.now += timedelta(seconds=seconds)
+        run = self.bridge.store.run(self.run.id)
+        sight = look(self.slurm, [run]) if run.state not in ("RECEIVED", "STAGED") else None
+        self.run = advance(Desk(self.bridge, self.slurm, lambda: self.now, sight), run)
+        return self.run
+
+    @property
+    def job(self) -> int:
+        return self.run.job_id or 0
+
+    def states(self) -> str:
+        return " ".join(task.state for task in self.bridge.store.tasks(self.run.id))
+
+    def leave(self, index: int, **told: object) -> None:
+        """What the node writes of a task at its end."""
+        folder = self.bridge.paths.run(self.run).task(index).folder
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "exit.json").write_text(json.dumps({"exit_code": 0, **told}))
+
+    def claim(self, index: int, job_id: int) -> None:
+        claim = self.bridge.paths.run(self.run).task(index).claim
+        claim.mkdir(parents=True)
+        (claim / "job").write_text(json.dumps({"job_id": job_id}))
+
+
+def received(folder: Path, tasks: int) -> Lab:
+    made = staged.make_bridge(folder)
+    # The Slurm in memory reads the script: it is where the gateway has it.
+    paths = SharedPaths(folder / "shared", PurePosixPath(folder / "shared"))
+    bridge = Bridge(settings=made.settings, paths=paths, store=made.store)
+    part = intake.new_part(bridge)
+    toml = f"[sweep]\ngrid = {{ n = {list(range(tasks))} }}\nmax_parallel = 2\n"
+    part.write_bytes(zipped("p", {"code.py": "", "nias.toml": toml}))
+    return Lab(bridge, intake.receive(bridge, part, "p.zip"))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = received(tmp_path, 3)
+    made.step()
+    made.step()
+    assert made.run.state is S.PENDING
+    yield made
+    made.bridge.store.close()  # type: ignore[attr-defined]
+
+
+def test_a_sweep_is_one_submission_of_one_array(lab: Lab) -> None:
+    files = lab.bridge.paths.run(lab.run)
+    assert lab.slurm.calls["submit"] == 1
+    assert "#SBATCH --array=0-2%2\n" in files.script.read_text()
+    assert json.loads(files.sweep.read_text()) == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert {str(job.log) for job in lab.slurm.jobs} == {str(files.folder / "tasks-%a.out")}
+
+
+def test_the_run_runs_while_any_task_does_and_is_completed_when_all_are(lab: Lab) -> None:
+    lab.slurm.start(lab.job, 0)
+    assert lab.step().state is S.RUNNING
+    assert lab.states() == "RUNNING PENDING PENDING"
+    lab.slurm.end(lab.job, task=0)
+    lab.leave(0, metrics={"rms": 0.5, "odd": "x"})
+    assert lab.step().state is S.RUNNING
+    assert lab.bridge.store.task(lab.run.id, 0).metrics == {"rms": 0.5}
+    for task in (1, 2):
+        lab.slurm.start(lab.job, task)
+        lab.slurm.end(lab.job, task=task)
+    assert lab.step().state is S.COMPLETED
+    assert lab.run.report and lab.run.report.ended_at == lab.now
+
+
+def test_the_gravest_end_of_a_task_is_the_runs(lab: Lab) -> None:
+    lab.slurm.start(lab.job)
+    lab.slurm.end(lab.job, task=0)
+    lab.slurm.end(lab.job, S.FAILED, exit_code=3, task=1)
+    lab.slurm.end(lab.job, S.CANCELLED, task=2)
+    assert lab.step().state is S.FAILED
+    assert lab.states() == "COMPLETED FAILED CANCELLED"
+    assert lab.run.note == "2 of 3 tasks did not end well."
+    assert lab.run.report and lab.run.report.exit_code == 3
+
+
+def test_one_look_is_one_question_each_however_many_tasks(lab: Lab) -> None:
+    before = Counter(lab.slurm.calls)
+    lab.slurm.start(lab.job)
+    lab.step()
+    assert lab.slurm.calls - before == {"queue": 1, "accounting": 1}
+
+
+def test_an_answer_that_did_not_come_changes_nothing(lab: Lab) -> None:
+    lab.slurm.start(lab.job)
+    lab.step()
+    lab.slurm.forget(lab.job)
+    lab.slurm.end(lab.job)
+    for away in ({"queue": True, "accounting": True}, {"accounting": True}):
+        lab.slurm.unreachable(**away)
+        lab.step(9999)
+        lab.step(9999)
+        assert lab.states() == "RUNNING RUNNING RUNNING"
+
+
+def test_a_requeued_tasks_earlier_end_is_not_its_end(lab: Lab) -> None:
+    lab.slurm.start(lab.job)
+    lab.slurm.requeue(lab.job, 1)
+    lab.step()
+    assert lab.states() == "RUNNING PENDING RUNNING"
+    assert lab.bridge.store.task(lab.run.id, 1).report
+
+
+def test_an_array_that_slurm_lost_before_it_started_is_submitted_again(lab: Lab) -> None:
+    lab.slurm.lose(lab.job)
+    lab.step()
+    assert lab.step(29).state is S.PENDING
+    assert lab.step(2).state is S.STAGED
+    assert lab.step(60).state is S.PENDING
+    assert lab.slurm.calls["submit"] == 2
+
+
+def test_an_array_with_a_claim_is_never_submitted_again(lab: Lab) -> None:
+    lab.claim(1, lab.job)
+    lab.slurm.lose(lab.job)
+    lab.step()
+    lab.step(31)
+    lab.leave(1, exit_code=0)
+    lab.step(9999)
+    assert lab.slurm.calls["submit"] == 1
+    assert lab.states() == "CANCELLED COMPLETED CANCELLED"
+
+
+def test_a_task_that_slurm_forgot_is_told_by_the_node_after_long(lab: Lab) -> None:
+    lab.slurm.start(lab.job)
+    lab.step()
+    gone = next(job for job in lab.slurm.jobs if job.report.array_tasks == (2,))
+    lab.slurm.jobs.remove(gone)
+    lab.leave(2, exit_code=1)
+    lab.step()
+    lab.step(590)
+    assert lab.states() == "RUNNING RUNNING RUNNING"
+    lab.step(20)
+    assert lab.states() == "RUNNING RUNNING FAILED"
+    assert "this is what the node wrote" in lab.bridge.store.task(lab.run.id, 2).note
+
+
+def test_one_task_is_cancelled_and_the_others_go_on(lab: Lab) -> None:
+    lab.slurm.start(lab.job, 0)
+    lab.bridge.store.ask_cancel_task(lab.run.id, 0, at=lab.now)
+    lab.step()
+    lab.step()
+    assert lab.states() == "CANCELLED PENDING PENDING"
+    assert lab.run.state is S.RUNNING
+
+
+def test_a_waiting_task_that_was_cancelled_leaves_no_record_and_is_cancelled(lab: Lab) -> None:
+    lab.slurm.start(lab.job, 0)
+    lab.bridge.store.ask_cancel_task(lab.run.id, 2, at=lab.now)
+    lab.slurm.jobs = [job for job in lab.slurm.jobs if job.report.array_tasks != (2,)]
+    lab.step()
+    assert lab.states() == "RUNNING PENDING CANCELLED"
+
+
+def test_all_is_cancelled_at_once(lab: Lab) -> None:
+    lab.bridge.store.ask_cancel(lab.run.id, at=lab.now)
+    lab.step()
+    assert lab.step().state is S.CANCELLED
+    assert lab.slurm.calls["submit"] == 1
+
+
+def test_a_sweep_cancelled_before_slurm_had_it_has_only_cancelled_tasks(tmp_path: Path) -> None:
+    lab = received(tmp_path, 2)
+    lab.bridge.store.ask_cancel(lab.run.id, at=lab.now)
+    assert lab.step().state is S.CANCELLED
+    assert lab.states() == "CANCELLED CANCELLED"
+
+
+def test_a_thousand_tasks_take_a_poller_less_than_a_tenth_of_a_second(tmp_path: Path) -> None:
+    lab = received(tmp_path, 1000)
+    lab.step()
+    lab.step()
+    took = []
+    for task in range(6):
+        lab.slurm.start(lab.job, task)
+        sight = look(lab.slurm, [lab.run])
+        begin = time.perf_counter()
+        lab.run = advance(Desk(lab.bridge, lab.slurm, lambda: lab.now, sight), lab.run)
+        took.append(time.perf_counter() - begin)
+    assert min(took) < 0.1, took
