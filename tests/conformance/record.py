@@ -18,6 +18,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
+from nias_bridge.domain import SlurmReport
 from nias_bridge.slurm import commands
 from nias_bridge.slurm.local import LocalRunner
 
@@ -68,7 +69,7 @@ def main() -> None:
     run(commands.cancel_argv(ids["cancelled"], name="nias-cancelled"))
     node = f"NodeName={commands.parse_nodes(run(commands.nodes_argv()))[-1].name}"
     subprocess.run(["scontrol", "update", node, "State=DRAIN", "Reason=a disk = b [c]"], check=True)
-    wait(lambda: any(r.expected_start for r in commands.parse_queue(run(commands.queue_argv()))))
+    wait(lambda: any(r.expected_start and r.reason for r in parsed(run)))
     save("squeue", run(commands.queue_argv()))
     save("scontrol-show-nodes", run(commands.nodes_argv()))
     (argv,) = commands.accounting_argvs(since=since, job_ids=list(ids.values()))
@@ -89,9 +90,12 @@ def main() -> None:
     shutil.rmtree(folder)
 
 
+def parsed(run: LocalRunner) -> list[SlurmReport]:
+    return commands.parse_queue(run(commands.queue_argv()))
+
+
 def states(run: LocalRunner, ids: dict[str, int]) -> set[str]:
-    told = commands.parse_queue(run(commands.queue_argv()))
-    return {report.state.value for report in told if report.job_id in ids.values()}
+    return {report.state.value for report in parsed(run) if report.job_id in ids.values()}
 
 
 def accounting(run: LocalRunner, since: datetime, ids: dict[str, int]) -> str:
