@@ -129,6 +129,7 @@ class Rounds:
     def _measure(self) -> None:
         try:
             runs = self.bridge.store.open_runs(frozenset({JobState.RUNNING}))
+            runs = [run for run in runs if not run.tasks]
             ids = [run.job_id for run in runs if run.job_id is not None]
             used = self.scheduler.usage(ids) if ids else {}
             for run in runs:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from nias_bridge.domain import JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import Rejected, SubmissionUnclear, TryLater, Unreachable
 from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.script import render
 from nias_bridge.services import arrays, shared
+from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import claimed_job, read_evidence
 from nias_bridge.services.sight import Desk, merged, runs_again
 
