@@ -150,6 +150,13 @@ def run_json(run_id: int) -> Response:
     return downloads.record(run_id)
 
 
+@blueprint.get("/runs/<int:run_id>/crate.zip")
+@blueprint.output(FileSchema, content_type="application/zip")
+def crate(run_id: int) -> Response:
+    """The run as an RO-Crate 1.1: input, code, packages, log, results, and the record of it"""
+    return downloads.crate(run_id)
+
+
 @blueprint.post("/runs/<int:run_id>/pin")
 @blueprint.output(RunOut)
 def pin(run_id: int) -> RunOut:

@@ -17,7 +17,8 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from nias_bridge.assets import asset
 from nias_bridge.http.here import bridge
 from nias_bridge.http.security import SANDBOX
-from nias_bridge.services import desk
+from nias_bridge.services import crate as crates
+from nias_bridge.services import desk, zipstream
 from nias_bridge.services import record as records
 
 # Shown in place; anything else is only ever downloaded. SVG is a document with scripts: not here.
@@ -57,6 +58,17 @@ def record(run_id: int) -> Response:
     response = Response(body, mimetype="application/json")
     name = f"{told['project']}-{told['number']}-run.json"
     response.headers.set("Content-Disposition", "inline", filename=name)
+    return response
+
+
+def crate(run_id: int) -> Response:
+    """The run as an RO-Crate, put together while it is sent. Raises NotFound, NotPossible."""
+    run = desk.find(bridge(), run_id)
+    parts = crates.parts(bridge(), run)
+    response = Response(zipstream.stream(parts), mimetype="application/zip")
+    response.content_length = zipstream.length(parts)
+    name = f"{run.project}-{run.number}.crate.zip"
+    response.headers.set("Content-Disposition", "attachment", filename=name)
     return response
 
 

@@ -217,6 +217,12 @@ def run_json(run_id: int) -> Response:
     return downloads.record(run_id)
 
 
+@blueprint.get("/runs/<int:run_id>/crate.zip")
+def crate(run_id: int) -> Response:
+    """The run as an RO-Crate."""
+    return downloads.crate(run_id)
+
+
 @blueprint.get("/runs/<int:run_id>/results.zip")
 def results_zip(run_id: int) -> Response:
     """All of output/ as a zip."""

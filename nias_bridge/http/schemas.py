@@ -424,6 +424,7 @@ def _links(run: Run) -> dict[str, str]:
         "cancel": "api.cancel",
         "pin": "api.pin",
         "record": "api.run_json",
+        "crate": "api.crate",
         "page": "pages.run",
     }
     return {name: url_for(endpoint, run_id=run.id) for name, endpoint in names.items()}

@@ -10,6 +10,7 @@ STORED, DEFLATED = 0, 8
 LIMIT = 0xFFFFFFFF  # of the fields of a zip without zip64
 _UTF8_NAME = 0x800
 _PLAIN_FILE = 0o100644 << 16
+_FOLDER = 0o40755 << 16 | 0x10
 _LOCAL = struct.Struct("<4s5H3L2H")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
@@ -19,7 +20,10 @@ _LOCATOR64 = struct.Struct("<4sLQL")
 
 @dataclass(frozen=True)
 class Entry:
-    """A plain file in the zip; packed, size and offset in bytes, when as `dos_time` gives it."""
+    """A file in the zip, or a folder where its name ends in a slash.
+
+    packed, size and offset in bytes; when as `dos_time` gives it.
+    """
 
     name: bytes
     when: tuple[int, int]
@@ -47,7 +51,8 @@ def central(entry: Entry) -> bytes:
     sizes = (min(entry.packed, LIMIT), min(entry.size, LIMIT))
     common = (version, _UTF8_NAME, entry.method, *entry.when, entry.crc, *sizes)
     made_by = 0x31E  # Unix, by the specification's version 3.0
-    rest = (len(entry.name), len(extra), 0, 0, 0, _PLAIN_FILE, min(entry.offset, LIMIT))
+    kind = _FOLDER if entry.name.endswith(b"/") else _PLAIN_FILE
+    rest = (len(entry.name), len(extra), 0, 0, 0, kind, min(entry.offset, LIMIT))
     return _CENTRAL.pack(b"PK\1\2", made_by, *common, *rest) + entry.name + extra
 
 

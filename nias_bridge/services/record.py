@@ -22,7 +22,11 @@ from nias_bridge.services.evidence import read_json
 
 FORMAT = 1  # a new number where a key changes its meaning or goes
 _TEXT_MAX = 4 * 1024 * 1024  # bytes of a text file that are taken into the record
-_ALREADY_TOLD = frozenset({"name", "state", "reason", "expected_start", "place"})
+_OF_SLURM = (
+    *("job_id", "user", "workdir", "partition", "nodes"),
+    *("submitted_at", "started_at", "ended_at", "elapsed", "time_limit", "restarts"),
+    *("cpus", "cpu_time", "memory_asked", "max_rss", "exit_code", "signal"),
+)
 
 
 def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
@@ -120,7 +124,7 @@ def _exit_code(run: Run, told: Mapping[str, Any]) -> int | None:
 def _slurm(run: Run) -> dict[str, Any] | None:
     if run.report is None:
         return None
-    told = {key: value for key, value in asdict(run.report).items() if key not in _ALREADY_TOLD}
+    told = {key: getattr(run.report, key) for key in _OF_SLURM}
     return {
         "job_name": run.job_name,
         **{k: _instant(v) if isinstance(v, datetime) else v for k, v in told.items()},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import zipfile
 from typing import Any
 
 import pytest
@@ -41,6 +44,19 @@ def test_the_record_says_what_the_node_and_slurm_say(first: dict[str, Any]) -> N
     assert first["seeds"]["hash_seed"] == "0"
     assert [seed["value"] for seed in first["seeds"]["found"]] == [11]
     assert first["bridge"]["node"] == first["bridge"]["record"]
+
+
+def test_the_crate_has_what_went_in_and_what_came_out(
+    client: Client, first: dict[str, Any]
+) -> None:
+    body = client.get(f"/api/v1/runs/{first['id']}/crate.zip")
+    with zipfile.ZipFile(io.BytesIO(body)) as crate:
+        assert crate.testzip() is None
+        held = {name: hashlib.sha256(crate.read(name)).hexdigest() for name in crate.namelist()}
+        assert crate.read("requirements.lock").decode() == first["requirements"]["lock"]
+        assert b"[nias] code.py starts." in crate.read("log.txt")
+    assert held["input/project.zip"] == first["input"]["sha256"]
+    assert held["output/numbers.txt"] == first["outputs"]["files"][0]["sha256"]
 
 
 def test_run_exactly_again_has_the_same_packages_even_when_the_environment_is_gone(

@@ -214,6 +214,7 @@ def test_the_description_has_every_address_and_the_page_is_served_from_here(
         "/runs/{run_id}/cancel",
         "/runs/{run_id}/pin",
         "/runs/{run_id}/run.json",
+        "/runs/{run_id}/crate.zip",
         "/runs/{run_id}/again",
         "/runs/{run_id}/correct",
         "/health",
