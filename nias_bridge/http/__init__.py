@@ -9,7 +9,17 @@ from flask import url_for
 from flask_bootstrap import Bootstrap5
 
 from nias_bridge.assets import asset
-from nias_bridge.http import api, docs, downloads, errors, formats, pages, security, uploads
+from nias_bridge.http import (
+    api,
+    comparisons,
+    docs,
+    downloads,
+    errors,
+    formats,
+    pages,
+    security,
+    uploads,
+)
 from nias_bridge.http.here import KEY
 from nias_bridge.services.bridge import Bridge
 
@@ -42,7 +52,7 @@ def create_app(bridge: Bridge) -> APIFlask:
     errors.init_app(app)
     Bootstrap5(app)
     security.csrf.exempt(api.blueprint)  # no cookie means anything there
-    for blueprint in (api.blueprint, docs.blueprint, pages.blueprint):
+    for blueprint in (api.blueprint, comparisons.blueprint, docs.blueprint, pages.blueprint):
         app.register_blueprint(blueprint)
     app.spec_processor(api.complete_spec)
     _add_words(app, bridge)

@@ -10,7 +10,7 @@ from flask import Response, url_for
 
 from nias_bridge.domain import Filter, JobState, Resources
 from nias_bridge.errors import BadRequest
-from nias_bridge.http import downloads, schemas, uploads
+from nias_bridge.http import comparisons, downloads, schemas, uploads
 from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import (
     AgainQuery,
@@ -24,7 +24,7 @@ from nias_bridge.http.schemas import (
     RunsQuery,
     SubmitQuery,
 )
-from nias_bridge.services import checkup, desk, intake, record
+from nias_bridge.services import checkup, comparison, desk, intake, record
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
 
@@ -190,6 +190,14 @@ def correct(run_id: int, query_data: CorrectQuery) -> RunOut:
     return schemas.view_out(
         desk.show(bridge(), checkup.treat(bridge(), run_id, query_data.rule).id)
     )
+
+
+@blueprint.get("/compare")
+@blueprint.input(comparisons.CompareQuery, location="query")
+@blueprint.output(comparisons.ComparisonOut)
+def compare(query_data: comparisons.CompareQuery) -> comparisons.ComparisonOut:
+    """Two runs of a project side by side"""
+    return comparisons.out(comparison.compare(bridge(), query_data.a, query_data.b))
 
 
 @blueprint.get("/health")

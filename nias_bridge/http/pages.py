@@ -32,7 +32,7 @@ from nias_bridge.http import downloads, story, uploads
 from nias_bridge.http.errors import status_of, wants_json
 from nias_bridge.http.here import bridge
 from nias_bridge.http.security import csrf
-from nias_bridge.services import checkup, desk, estimates, intake, record, wishes
+from nias_bridge.services import checkup, comparison, desk, estimates, intake, record, wishes
 
 blueprint = Blueprint("pages", __name__)
 
@@ -296,6 +296,7 @@ def _shown_run(run_id: int) -> dict[str, Any]:
         "failed": failed,
         "diagnosis": checkup.diagnosis(bridge(), view.run, view.evidence),
         "last_words": desk.last_words(bridge(), view.run) if failed else "",
+        "beside": comparison.beside(bridge(), view.run),
     }
 
 

@@ -217,6 +217,7 @@ def test_the_description_has_every_address_and_the_page_is_served_from_here(
         "/runs/{run_id}/crate.zip",
         "/runs/{run_id}/again",
         "/runs/{run_id}/correct",
+        "/compare",
         "/health",
     }
     assert "application/zip" in spec["paths"]["/api/v1/runs"]["post"]["requestBody"]["content"]
