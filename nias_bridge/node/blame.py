@@ -46,7 +46,7 @@ _RULES = tuple(
             "There is no version of {asked} that is ready for this cluster's Python.",
         ),
         (
-            rf"(?P<about>{_WITH_VERSION}) depends on (?P<needs>{_WITH_VERSION})[^.]*?"
+            rf"(?P<about>{_WITH_VERSION}) depends on (?P<needs>{_WITH_VERSION}).*?"
             rf"[Aa]nd because you require (?P<other>{_WITH_VERSION})",
             "{asked} needs {needs}, but the project asks for {other}.",
         ),

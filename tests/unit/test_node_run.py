@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -16,6 +17,7 @@ import pytest
 import uv
 
 from nias_bridge.node import layout, ship
+from nias_bridge.settings import BUILD_VARIABLES
 
 SECONDS = 20
 
@@ -391,3 +393,63 @@ def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
     (job.run / "go").touch()
     assert process.wait(SECONDS) == 0
     assert job.results() == {}
+
+
+# Environments
+
+
+@pytest.fixture
+def index(shared):
+    """The package index as the gateway's own environment names it."""
+    site = shared / layout.BIN / layout.SITE
+    found = {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
+    site.write_text(json.dumps({"build_variables": found}))
+    yield
+    site.unlink()
+
+
+@pytest.mark.usefixtures("index")
+def test_what_was_installed_is_kept_with_the_run(node):
+    job = node("import iniconfig", requirements__txt="iniconfig==2.0.0\n")
+    assert job.finish() == 0
+    lock = (job.run / layout.LOCK).read_text()
+    assert lock.splitlines()[1] == "iniconfig==2.0.0 \\"
+    assert lock.count("--hash=sha256:") == 1
+
+
+@pytest.mark.usefixtures("index")
+def test_a_script_that_names_its_own_packages_gets_them(node):
+    block = '# /// script\n# dependencies = ["iniconfig==2.0.0"]\n# ///\n'
+    job = node(f"{block}import iniconfig")
+    assert job.finish() == 0
+    assert "There is no requirements.txt: the packages are those that code.py names." in job.log
+
+
+@pytest.mark.usefixtures("index")
+def test_an_environment_is_in_use_as_long_as_its_job_lives(node, shared):
+    job = node(SLEEPS, requirements__txt="iniconfig==2.0.0\n")
+    process = job.start()
+    wait_for(lambda: "sleeping" in job.log)
+    key = job.json(layout.PROGRESS)["environment"]["key"]
+    with (shared / layout.ENVIRONMENTS / f"{key}.use").open("r+") as use:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        process.kill()
+        process.wait(SECONDS)
+        fcntl.flock(use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.usefixtures("index")
+def test_an_environment_that_lost_a_module_is_told_and_built_anew_for_the_next_run(node, shared):
+    job = node("import pluggy._hooks, os; open('output/a', 'w')",
+               requirements__txt="pluggy==1.5.0\n")  # fmt: skip
+    assert job.finish(7) == 0
+    folder = shared / layout.ENVIRONMENTS / job.exit["environment"]["key"]
+    package = next(folder.glob("lib/*/site-packages/pluggy"))
+    was = package.stat()
+    (package / "_hooks.py").unlink()
+    os.utime(package, ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert job.finish(7, SLURM_RESTART_COUNT="1") == 1
+    assert "The environment had lost files" in job.exit["message"]
+    assert job.finish(7, SLURM_RESTART_COUNT="2") == 0
+    assert job.exit["environment"]["built"]
