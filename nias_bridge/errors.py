@@ -49,12 +49,15 @@ class RequirementProblem:
 
 
 class BadRequirements(BadUpload):
-    """requirements.txt has lines that can't work on the cluster; all are named at once."""
+    """The file that asks for packages has lines that can't work here; all are named at once."""
 
-    def __init__(self, problems: tuple[RequirementProblem, ...]) -> None:
+    def __init__(
+        self, problems: tuple[RequirementProblem, ...], source: str = "requirements.txt"
+    ) -> None:
         self.problems = problems
+        self.source = source
         told = "; ".join(f"line {p.line}: {p.why.rstrip('.')}" for p in problems)
-        super().__init__(f"requirements.txt can't be installed on the cluster: {told}.")
+        super().__init__(f"{source} can't be installed on the cluster: {told}.")
 
     @property
     def mendable(self) -> bool:

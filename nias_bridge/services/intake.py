@@ -65,11 +65,10 @@ class FoundFile:
 class Judged:
     """What was found in a zip that can be run, once its problems (if any) are mended.
 
-    At most FILES_LISTED files are listed; text is requirements.txt as it was read, or
-    what `source` says in its place; mended is it
-    with every certain mend made, None where it has no problem; next_number is 1 for a project
-    that is new. resources are what nias.toml says; suggestion is what earlier runs say,
-    limits what the site allows.
+    At most FILES_LISTED files are listed; source is the file that says which packages it needs,
+    text its lines as a requirements.txt has them, mended the same with every certain mend made,
+    None where it has no problem; next_number is 1 for a project that is new. resources are what
+    nias.toml says; suggestion is what earlier runs say, limits what the site allows.
     """
 
     project: str
@@ -318,7 +317,7 @@ def _accept(
     asked = wishes.over(asked, judged.resources)
     contents, mended = judged.contents, judged.mended
     if judged.problems and not (mend and all(p.mend is not None for p in judged.problems)):
-        raise BadRequirements(judged.problems)
+        raise BadRequirements(judged.problems, judged.source)
     if add and contents.lacking:
         mended = "\n".join([(mended or judged.text).rstrip("\n"), *contents.lacking, ""]).lstrip()
         left = tuple(each for each in contents.cautions if not each.package)
