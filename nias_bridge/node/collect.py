@@ -8,6 +8,7 @@ read once.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ BYTES_MAX = 100 * 1000**3
 FILES_MAX = 100_000
 _DEPTH_MAX = 100
 _LEFT_OUT_TOLD = 1000
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 _NO_TIME = "the job was ended before it was collected"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a pipe that nobody writes to must not wait.
@@ -99,8 +101,9 @@ def collect(
 
 
 def printable(path: str) -> str:
-    """A file's name as JSON and UTF-8 can hold it."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """A file's name as JSON and UTF-8 can hold it, on one line."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return _CONTROL.sub(lambda found: f"<U+{ord(found[0]):04X}>", text)
 
 
 def _found(run: int, opened: ExitStack) -> Iterator[Union[_File, _LeftOut]]:
@@ -181,6 +184,8 @@ def _add(
 ) -> fastzip.Packed:
     if isinstance(found, _LeftOut):
         raise _Unfit(found.why)
+    if _CONTROL.search(found.path):
+        raise _Unfit("its name has a control character, such as a line break")
     if printable(found.path) != found.path:
         raise _Unfit("its name is not UTF-8")
     with ExitStack() as opened:

@@ -106,6 +106,22 @@ def test_a_link_within_output_is_followed_to_its_file(run, output):
     assert set(left_out(run)) == {"all", "gone", "loop"}
 
 
+def test_a_name_with_control_characters_is_left_out_and_listed_on_one_line(run, output):
+    for name in ("two\nlines", "back\rward", "esc\x1b[31m", "fine ✓"):
+        (output / name).write_text("x")
+    (output / "a\tfolder").mkdir()
+    (output / "a\tfolder" / "inside").write_text("x")
+    collect(run)
+    assert set(results(run)) == {"fine ✓"}
+    assert set(left_out(run)) == {
+        "two<U+000A>lines",
+        "back<U+000D>ward",
+        "esc<U+001B>[31m",
+        "a<U+0009>folder/inside",
+    }
+    assert all("control character" in why for why in left_out(run).values())
+
+
 def test_pipes_and_sockets_are_left_out_without_waiting(run, output, monkeypatch):
     os.mkfifo(output / "pipe")
     (output / "to-pipe").symlink_to("pipe")
@@ -147,10 +163,9 @@ def test_the_limits_hold_for_all_files_together(run, output):
 
 def test_names_that_are_not_text_are_listed(run, output):
     (output / os.fsdecode(b"caf\xe9")).write_text("x")
-    (output / "a\nb").write_text("y")
     collect(run)
     assert "not UTF-8" in left_out(run)["caf\ufffd"]
-    assert results(run) == {"a\nb": b"y"}
+    assert results(run) == {}
 
 
 def test_an_output_that_was_removed_gives_empty_results(run, output):
