@@ -18,7 +18,7 @@ from .stopping import TIME_LIMIT, Stopped, StopSignals
 HASH_SEED = "0"  # sets and the like are in the same order in every run
 # Seconds between asking the program to end and ending it.
 _GRACE = {TIME_LIMIT: 5.0}
-_GRACE_WHEN_CANCELLED = 2.0
+_GRACE_WHEN_TOLD = 2.0
 _PASSED_ON = (
     "CUDA_VISIBLE_DEVICES",
     "LOGNAME",
@@ -55,7 +55,7 @@ def run(environment: Environment, folder: Path, command: Sequence[str],
             if process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM):
                 time.sleep(0.3)  # Slurm signals all processes: ours may be on its way
     except Stopped as stopped:
-        _end(process, _GRACE.get(stopped.reason, _GRACE_WHEN_CANCELLED))
+        _end(process, _GRACE.get(stopped.reason, _GRACE_WHEN_TOLD))
         raise
     finally:
         _signal_group(process, signal.SIGKILL)

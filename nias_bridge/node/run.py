@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
@@ -32,7 +33,8 @@ from . import (
     soundness,
 )
 from .preview import TOOLS
-from .stopping import CANCELLED, TIME_LIMIT, Stopped, StopSignals
+from .stopping import TIME_LIMIT, TOLD_TO_STOP, Stopped, StopSignals
+from .words import counted, duration
 
 USAGE = """usage: nias-node.pyz run --folder RUN --shared SHARED --name JOBNAME --token TOKEN
                           [-- CODE.PY [ARGUMENT …]]"""
@@ -61,7 +63,7 @@ class Ending:
     @property
     def status(self) -> int:
         """The exit status of the job itself."""
-        if self.reason in (CANCELLED, TIME_LIMIT):
+        if self.reason in (TOLD_TO_STOP, TIME_LIMIT):
             return 128 + signal.SIGTERM
         if self.signal is not None:
             return 128 + self.signal
@@ -76,7 +78,8 @@ class NoSuchTask(Exception):
 class Course:
     """What is known of the job so far; written to progress.json at every phase.
 
-    command: the file of the project that is run, and its arguments.
+    command: the file of the project that is run, and its arguments; max_rss: the most memory that
+    a process of the job had by its program's end, in bytes.
     """
 
     job: claim.Job
@@ -85,6 +88,7 @@ class Course:
     timings: dict[str, float] = field(default_factory=dict)
     environment: Optional[dict[str, Any]] = None
     elsewhere: Sequence[str] = ()
+    max_rss: Optional[int] = None
 
     def enter(self, phase: str) -> None:
         """Tell that a phase begins. Progress is only news: a full disk must not end the job."""
@@ -199,7 +203,7 @@ def _ending_of(course: Course, site: Mapping[str, Any], signals: StopSignals) ->
     except Stopped as stopped:
         sentence = {
             TIME_LIMIT: "The time limit came near: the program was stopped.",
-            CANCELLED: "The job was cancelled: the program was stopped.",
+            TOLD_TO_STOP: "The job was told to stop: the program was stopped.",
         }[stopped.reason]
         say(sentence)
         return Ending(stopped.reason, sentence)
@@ -234,8 +238,8 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         "seconds": round(made.seconds, 4),
         "packages": made.packages,
     }
-    say(f"Environment {'built' if made.built else 'reused'} in {_spoken(made.seconds)} "
-        f"({made.packages} packages).")  # fmt: skip
+    say(f"Environment {'built' if made.built else 'reused'} in {duration(made.seconds)} "
+        f"({counted(made.packages, 'package')}).")  # fmt: skip
     with course.timed("running", "code"), program.private_folder(str(job.job_id)) as private:
         say(f"{course.command[0]} starts.")
         variables = {
@@ -246,6 +250,7 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         try:
             code = program.run(made, project, course.command, variables, signals)
         finally:
+            course.max_rss = _peak_memory()
             # progress.json was written just before: what is newer is the program's.
             course.elsewhere = elsewhere.written_since(project, job.work / layout.PROGRESS)
     name = course.command[0]
@@ -255,6 +260,11 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         ending = replace(ending, message=f"{ending.message} {LACKING}")
     say(f"{name} {_how(code)} after {course.timings['code']:.1f} s.")
     return ending
+
+
+def _peak_memory() -> int:
+    # Slurm looks every second or so: the kernel alone knows the peak of what was over sooner.
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
 
 
 def _obtained(job: claim.Job, wish: environment.Wish) -> environment.Environment:
@@ -328,13 +338,10 @@ def _how(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
-def _spoken(seconds: float) -> str:
-    return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else f"{seconds:.3g} s"
-
-
 def _told(collected: collect.Collected) -> str:
     left = f"; {collected.left_out} left out (see manifest.json)" if collected.left_out else ""
-    return f"{collected.files} files collected from output/ ({collected.size:,} bytes){left}."
+    size = counted(collected.size, "byte")
+    return f"{counted(collected.files, 'file')} collected from output/ ({size}){left}."
 
 
 def _write_exit(
@@ -352,6 +359,7 @@ def _write_exit(
         "collected": asdict(collected) if collected else None,
         "metrics": metrics.read(course.job.work / layout.PROJECT / layout.OUTPUT),
         "elsewhere": list(course.elsewhere),
+        "max_rss": course.max_rss,
         **facts.facts(course.job.node, site),
         "started": course.started,
         "ended": time.time(),

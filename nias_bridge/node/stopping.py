@@ -10,14 +10,18 @@ from types import FrameType
 from typing import Optional
 
 TIME_LIMIT = "time limit"
-CANCELLED = "cancelled"
+TOLD_TO_STOP = "told to stop"
 # Seconds that work may go on after Slurm has said that the end is now; its KillWait is 30 of them.
 _SECONDS_LEFT = 20.0
-_REASONS = {signal.SIGUSR1: TIME_LIMIT, signal.SIGTERM: CANCELLED, signal.SIGINT: CANCELLED}
+_REASONS = {
+    signal.SIGUSR1: TIME_LIMIT,
+    signal.SIGTERM: TOLD_TO_STOP,  # a cancel, or anybody's kill: the accounting alone knows
+    signal.SIGINT: TOLD_TO_STOP,
+}
 
 
 class Stopped(BaseException):
-    """Slurm wants the job to end; `reason` is TIME_LIMIT or CANCELLED."""
+    """The job is to end; `reason` is TIME_LIMIT or TOLD_TO_STOP."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -60,7 +64,7 @@ class StopSignals:
     def _heard(self, number: int, frame: Optional[FrameType]) -> None:
         reason = _REASONS[signal.Signals(number)]
         self.reason = self.reason or reason
-        if reason == CANCELLED and self._end_told_at is None:
+        if reason == TOLD_TO_STOP and self._end_told_at is None:
             self._end_told_at = time.monotonic()
         if self._may_break_off:
             self._may_break_off = False

@@ -91,8 +91,12 @@ RULES: tuple[Rule, ...] = (
     Rule("deadline", state(_S.DEADLINE),
          "The run could not have been done before its deadline, and was taken away.",
          "Ask for less time, or for a later deadline."),
-    Rule("cancelled", any_of(state(_S.CANCELLED), reason("cancelled")),
+    Rule("cancelled", state(_S.CANCELLED),
          "The run was cancelled.", "What it had written to output/ by then is in the results."),
+    Rule("told-to-stop", reason("told to stop"),
+         "The run was told to stop by a signal (SIGTERM), and not because Slurm cancelled it.",
+         "If your program sends signals, look there; else run it again. What it had written to output/ by then is in the results.",
+         remedies.again),
 
     # The packages could not be installed.
     Rule("index-unreachable", installer(r"error sending request|dns error|Failed to fetch|NewConnectionError|NameResolutionError|Retrying \(Retry"),

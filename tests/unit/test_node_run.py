@@ -108,7 +108,7 @@ def test_a_job_leaves_its_results_and_how_it_ended(node):
     lines = job.log.splitlines()
     assert lines[1:6] == ["[nias] code.py starts.", "one", "two", "three", lines[5]]
     assert lines[5].startswith("[nias] code.py ended with exit code 0")
-    assert lines[6] == "[nias] 1 files collected from output/ (1 bytes)."
+    assert lines[6] == "[nias] 1 file collected from output/ (1 byte)."
 
 
 def test_files_written_beside_output_are_named(node):
@@ -248,6 +248,20 @@ def test_a_program_that_closes_its_outputs_does_not_end_ours(node):
     assert "files collected" in job.log
 
 
+def test_a_program_that_ends_its_own_job_is_not_told_to_be_cancelled(node):
+    job = node("import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)")
+    assert job.finish() == 143
+    assert job.exit["reason"] == "told to stop"
+    assert "told to stop" in job.exit["message"]
+    assert "cancel" not in (job.exit["message"] + job.log).lower()
+
+
+def test_the_peak_of_a_short_programs_memory_is_known(node):
+    job = node("held = bytearray(300 << 20); held[::4096] = held[::4096]")
+    assert job.finish() == 0
+    assert 300 << 20 <= job.exit["max_rss"] < 420 << 20
+
+
 def test_what_the_program_left_running_is_ended(node):
     job = node("import subprocess, sys\n"
                "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
@@ -314,7 +328,7 @@ def test_a_cancelled_job_collects_what_there_is(node, code):
         process.terminate()
         time.sleep(0.01)
     assert process.wait(SECONDS) == 143
-    assert (job.exit["reason"], job.exit["exit_code"]) == ("cancelled", None)
+    assert (job.exit["reason"], job.exit["exit_code"]) == ("told to stop", None)
     assert job.results() == {"partial": b"x"}
 
 
@@ -326,7 +340,7 @@ def test_a_signal_to_all_processes_at_once_is_a_cancel_too(node):
     time.sleep(0.05)
     process.terminate()
     assert process.wait(SECONDS) == 143
-    assert job.exit["reason"] == "cancelled"
+    assert job.exit["reason"] == "told to stop"
 
 
 def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
@@ -342,7 +356,7 @@ def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
     wait_for((tmp_path / "pid").read_text)
     process.terminate()
     assert process.wait(SECONDS) == 143
-    assert job.exit["reason"] == "cancelled"
+    assert job.exit["reason"] == "told to stop"
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
     assert not list((job.shared / layout.ENVIRONMENTS).glob(".building-*"))
 

@@ -234,7 +234,7 @@ def test_what_slurm_says_comes_before_what_the_program_says(state, rule):
 
 def test_what_the_node_says_counts_where_slurm_only_says_failed():
     assert told(replace(NOTHING, reason="time limit")).rule == "time-limit"
-    assert told(replace(NOTHING, reason="cancelled")).rule == "cancelled"
+    assert told(replace(NOTHING, reason="told to stop")).rule == "told-to-stop"
 
 
 def test_slurms_words_on_memory_count_where_the_state_is_another():
@@ -424,7 +424,7 @@ def test_every_rule_has_a_test_from_a_recorded_failure_or_a_state():
     tested = {rule for _, rule, _ in PROGRAMS} | {rule for _, _, rule, _ in INSTALLERS}
     by_hand = {
         *("out-of-memory", "time-limit", "node-failed", "preempted", "deadline", "cancelled"),
-        *("install-disk-full", "other-platform", "build-failed", "no-requirements"),
+        *("told-to-stop", "install-disk-full", "other-platform", "build-failed", "no-requirements"),
         *("written-elsewhere", "nothing-written"),
     }
     names = [rule.name for rule in (*RULES, *NOTICES)]
