@@ -19,6 +19,7 @@ from nias_bridge.bootstrap import open_bridge, open_scheduler
 from nias_bridge.domain import memory_bytes
 from nias_bridge.errors import NiasError
 from nias_bridge.http.serve import serve_app
+from nias_bridge.node.words import counted
 from nias_bridge.poller import run_poller
 from nias_bridge.services import environments
 from nias_bridge.settings import read_settings
@@ -94,7 +95,8 @@ def env_list() -> None:
     there = environments.kept(open_bridge(read_settings()))
     for one in there:
         _tell(one)
-    click.echo(f"{len(there)} environments, {_megabytes(sum(one.size for one in there))}")
+    size = sum(one.size for one in there)
+    click.echo(f"{counted(len(there), 'environment')}, {_megabytes(size)}")
 
 
 @env.command("prune")

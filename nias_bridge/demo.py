@@ -22,6 +22,7 @@ import click
 from nias_bridge import localcluster
 from nias_bridge.assets import asset
 from nias_bridge.localcluster import LocalCluster
+from nias_bridge.node.words import counted, duration
 from nias_bridge.site import (
     LOOK_SECONDS,
     SiteError,
@@ -140,7 +141,7 @@ def _milestones(run: dict[str, Any]) -> Iterator[str]:
     if environment:
         how = "built" if environment["built"] else "reused"
         seconds, count = environment["seconds"], environment["packages"]
-        yield f"environment {how:9} in {seconds:.2f} s, {count} packages"
+        yield f"environment {how:9} in {duration(seconds)}, {counted(count, 'package')}"
     if run["node"] and evidence["phase"] in ("running", "collecting", "finished"):
         yield f"running               on {run['node']}"
 

@@ -65,6 +65,7 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         when=formats.when,
         running_since=formats.running_since,
         duration=formats.duration,
+        counted=formats.counted,
         size=formats.size,
         memory=formats.memory,
         raw_text=formats.raw_text,

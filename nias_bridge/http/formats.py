@@ -54,10 +54,20 @@ def running_since(at: datetime | None) -> str | Markup:
     return Markup('<span data-since="{}">{}</span>').format(iso, words)
 
 
+def counted(count: int, thing: str) -> str:
+    """“1 file”, “2,003 files”."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float | None) -> str:
-    """Seconds as people say them: 0.45 ms, 0.15 s, 2.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    """Seconds as people say them: 0.45 ms, 0.15 s, 2.4 s, 12 s, 3 min 20 s, 2 h 5 min.
+
+    Nothing takes no time: 0 comes of a clock of whole seconds.
+    """
     if seconds is None:
         return "–"
+    if seconds == 0:
+        return "< 1 s"
     if 0 < seconds < 0.1:
         return f"{seconds * 1000:.2g} ms"
     if seconds < 10:

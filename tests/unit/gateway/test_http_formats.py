@@ -37,7 +37,7 @@ def test_the_exact_time_is_there_too() -> None:
     ("seconds", "words"),
     [
         (None, "–"),
-        (0, "0 s"),
+        (0, "< 1 s"),
         (0.0083, "8.3 ms"),
         (0.154, "0.15 s"),
         (2.41, "2.4 s"),
@@ -60,6 +60,13 @@ def test_durations_are_said_as_people_say_them(seconds: float | None, words: str
 )
 def test_sizes_of_files(count: int, words: str) -> None:
     assert formats.size(count) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 files"), (1, "1 file"), (2, "2 files"), (2003, "2,003 files")]
+)
+def test_counts_have_the_right_number_of_things(count: int, words: str) -> None:
+    assert formats.counted(count, "file") == words
 
 
 @pytest.mark.parametrize(
