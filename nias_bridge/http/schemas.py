@@ -107,7 +107,17 @@ class EvidenceOut(BaseModel):
     message: str
     details: str
     timings: dict[str, float]
+    max_rss_bytes: Annotated[
+        int | None, Field(description="bytes; the largest process, as the kernel told the node")
+    ]
     environment: EnvironmentOut | None
+
+
+class PeakOut(BaseModel):
+    """The most memory that the run was seen to have: the larger of what `slurm` and `node` saw."""
+
+    bytes: Size
+    seen_by: str
 
 
 class ResourcesOut(BaseModel):
@@ -194,6 +204,7 @@ class RunOut(BaseModel):
     usage: UsageOut | None = None
     diagnosis: DiagnosisOut | None = None
     evidence: EvidenceOut | None = None
+    peak_memory: PeakOut | None = None
     results_ready: bool | None = None
     links: dict[str, str]
 
@@ -286,7 +297,7 @@ def run_out(run: Run) -> RunOut:
 
 def view_out(view: RunView, diagnosis: Diagnosis | None = None) -> RunOut:
     """A run with the node's evidence and what the failure doctor says of it."""
-    known = run_out(view.run)
+    known, peak = run_out(view.run), view.peak_memory
     return known.model_copy(
         update={
             "exit_code": view.evidence.exit_code if known.exit_code is None else known.exit_code,
@@ -296,6 +307,7 @@ def view_out(view: RunView, diagnosis: Diagnosis | None = None) -> RunOut:
             "usage": _usage(view),
             "diagnosis": _diagnosis(diagnosis),
             "evidence": _evidence(view.evidence),
+            "peak_memory": PeakOut.model_validate(asdict(peak)) if peak else None,
             "results_ready": view.results_ready,
         }
     )
@@ -378,7 +390,7 @@ def _usage(view: RunView) -> UsageOut | None:
         cpus=report.cpus,
         cpu=share.cpu,
         cpus_enough=share.cpus_enough,
-        max_rss_bytes=report.max_rss,
+        max_rss_bytes=view.peak_memory.bytes if view.peak_memory else None,
         memory_asked_bytes=report.memory_asked,
         memory=share.memory,
         memory_enough_bytes=share.memory_enough,
@@ -407,6 +419,7 @@ def _evidence(evidence: Evidence) -> EvidenceOut:
         message=evidence.message,
         details=evidence.details,
         timings=dict(evidence.timings),
+        max_rss_bytes=evidence.max_rss,
         environment=EnvironmentOut(
             key=used.key, built=used.built, seconds=used.seconds, packages=used.packages
         )

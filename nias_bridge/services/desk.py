@@ -15,7 +15,7 @@ from nias_bridge.paths import RunPaths
 from nias_bridge.services import intake, shared
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.efficiency import Efficiency, efficiency
-from nias_bridge.services.evidence import Evidence, read_evidence, read_json
+from nias_bridge.services.evidence import Evidence, Peak, peak_memory, read_evidence, read_json
 from nias_bridge.services.lastwords import programs_words
 
 LOG_PART_BYTES = 64 * 1024
@@ -46,6 +46,7 @@ class RunView:
 
     run: Run
     evidence: Evidence
+    peak_memory: Peak | None
     efficiency: Efficiency | None
     events: tuple[Event, ...]
     results_ready: bool
@@ -92,10 +93,13 @@ def show(bridge: Bridge, run_id: int) -> RunView:
     """One run with its evidence, history and files. Raises NotFound."""
     run = find(bridge, run_id)
     files, left_out = _files(bridge, run)
+    evidence = read_evidence(bridge.paths.run(run))
+    peak = peak_memory(run.report, evidence)
     return RunView(
         run=run,
-        evidence=read_evidence(bridge.paths.run(run)),
-        efficiency=efficiency(run, bridge.settings),
+        evidence=evidence,
+        peak_memory=peak,
+        efficiency=efficiency(run, bridge.settings, peak),
         events=tuple(bridge.store.events(run.id)),
         results_ready=bridge.paths.run(run).results.is_file(),
         files=files,

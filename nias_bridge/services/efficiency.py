@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from nias_bridge.domain import JobState, Run
+from nias_bridge.services.evidence import Peak
 from nias_bridge.settings import Settings
 
 MIB, GIB = 1024**2, 1024**3
@@ -28,7 +29,7 @@ class Efficiency:
     memory_enough: int | None = None
 
 
-def efficiency(run: Run, settings: Settings) -> Efficiency | None:
+def efficiency(run: Run, settings: Settings, peak: Peak | None) -> Efficiency | None:
     """That of a run that ended, or so far of one that runs; None where nothing was measured."""
     report = run.report
     if report is None:
@@ -41,16 +42,16 @@ def efficiency(run: Run, settings: Settings) -> Efficiency | None:
     cpu = memory = None
     if report.cpu_time is not None and report.cpus and seconds > 0:
         cpu = min(1.0, report.cpu_time / (seconds * report.cpus))
-    if report.max_rss and report.memory_asked:
-        memory = report.max_rss / report.memory_asked
+    if peak and report.memory_asked:
+        memory = peak.bytes / report.memory_asked
     cpus_enough = memory_enough = None
     if run.state is JobState.COMPLETED and seconds >= SECONDS_LEAST:
         # A whole node is given whole: asking for less of it changes nothing.
         by_parts = settings.slot_cpus is not None
         if (run.resources.cpus or by_parts) and cpu is not None and cpu < LITTLE and report.cpus:
             cpus_enough = _below(math.ceil(cpu * report.cpus * ROOM), report.cpus)
-        if (run.resources.memory or by_parts) and memory is not None and memory < LITTLE:
-            memory_enough = _below(_round(ROOM * (report.max_rss or 0)), report.memory_asked or 0)
+        if peak and (run.resources.memory or by_parts) and memory and memory < LITTLE:
+            memory_enough = _below(_round(ROOM * peak.bytes), report.memory_asked or 0)
     if cpu is None and memory is None:
         return None
     return Efficiency(cpu=cpu, memory=memory, cpus_enough=cpus_enough, memory_enough=memory_enough)

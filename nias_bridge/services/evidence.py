@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nias_bridge.domain import SlurmReport
 from nias_bridge.paths import RunPaths
 
 DETAILS_MAX = 20_000  # characters
@@ -29,10 +30,19 @@ class EnvironmentUse:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Peak:
+    """The most memory that a run was seen to have, in bytes; seen_by: "slurm" or "node"."""
+
+    bytes: int
+    seen_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """What the node says: phase is "" before it started, then unpacking, environment, running,
     collecting, finished; timings in seconds by phase; details the resolver's own words; outputs
-    how many files were collected; elsewhere those that were written beside output/."""
+    how many files were collected; elsewhere those that were written beside output/; max_rss the
+    most memory that one process had, in bytes."""
 
     phase: str = ""
     since: datetime | None = None
@@ -47,6 +57,7 @@ class Evidence:
     outputs: int | None = None
     elsewhere: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    max_rss: int | None = None
 
 
 def read_evidence(files: RunPaths) -> Evidence:
@@ -56,7 +67,7 @@ def read_evidence(files: RunPaths) -> Evidence:
     if not told:
         return Evidence()
     used = told.get("environment")
-    since = progress.get("since")
+    since, peak = progress.get("since"), told.get("max_rss")
     return Evidence(
         phase="finished" if end else str(progress.get("phase", "")),
         since=datetime.fromtimestamp(since, UTC) if since is not None else None,
@@ -78,6 +89,7 @@ def read_evidence(files: RunPaths) -> Evidence:
         else None,
         outputs=(told.get("collected") or {}).get("files"),
         elsewhere=tuple(map(str, told.get("elsewhere") or ())),
+        max_rss=peak if isinstance(peak, int) else None,
     )
 
 
@@ -88,6 +100,17 @@ def _numbers(told: object) -> dict[str, float]:
         for name, value in numbers
         if isinstance(value, int | float) and math.isfinite(value)
     }
+
+
+def peak_memory(report: SlurmReport | None, evidence: Evidence) -> Peak | None:
+    """The larger of the two figures: each can only be too small.
+
+    Slurm adds up all processes of the job but looks only now and then; the node is told by the
+    kernel, of the largest process alone, however short it was.
+    """
+    figures = ((report.max_rss if report else None, "slurm"), (evidence.max_rss, "node"))
+    seen = [Peak(bytes=figure, seen_by=who) for figure, who in figures if figure]
+    return max(seen, key=lambda peak: peak.bytes, default=None)
 
 
 def claimed_job(files: RunPaths) -> int | None:

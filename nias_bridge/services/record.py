@@ -64,6 +64,7 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
         "python": told.get("python"),
         "platform": told.get("platform"),
         "node": view.evidence.node or None,
+        "peak_memory": asdict(view.peak_memory) if view.peak_memory else None,
         "seeds": {
             "hash_seed": told.get("hash_seed"),
             "found": [asdict(seed) for seed in seeds.find(intake.sources(bridge, run))],

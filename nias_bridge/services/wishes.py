@@ -18,6 +18,7 @@ from nias_bridge.domain import (
 from nias_bridge.errors import BadProjectFile, BadRequest
 from nias_bridge.node import archive, projectfile
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.evidence import peak_memory, read_evidence
 from nias_bridge.settings import Settings
 
 MIB = 1024**2
@@ -161,7 +162,7 @@ def beyond(asked: Resources, limits: Limits) -> Iterator[tuple[str, str, str]]:
 
 
 def suggest(bridge: Bridge, owner: str, project: str, said: Resources) -> Suggestion | None:
-    """What the accounting of this project's runs that ended well says of the next one.
+    """What this project's runs that ended well used says of the next one.
 
     None where there is no such run. Never more than the site allows or less than LEAST_…: a quick
     run's figures say little of the next one with more data.
@@ -172,12 +173,15 @@ def suggest(bridge: Bridge, owner: str, project: str, said: Resources) -> Sugges
         states=frozenset({JobState.COMPLETED}),
         per_page=RUNS_LOOKED_AT,
     )
-    reports = [run.report for run in bridge.store.runs(wanted).runs if run.report]
-    reports = [report for report in reports if report.elapsed is not None]
-    if not reports:
+    figures = [
+        (run.report.elapsed, peak_memory(run.report, read_evidence(bridge.paths.run(run))))
+        for run in bridge.store.runs(wanted).runs
+        if run.report and run.report.elapsed is not None
+    ]
+    if not figures:
         return None
-    elapsed = max(report.elapsed or 0 for report in reports)
-    peak = max((report.max_rss or 0 for report in reports), default=0)
+    elapsed = max(seconds for seconds, _ in figures)
+    peak = max(seen.bytes if seen else 0 for _, seen in figures)
     limits = limits_of(bridge.settings, bridge.store.cluster(), said.partition)
     seconds = max(LEAST_SECONDS, math.ceil(ROOM * elapsed / 60) * 60)
     memory = max(LEAST_MEMORY, math.ceil(ROOM * peak / (16 * MIB)) * 16 * MIB)
@@ -186,7 +190,7 @@ def suggest(bridge: Bridge, owner: str, project: str, said: Resources) -> Sugges
         memory=f"{min(memory, limits.memory or memory) // MIB}M" if peak else None,
         elapsed=elapsed,
         max_rss=peak or None,
-        runs=len(reports),
+        runs=len(figures),
     )
 
 

@@ -60,6 +60,14 @@ def test_the_accounting_record_is_slurms_own(
     assert completed["node"] == node
 
 
+def test_the_peak_of_a_short_runs_memory_is_true_though_slurm_looks_now_and_then(
+    client: Client,
+) -> None:
+    run = client.ended(client.upload("held = b'x' * (300 << 20)\n")["id"])
+    assert run["peak_memory"]["bytes"] >= 300 << 20
+    assert run["evidence"]["max_rss_bytes"] >= 300 << 20
+
+
 def test_a_project_keeps_its_name_and_gets_a_safe_one_for_slurm(
     completed: dict[str, Any],
 ) -> None:

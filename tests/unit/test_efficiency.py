@@ -15,6 +15,8 @@ from nias_bridge.poller import Rounds
 from nias_bridge.services.advance import note_usage
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.efficiency import Efficiency, efficiency
+from nias_bridge.services.evidence import Evidence, peak_memory
+from nias_bridge.settings import Settings
 from nias_bridge.slurm.fake import FakeScheduler
 
 GIB, MIB = staged.GIB, staged.MIB
@@ -33,8 +35,12 @@ def ended(bridge: Bridge, **report: object) -> Run:
     return staged.move(bridge, staged.add(bridge, "emg"), *states, **{**figures, **report})
 
 
+def by_slurm(run: Run, settings: Settings) -> Efficiency | None:
+    return efficiency(run, settings, peak_memory(run.report, Evidence()))
+
+
 def told(bridge: Bridge, run: Run) -> Efficiency:
-    found = efficiency(run, bridge.settings)
+    found = by_slurm(run, bridge.settings)
     assert found
     return found
 
@@ -56,7 +62,7 @@ def test_what_was_hardly_used_is_told_with_what_would_have_been_enough(bridge: B
     ],
 )
 def test_there_is_no_advice_where_it_would_not_help(bridge: Bridge, report: object) -> None:
-    found = efficiency(ended(bridge, **report), bridge.settings)
+    found = by_slurm(ended(bridge, **report), bridge.settings)
     assert found is None or (found.cpus_enough, found.memory_enough) == (None, None)
 
 
@@ -65,9 +71,9 @@ def test_of_a_node_that_is_given_whole_only_what_was_asked_for_is_advised(
 ) -> None:
     whole = bridge.settings.model_copy(update={"slot_cpus": None})
     run = ended(bridge)
-    found = efficiency(run, whole)
+    found = by_slurm(run, whole)
     assert found and (found.cpus_enough, found.memory_enough) == (None, None)
-    found = efficiency(replace(run, resources=Resources(memory="8G")), whole)
+    found = by_slurm(replace(run, resources=Resources(memory="8G")), whole)
     assert found and (found.cpus_enough, found.memory_enough) == (None, 2 * GIB)
 
 
@@ -77,7 +83,7 @@ def test_what_a_running_job_uses_is_kept_until_its_record_comes(bridge: Bridge) 
         bridge, staged.add(bridge, "emg"), *staged.STARTED,
         cpus=4, started_at=started, memory_asked=8 * GIB,
     )  # fmt: skip
-    assert efficiency(run, bridge.settings) is None
+    assert by_slurm(run, bridge.settings) is None
     at = started + timedelta(seconds=100)
     run = note_usage(bridge, run, Usage(cpu_time=300.0, max_rss=2 * GIB), at)
     found = told(bridge, run)

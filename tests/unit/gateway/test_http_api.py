@@ -77,9 +77,24 @@ def test_an_ended_run_has_the_accounting_and_the_evidence(web: FlaskClient, brid
     assert run["ended"] is True
     assert run["exit_code"] == 0
     assert run["accounting"]["max_rss_bytes"] == 184 * staged.MIB
+    assert run["peak_memory"] == {"bytes": 184 * staged.MIB, "seen_by": "slurm"}
     assert run["evidence"]["environment"]["built"] is False
     assert run["results_ready"] is True
     assert datetime.fromisoformat(run["state_since"]).utcoffset().total_seconds() == 0
+
+
+def test_the_peak_that_slurm_missed_is_told_with_who_saw_it(
+    web: FlaskClient, bridge: Bridge
+) -> None:
+    ended = staged.completed(bridge)
+    staged.leave(bridge, ended, {}, max_rss=900 * staged.MIB)
+    run = web.get(f"/api/v1/runs/{ended.id}").get_json()
+    assert run["accounting"]["max_rss_bytes"] == 184 * staged.MIB
+    assert run["evidence"]["max_rss_bytes"] == 900 * staged.MIB
+    assert run["peak_memory"] == {"bytes": 900 * staged.MIB, "seen_by": "node"}
+    page = web.get(f"/runs/{ended.id}").get_data(as_text=True)
+    assert "900 MiB" in page
+    assert "seen by the node" in page
 
 
 def test_an_open_run_has_no_accounting_yet(web: FlaskClient, bridge: Bridge) -> None:
