@@ -143,6 +143,15 @@ def log(bridge: Bridge, run_id: int, offset: int, limit: int = LOG_PART_BYTES) -
     )
 
 
+def whole_log(bridge: Bridge, run_id: int) -> BinaryIO:
+    """The log, opened. Raises NotFound, also where there is none yet."""
+    files = bridge.paths.run(find(bridge, run_id))
+    try:
+        return shared.open_beneath(files.folder, files.log.name)
+    except NotFound:
+        raise NotFound("This run has no log yet: it begins when the run starts.") from None
+
+
 def last_words(bridge: Bridge, run: Run, lines: int = 15) -> str:
     """The last lines of what the code said, without colours and the node's own."""
     said = programs_words(tail(bridge, run)).splitlines()

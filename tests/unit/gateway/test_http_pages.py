@@ -268,9 +268,17 @@ def test_the_example_is_a_zip_that_the_gateway_itself_takes(web: FlaskClient) ->
     assert run["project"] == "power-spectrum"
 
 
-def test_the_whole_log_can_be_downloaded(web: FlaskClient, bridge: Bridge) -> None:
+def test_the_whole_log_can_be_downloaded_byte_by_byte_and_in_parts(
+    web: FlaskClient, bridge: Bridge
+) -> None:
+    waiting = staged.pending(bridge)
+    assert "no log yet" in web.get(f"/runs/{waiting.id}/log.txt").get_data(as_text=True)
     run = staged.running(bridge)
     staged.say(bridge, run, "é" * 600_000)
-    answer = web.get(f"/runs/{run.id}/log.txt")
-    assert answer.get_data(as_text=True).endswith("é" * 600_000)
+    written = bridge.paths.run(run).log.read_bytes()
+    answer = web.get(f"/runs/{run.id}/log.txt", buffered=True)
+    assert answer.data == written
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     assert answer.headers["Content-Disposition"].startswith("attachment")
+    part = web.get(f"/runs/{run.id}/log.txt", headers={"Range": "bytes=-3"}, buffered=True)
+    assert (part.status_code, part.data) == (206, written[-3:])
