@@ -18,6 +18,8 @@ from nias_bridge.http import (
     formats,
     pages,
     security,
+    sweep_api,
+    sweeps,
     uploads,
 )
 from nias_bridge.http.here import KEY
@@ -51,9 +53,10 @@ def create_app(bridge: Bridge) -> APIFlask:
     uploads.init_app(app)
     errors.init_app(app)
     Bootstrap5(app)
-    security.csrf.exempt(api.blueprint)  # no cookie means anything there
-    for blueprint in (api.blueprint, comparisons.blueprint, docs.blueprint, pages.blueprint):
-        app.register_blueprint(blueprint)
+    for module in (api, sweep_api):
+        security.csrf.exempt(module.blueprint)  # no cookie means anything there
+    for module in (api, sweep_api, comparisons, docs, pages, sweeps):
+        app.register_blueprint(module.blueprint)
     app.spec_processor(api.complete_spec)
     _add_words(app, bridge)
     return app

@@ -7,6 +7,7 @@ import json
 import mimetypes
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +18,7 @@ from nias_bridge.assets import asset
 from nias_bridge.http.here import bridge
 from nias_bridge.http.security import SANDBOX
 from nias_bridge.services import crate as crates
-from nias_bridge.services import desk, zipstream
+from nias_bridge.services import desk, sweeps, zipstream
 from nias_bridge.services import record as records
 
 # Shown in place; anything else is only ever downloaded. SVG is a document with scripts: not here.
@@ -37,10 +38,29 @@ def output_file(run_id: int, path: str) -> Response:
 
 
 def results(run_id: int) -> Response:
-    """All of output/ as a zip. Raises NotFound, NotPossible."""
+    """All of output/ as a zip; of a sweep every task's. Raises NotFound, NotPossible."""
     run = desk.find(bridge(), run_id)
+    if run.tasks:
+        return _sweep_results(run_id)
     file = desk.results(bridge(), run_id)
     return _send(file, f"{run.project}-{run.number}-results.zip")
+
+
+def _sweep_results(run_id: int) -> Response:
+    run, parts = sweeps.results(bridge(), run_id)
+    return _streamed(parts, f"{run.project}-{run.number}-results.zip")
+
+
+def task_file(run_id: int, index: int, path: str) -> Response:
+    """One file that a task left. Raises NotFound."""
+    return _send(sweeps.output_file(bridge(), run_id, index, path), Path(path).name)
+
+
+def task_results(run_id: int, index: int) -> Response:
+    """The zip of one task. Raises NotFound."""
+    run = desk.find(bridge(), run_id)
+    file = sweeps.task_results(bridge(), run_id, index)
+    return _send(file, f"{run.project}-{run.number}-task-{index}.zip")
 
 
 def lock(run_id: int) -> Response:
@@ -63,18 +83,20 @@ def record(run_id: int) -> Response:
 def crate(run_id: int) -> Response:
     """The run as an RO-Crate, put together while it is sent. Raises NotFound, NotPossible."""
     run = desk.find(bridge(), run_id)
-    parts = crates.parts(bridge(), run)
-    response = Response(zipstream.stream(parts), mimetype="application/zip")
-    response.content_length = zipstream.length(parts)
-    name = f"{run.project}-{run.number}.crate.zip"
-    response.headers.set("Content-Disposition", "attachment", filename=name)
-    return response
+    return _streamed(crates.parts(bridge(), run), f"{run.project}-{run.number}.crate.zip")
 
 
 def log(run_id: int) -> Response:
     """The whole log as it was written, however long; ranges are understood. Raises NotFound."""
     run = desk.find(bridge(), run_id)
     return _send(desk.whole_log(bridge(), run_id), f"{run.slug}-{run.number}-log.txt")
+
+
+def task_log(run_id: int, index: int) -> Response:
+    """The whole log of a task. Raises NotFound."""
+    run = desk.find(bridge(), run_id)
+    name = f"{run.slug}-{run.number}-{index}-log.txt"
+    return _send(sweeps.whole_log(bridge(), run_id, index), name)
 
 
 def example() -> Response:
@@ -90,6 +112,14 @@ def example() -> Response:
     return send_file(
         buffer, mimetype="application/zip", as_attachment=True, download_name=f"{EXAMPLE}.zip"
     )
+
+
+def _streamed(parts: Sequence[zipstream.Part], name: str) -> Response:
+    """A zip that is put together while it is sent."""
+    response = Response(zipstream.stream(parts), mimetype="application/zip")
+    response.content_length = zipstream.length(parts)
+    response.headers.set("Content-Disposition", "attachment", filename=name)
+    return response
 
 
 def _send(file: BinaryIO, name: str) -> Response:

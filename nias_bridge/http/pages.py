@@ -11,7 +11,6 @@ from flask import (
     Blueprint,
     Response,
     jsonify,
-    make_response,
     redirect,
     render_template,
     request,
@@ -28,9 +27,10 @@ from nias_bridge.errors import (
     NiasError,
     ProjectExists,
 )
-from nias_bridge.http import downloads, story, uploads
+from nias_bridge.http import downloads, story, sweeps, uploads
 from nias_bridge.http.errors import status_of, wants_json
 from nias_bridge.http.here import bridge
+from nias_bridge.http.live import fragment
 from nias_bridge.http.security import csrf
 from nias_bridge.services import checkup, comparison, desk, estimates, intake, record, wishes
 
@@ -74,7 +74,7 @@ def home() -> str:
 @blueprint.get("/live")
 def home_live() -> Response:
     """The part of the first page that changes."""
-    return _live("_home_live.html", **_shown_home())
+    return fragment("_home_live.html", **_shown_home())
 
 
 @blueprint.get("/example.zip")
@@ -118,7 +118,7 @@ def found(upload_id: str) -> str:
 @blueprint.get("/upload/<upload_id>/live")
 def found_live(upload_id: str) -> Response:
     """When it would start, and what stands before it."""
-    return _live("_found_live.html", **_before_it(upload_id))
+    return fragment("_found_live.html", **_before_it(upload_id))
 
 
 @blueprint.post("/upload/<upload_id>")
@@ -154,20 +154,23 @@ def results() -> str:
 @blueprint.get("/results/live")
 def results_live() -> Response:
     """The part of the list that changes."""
-    return _live("_results_live.html", **_wanted_runs())
+    return fragment("_results_live.html", **_wanted_runs())
 
 
 @blueprint.get("/runs/<int:run_id>")
 def run(run_id: int) -> str:
     """One run."""
     log = desk.log(bridge(), run_id, -1, LOG_SHOWN_BYTES)
-    return render_template("run.html", log=log, **_shown_run(run_id))
+    shown = _shown_run(run_id)
+    if shown["run"].tasks:
+        shown |= sweeps.shown(run_id)
+    return render_template("run.html", log=log, **shown)
 
 
 @blueprint.get("/runs/<int:run_id>/live")
 def run_live(run_id: int) -> Response:
     """The parts of a run's page that change, but for the log."""
-    return _live("_run_live.html", **_shown_run(run_id))
+    return fragment("_run_live.html", **_shown_run(run_id))
 
 
 @blueprint.post("/runs/<int:run_id>/cancel")
@@ -233,14 +236,6 @@ def results_zip(run_id: int) -> Response:
 def output_file(run_id: int, path: str) -> Response:
     """One file of output/."""
     return downloads.output_file(run_id, path)
-
-
-def _live(template: str, **context: Any) -> Response:
-    """A fragment for web/static/nias.js; unchanged, it is a 304 without a body."""
-    response = make_response(render_template(template, **context))
-    response.add_etag()
-    response.make_conditional(request)
-    return response
 
 
 def _shown_home() -> dict[str, Any]:

@@ -196,6 +196,7 @@ class RunOut(BaseModel):
     place: int | None
     exit_code: int | None
     resources: ResourcesOut
+    tasks: Annotated[int, Field(description="of a sweep; 0 for a single job")]
     main: str
     args: list[str]
     python: str | None
@@ -287,6 +288,7 @@ def run_out(run: Run) -> RunOut:
         place=report.place if report else None,
         exit_code=report.exit_code if report and run.state.ended else None,
         resources=ResourcesOut(**asdict(run.resources)),
+        tasks=run.tasks,
         main=run.program.main,
         args=list(run.program.args),
         python=run.program.python,

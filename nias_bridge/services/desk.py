@@ -92,7 +92,7 @@ class Health:
 def show(bridge: Bridge, run_id: int) -> RunView:
     """One run with its evidence, history and files. Raises NotFound."""
     run = find(bridge, run_id)
-    files, left_out = _files(bridge, run)
+    files, left_out = left_files(bridge.paths.run(run))
     evidence = read_evidence(bridge.paths.run(run))
     peak = peak_memory(run.report, evidence)
     return RunView(
@@ -123,23 +123,28 @@ def log(bridge: Bridge, run_id: int, offset: int, limit: int = LOG_PART_BYTES) -
     A character that is only half written yet is left for the next part. Raises NotFound.
     """
     run = find(bridge, run_id)
+    return log_part(bridge.paths.run(run).log, run.state.ended, offset, limit)
+
+
+def log_part(file: Path, ended: bool, offset: int, limit: int = LOG_PART_BYTES) -> LogPart:
+    """A part of a log, as `log` gives it; `ended`: nothing is going to be added."""
     try:
-        opened = bridge.paths.run(run).log.open("rb")
+        opened = file.open("rb")
     except OSError:
-        return LogPart(text="", offset=0, next_offset=0, size=0, ended=run.state.ended)
+        return LogPart(text="", offset=0, next_offset=0, size=0, ended=ended)
     with opened:
         size = opened.seek(0, 2)
         start = max(0, size - limit) if offset < 0 else min(offset, size)
         opened.seek(start)
         data = opened.read(limit)
-    if not (run.state.ended and start + len(data) >= size):
+    if not (ended and start + len(data) >= size):
         data = data[: len(data) - _half_character(data)]
     return LogPart(
         text=data.decode(errors="replace"),
         offset=start,
         next_offset=start + len(data),
         size=size,
-        ended=run.state.ended,
+        ended=ended,
     )
 
 
@@ -168,17 +173,24 @@ def output_file(bridge: Bridge, run_id: int, path: str) -> BinaryIO:
 
     Only what the manifest (or, before it is there, the folder) lists; never through a link out.
     """
-    run = find(bridge, run_id)
-    files, _ = _files(bridge, run)
-    if not any(file.path == path for file in files):
+    return open_listed(bridge.paths.run(find(bridge, run_id)), path)
+
+
+def open_listed(files: RunPaths, path: str) -> BinaryIO:
+    """As `output_file`, of any place where a job left output."""
+    listed, _ = left_files(files)
+    if not any(file.path == path for file in listed):
         raise NotFound(f"This run has no output file “{path}”.")
-    return open_output(bridge, run, path)
+    return _open_output(files, path)
 
 
 def open_output(bridge: Bridge, run: Run, path: str) -> BinaryIO:
     """A file of the output by its path there, opened for reading. Raises NotFound."""
+    return _open_output(bridge.paths.run(run), path)
+
+
+def _open_output(files: RunPaths, path: str) -> BinaryIO:
     # From the run's own folder: the code may have put a link in the place of output/ itself.
-    files = bridge.paths.run(run)
     return shared.open_beneath(files.folder, (_output_inside(files) / path).as_posix())
 
 
@@ -253,8 +265,8 @@ def health(bridge: Bridge) -> Health:
     return Health(storage=storage, slurm=cluster.problem, poller=poller)
 
 
-def _files(bridge: Bridge, run: Run) -> tuple[tuple[OutputFile, ...], tuple[LeftOut, ...]]:
-    files = bridge.paths.run(run)
+def left_files(files: RunPaths) -> tuple[tuple[OutputFile, ...], tuple[LeftOut, ...]]:
+    """What a job left in output/, and what of it was not collected."""
     manifest = read_json(files.manifest)
     if manifest:
         return (

@@ -64,8 +64,8 @@ function syncChildren(old, fresh) {
   let at = old.firstChild;
   for (const wanted of [...fresh.childNodes]) {
     // A row that is already here further down comes up to its place instead of being made anew.
-    const known = wanted.id && [...old.children].find((child) => child.id === wanted.id);
-    if (known && known !== at) { old.insertBefore(known, at); at = known; }
+    const known = wanted.id && document.getElementById(wanted.id);
+    if (known && known.parentNode === old && known !== at) { old.insertBefore(known, at); at = known; }
     if (!at) { old.append(wanted); continue; }
     const next = at.nextSibling;
     sync(at, wanted);
