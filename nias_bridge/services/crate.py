@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import mimetypes
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -16,9 +17,9 @@ from urllib.parse import quote
 from nias_bridge.domain import JobState, Run
 from nias_bridge.errors import NotFound, NotPossible
 from nias_bridge.node import layout, zipreader
-from nias_bridge.services import desk, intake, shared, zipstream
+from nias_bridge.services import desk, intake, shared, sweeps, zipstream
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.record import record
+from nias_bridge.services.record import node_files, record
 
 METADATA = "ro-crate-metadata.json"
 CRATE = "https://w3id.org/ro/crate/1.1"
@@ -82,8 +83,9 @@ def parts(bridge: Bridge, run: Run) -> list[zipstream.Part]:
 
 
 def _kept(bridge: Bridge, run: Run, at: float) -> Iterator[_File]:
-    folder = bridge.paths.run(run).folder
+    whole, node = bridge.paths.run(run).folder, node_files(bridge, run).folder
     for name, called, about in _KEPT:
+        folder = node if name == layout.LOCK else whole
         try:
             with shared.open_beneath(folder, name) as file:
                 size = file.seek(0, 2)
@@ -93,7 +95,7 @@ def _kept(bridge: Bridge, run: Run, at: float) -> Iterator[_File]:
             called,
             size,
             at,
-            lambda name=name: shared.open_beneath(folder, name),  # type: ignore[misc]
+            lambda folder=folder, name=name: shared.open_beneath(folder, name),  # type: ignore[misc]
         )
         yield _File(part, about, run.contents.sha256 if name == layout.ARCHIVE else None)
 
@@ -107,6 +109,12 @@ def _code(bridge: Bridge, run: Run, at: float) -> _File | None:
 
 
 def _outputs(bridge: Bridge, run: Run, told: Json, at: float) -> Iterator[_File]:
+    if run.tasks:
+        with suppress(NotFound):
+            for part in sweeps.results(bridge, run.id)[1]:
+                yield _File(replace(part, name=f"{OUTPUT}{part.name}"))
+        return
+
     def opened() -> Any:
         return desk.results(bridge, run.id)
 

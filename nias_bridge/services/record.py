@@ -16,9 +16,11 @@ from typing import Any
 from nias_bridge.domain import Run
 from nias_bridge.errors import NotFound, NotPossible
 from nias_bridge.node import layout
+from nias_bridge.paths import RunPaths
 from nias_bridge.services import desk, intake, seeds, shared
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.evidence import read_json
+from nias_bridge.services.evidence import read_evidence, read_json
+from nias_bridge.tasks import Task
 
 FORMAT = 1  # a new number where a key changes its meaning or goes
 _TEXT_MAX = 4 * 1024 * 1024  # bytes of a text file that are taken into the record
@@ -33,7 +35,8 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
     """The record of a run, as far as it has come. Raises NotFound."""
     view = desk.show(bridge, run_id)
     run, files = view.run, bridge.paths.run(view.run)
-    told, lock = read_json(files.exit), text(files.folder, layout.LOCK)
+    node = node_files(bridge, run)
+    told, lock, evidence = read_json(node.exit), text(node.folder, layout.LOCK), read_evidence(node)
     return {
         "format": FORMAT,
         "id": run.id,
@@ -43,7 +46,7 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
         "state": run.state.value,
         "note": run.note,
         "exit_code": _exit_code(run, told),
-        "message": view.evidence.message,
+        "message": evidence.message,
         "input": {
             "file": layout.ARCHIVE,
             "size": run.contents.size,
@@ -59,11 +62,11 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
             "lock": lock or None,
             "exactly": files.exact_lock.is_file(),
         },
-        "environment": asdict(view.evidence.environment) if view.evidence.environment else None,
+        "environment": asdict(evidence.environment) if evidence.environment else None,
         "script": text(files.folder, layout.SCRIPT) or None,
         "python": told.get("python"),
         "platform": told.get("platform"),
-        "node": view.evidence.node or None,
+        "node": evidence.node or None,
         "peak_memory": asdict(view.peak_memory) if view.peak_memory else None,
         "seeds": {
             "hash_seed": told.get("hash_seed"),
@@ -74,9 +77,10 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
             "submitted": _instant(run.submitted_at),
             "started": _instant(run.report.started_at if run.report else None),
             "ended": _instant(run.report.ended_at if run.report else None),
-            "seconds": dict(view.evidence.timings),
+            "seconds": dict(evidence.timings),
         },
         "slurm": _slurm(run),
+        "tasks": [_task(task) for task in bridge.store.tasks(run.id)] if run.tasks else [],
         "outputs": {
             "files": [asdict(file) for file in view.files],
             "left_out": [asdict(left) for left in view.left_out],
@@ -91,13 +95,19 @@ def again_exactly(bridge: Bridge, run_id: int) -> Run:
     The node takes the same environment, or builds it anew from the run's lock.
     """
     run = desk.with_archive(bridge, run_id)
-    lock = text(bridge.paths.run(run).folder, layout.LOCK)
+    lock = text(node_files(bridge, run).folder, layout.LOCK)
     if not lock:
         raise NotPossible(
             "This run has no list of what was installed for it, so it can't be run exactly again. "
             "Run it again as it is."
         )
     return intake.repeat(bridge, run, lock=lock)
+
+
+def node_files(bridge: Bridge, run: Run) -> RunPaths:
+    """Where the node wrote of a run; of a sweep, in its first task's folder: all have the same."""
+    files = bridge.paths.run(run)
+    return files.task(0) if run.tasks else files
 
 
 def installed(lock: str) -> list[str]:
@@ -129,6 +139,17 @@ def _slurm(run: Run) -> dict[str, Any] | None:
     return {
         "job_name": run.job_name,
         **{k: _instant(v) if isinstance(v, datetime) else v for k, v in told.items()},
+    }
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        "index": task.index,
+        "parameters": dict(task.parameters),
+        "state": task.state.value,
+        "exit_code": task.report.exit_code if task.report else None,
+        "seconds": task.seconds,
+        "metrics": dict(task.metrics),
     }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import staged
@@ -19,6 +20,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from nias_bridge.domain import JobState, Run, SlurmReport
+from nias_bridge.node import layout
 from nias_bridge.services import intake, sweeps
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.tasks import Task
@@ -200,3 +202,23 @@ def test_a_folder_in_the_zip_is_short_and_safe() -> None:
     name = sweeps.folder_name(task, 1000)
     assert name.startswith("007-path=.._.._a_b_c,long=xxx")
     assert len(name) < 100
+
+
+def test_the_record_and_the_crate_have_all_tasks(
+    web: FlaskClient, bridge: Bridge, sweep: Run
+) -> None:
+    run = ended(bridge, sweep)
+    (bridge.paths.run(run).task(0).folder / layout.LOCK).write_text("numpy==2.3.0 \\\n")
+    told = web.get(f"/api/v1/runs/{run.id}/run.json").get_json()
+    assert [task["parameters"]["cutoff"] for task in told["tasks"]] == [10, 10, 20, 20]
+    assert told["requirements"]["installed"] == ["numpy==2.3.0"]
+    body = web.get(f"/api/v1/runs/{run.id}/crate.zip").data
+    with zipfile.ZipFile(io.BytesIO(body)) as crate:
+        assert crate.testzip() is None
+        plots = [name for name in crate.namelist() if name.endswith("/plot.png")]
+        described = crate.read("ro-crate-metadata.json").decode()
+    assert len(plots) == 3
+    assert all(name.startswith("output/") and quote(name) in described for name in plots)
+    again = web.post(f"/api/v1/runs/{run.id}/again?exactly=1").get_json()
+    new = bridge.store.run(again["id"])
+    assert (new.tasks, bridge.paths.run(new).exact_lock.is_file()) == (4, True)
