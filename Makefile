@@ -15,10 +15,11 @@ demo:
 	@.ci/prepare $(VENV)
 	@exec $(VENV)/bin/nias-bridge demo $(ARGS)
 
+# Two at a time, file by file: the tests on a real Slurm mostly wait.
 test:
 	@.ci/prepare $(VENV) test
 	@$(MAKE) --no-print-directory lint
-	@$(VENV)/bin/pytest $(ARGS)
+	@$(VENV)/bin/pytest -n 2 --dist loadfile $(ARGS)
 
 bench:
 	@.ci/prepare $(VENV) test

@@ -56,17 +56,28 @@ def service_user() -> str | None:
     """The account of the gateway and its jobs: made where missing as root; None: our own."""
     if os.geteuid() != 0:
         return None
-    try:
-        pwd.getpwnam(SERVICE_USER)
-    except KeyError:
-        subprocess.run(
+    if not _account_is_there():
+        made = subprocess.run(
             [
                 *("useradd", "--system", "--user-group", "--no-create-home"),
                 *("--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin", SERVICE_USER),
             ],
-            check=True,
+            capture_output=True,
+            text=True,
+            check=False,
         )
+        # Somebody else may have made it meanwhile: what counts is that it is there.
+        if not _account_is_there():
+            raise SiteError(f"The account {SERVICE_USER} can't be made: {made.stderr.strip()}")
     return SERVICE_USER
+
+
+def _account_is_there() -> bool:
+    try:
+        pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        return False
+    return True
 
 
 def set_up(state: Path, *, port: int, slurm_conf: Path, **settings: Any) -> Site:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -108,13 +109,15 @@ def page(open_context: Callable[..., BrowserContext]) -> Page:
 def axe() -> str:
     """The source of axe-core, installed once beside this file."""
     script = HERE / "node_modules/axe-core/axe.min.js"
-    if not script.exists():
-        if shutil.which("npm") is None:
-            missing("no npm here to install axe-core: apt-get install npm")
-        subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"],
-            cwd=HERE,
-            check=True,
-            timeout=120,
-        )
+    with (HERE / "package.json").open() as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        if not script.exists():
+            if shutil.which("npm") is None:
+                missing("no npm here to install axe-core: apt-get install npm")
+            subprocess.run(
+                ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"],
+                cwd=HERE,
+                check=True,
+                timeout=120,
+            )
     return script.read_text(encoding="utf-8")
