@@ -3,7 +3,8 @@
     benchmarks/environments.py [--rounds N] [--requirements LINE,LINE…] [--at FOLDER]
 
 Prints Markdown. The two ways of a first build are timed in turn, round by round, on one filesystem;
-both have the wheels in their caches from a build before the first round.
+both were done once before the first round, so that uv has the wheels in its cache, and pip in its
+own where the index lets it keep them.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def measure(root: Path, lines: tuple[str, ...], rounds: int) -> None:
     table: dict[str, list[float]] = {}
     for _ in range(rounds):
         for way, measured in (
-            (f"venv + pip install {shown}, pip's cache warm", lambda: with_pip(root, lines)),
+            (f"venv + pip install {shown}", lambda: with_pip(root, lines)),
             (
                 "first build, caches warm (these wheels were used before)",
                 lambda: build(root, wish),
