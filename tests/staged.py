@@ -214,6 +214,45 @@ def pending(bridge: Bridge, project: str = "Análise EMG 2") -> Run:
     )
 
 
+def swept(bridge: Bridge) -> Run:
+    """A sweep of four tasks, three of which have ended with a picture and a number."""
+    part = intake.new_part(bridge)
+    toml = '[sweep]\ngrid = { cutoff = [10, 20], window = ["hann", "boxcar"] }\n'
+    part.write_bytes(zipped("filter-bank", {"code.py": "", "nias.toml": toml}))
+    run = move(bridge, intake.receive(bridge, part, "filter-bank.zip"), *STARTED)
+    for index, rms in enumerate((10.5, 2.0, 30.0)):
+        end_task(bridge, run, index, rms=rms)
+    return run
+
+
+def end_task(bridge: Bridge, run: Run, index: int, **metrics: float) -> None:
+    """A task of a sweep has ended well, and left a picture."""
+    now = datetime.now(UTC)
+    report = SlurmReport(
+        job_id=run.job_id or 1,
+        name=run.job_name,
+        state=JobState.COMPLETED,
+        started_at=now,
+        ended_at=now + timedelta(seconds=3),
+        elapsed=3,
+        exit_code=0,
+        array_tasks=(index,),
+    )
+    task = replace(
+        bridge.store.task(run.id, index),
+        state=JobState.COMPLETED,
+        report=report,
+        metrics=metrics,
+    )
+    bridge.store.save_tasks([task])
+    files = bridge.paths.run(run).task(index)
+    files.output.mkdir(parents=True)
+    (files.output / "response.png").write_bytes(picture())
+    listed = [{"path": "response.png", "size": 1000, "sha256": None}]
+    files.manifest.write_text(json.dumps({"files": listed, "left_out": []}))
+    files.log.write_text("filtering\n")
+
+
 def show_cluster(bridge: Bridge, **view: Any) -> None:
     """Two nodes, one of them busy."""
     nodes = tuple(

@@ -40,9 +40,11 @@ def full_pages(live: Live) -> list[str]:
     ]
     staged.say(bridge, runs[0], COLOURS)
     again = staged.completed(bridge, again=True)
+    sweep = f"/runs/{staged.swept(bridge).id}"
     return [
         *("/", "/upload", "/results", "/results?show=failed", "/nothing-here", "/api/docs"),
         *(f"/runs/{run.id}" for run in runs),
+        *(sweep, f"{sweep}/tasks/1", f"{sweep}/tasks/3", f"{sweep}/pictures"),
         f"/compare?a={runs[0].id}&b={again.id}",
         held(live, "a-new-project", "numpy\n"),
         held(live, "troubled", "numpy==2.3.0+cu121\n-e .\nfoo @ file:///home/somebody/foo\n"),
