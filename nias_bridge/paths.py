@@ -127,6 +127,10 @@ class RunPaths:
         return self.folder / layout.RESULTS
 
     @property
+    def previews(self) -> Path:
+        return self.folder / layout.PREVIEWS
+
+    @property
     def claim(self) -> Path:
         """The folder that the one job which may run this makes first; its file `job` has the id."""
         return self.folder / layout.CLAIMS / self.token

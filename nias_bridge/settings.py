@@ -136,6 +136,10 @@ class Settings(BaseSettings):
         default_factory=dict, description="Further environment of every code.py"
     )
 
+    previews: bool = Field(
+        True, description="Whether the nodes make previews of results, some seconds for each run"
+    )
+
     upload_max_bytes: Count = Field(2048 * MIB, description="Largest zip that is taken")
     unpacked_max_bytes: Count = Field(20480 * MIB, description="Largest sum of unpacked files")
     unpacked_max_files: Count = Field(20_000, description="Most files in a zip")

@@ -18,7 +18,13 @@ from nias_bridge.localcluster import LocalCluster
 from nias_bridge.site import Site, running, set_up, wait_until_served
 
 # Tests look often and give up soon; the defaults are kinder to a site's Slurm.
-QUICK = {"poll_interval": 0.3, "lost_after": 4, "lease_seconds": 3, "slurm_timeout": 15}
+QUICK = {
+    "poll_interval": 0.3,
+    "lost_after": 4,
+    "lease_seconds": 3,
+    "slurm_timeout": 15,
+    "previews": False,
+}
 
 
 def free_port() -> int:

@@ -16,6 +16,7 @@ from nias_bridge.http import (
     downloads,
     errors,
     formats,
+    looks,
     pages,
     security,
     sweep_api,
@@ -55,7 +56,7 @@ def create_app(bridge: Bridge) -> APIFlask:
     Bootstrap5(app)
     for module in (api, sweep_api):
         security.csrf.exempt(module.blueprint)  # no cookie means anything there
-    for module in (api, sweep_api, comparisons, docs, pages, sweeps):
+    for module in (api, sweep_api, comparisons, docs, looks, pages, sweeps):
         app.register_blueprint(module.blueprint)
     app.spec_processor(api.complete_spec)
     _add_words(app, bridge)
@@ -72,6 +73,7 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         size=formats.size,
         memory=formats.memory,
         raw_text=formats.raw_text,
+        fact=formats.fact,
         is_shown=downloads.is_shown,
     )
     settings = bridge.settings

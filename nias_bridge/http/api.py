@@ -24,7 +24,7 @@ from nias_bridge.http.schemas import (
     RunsQuery,
     SubmitQuery,
 )
-from nias_bridge.services import checkup, comparison, desk, intake, record
+from nias_bridge.services import checkup, comparison, desk, intake, previews, record
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
 
@@ -111,7 +111,8 @@ def log(run_id: int, query_data: LogQuery) -> LogOut:
 @blueprint.output(FilesOut)
 def files(run_id: int) -> FilesOut:
     """What the code left in output/"""
-    return schemas.files_out(desk.show(bridge(), run_id))
+    view = desk.show(bridge(), run_id)
+    return schemas.files_out(view, previews.previews(bridge(), view.run))
 
 
 @blueprint.get("/runs/<int:run_id>/files/<path:path>")

@@ -34,7 +34,7 @@ def is_shown(path: str) -> bool:
 
 def output_file(run_id: int, path: str) -> Response:
     """One file of output/; ranges and 304 are understood. Raises NotFound."""
-    return _send(desk.output_file(bridge(), run_id, path), Path(path).name)
+    return send(desk.output_file(bridge(), run_id, path), Path(path).name)
 
 
 def results(run_id: int) -> Response:
@@ -43,7 +43,7 @@ def results(run_id: int) -> Response:
     if run.tasks:
         return _sweep_results(run_id)
     file = desk.results(bridge(), run_id)
-    return _send(file, f"{run.project}-{run.number}-results.zip")
+    return send(file, f"{run.project}-{run.number}-results.zip")
 
 
 def _sweep_results(run_id: int) -> Response:
@@ -53,20 +53,20 @@ def _sweep_results(run_id: int) -> Response:
 
 def task_file(run_id: int, index: int, path: str) -> Response:
     """One file that a task left. Raises NotFound."""
-    return _send(sweeps.output_file(bridge(), run_id, index, path), Path(path).name)
+    return send(sweeps.output_file(bridge(), run_id, index, path), Path(path).name)
 
 
 def task_results(run_id: int, index: int) -> Response:
     """The zip of one task. Raises NotFound."""
     run = desk.find(bridge(), run_id)
     file = sweeps.task_results(bridge(), run_id, index)
-    return _send(file, f"{run.project}-{run.number}-task-{index}.zip")
+    return send(file, f"{run.project}-{run.number}-task-{index}.zip")
 
 
 def lock(run_id: int) -> Response:
     """requirements.lock: what was installed for the run. Raises NotFound."""
     run = desk.show(bridge(), run_id).run
-    return _send(desk.lock(bridge(), run_id), f"{run.slug}-{run.number}-requirements.lock")
+    return send(desk.lock(bridge(), run_id), f"{run.slug}-{run.number}-requirements.lock")
 
 
 def record(run_id: int) -> Response:
@@ -89,14 +89,14 @@ def crate(run_id: int) -> Response:
 def log(run_id: int) -> Response:
     """The whole log as it was written, however long; ranges are understood. Raises NotFound."""
     run = desk.find(bridge(), run_id)
-    return _send(desk.whole_log(bridge(), run_id), f"{run.slug}-{run.number}-log.txt")
+    return send(desk.whole_log(bridge(), run_id), f"{run.slug}-{run.number}-log.txt")
 
 
 def task_log(run_id: int, index: int) -> Response:
     """The whole log of a task. Raises NotFound."""
     run = desk.find(bridge(), run_id)
     name = f"{run.slug}-{run.number}-{index}-log.txt"
-    return _send(sweeps.whole_log(bridge(), run_id, index), name)
+    return send(sweeps.whole_log(bridge(), run_id, index), name)
 
 
 def example() -> Response:
@@ -122,12 +122,14 @@ def _streamed(parts: Sequence[zipstream.Part], name: str) -> Response:
     return response
 
 
-def _send(file: BinaryIO, name: str) -> Response:
-    kind = _type_of(name)
+def send(file: BinaryIO, name: str, kind: str = "") -> Response:
+    """A file, opened, under this name; a kind that is given is shown in place."""
+    shown = bool(kind)
+    kind = kind or _type_of(name)
     response = send_file(
         file,
         mimetype=kind,
-        as_attachment=kind not in SHOWN,
+        as_attachment=not shown and kind not in SHOWN,
         download_name=name,
         conditional=False,
         max_age=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -105,3 +106,18 @@ def memory(count: int | None) -> str:
     if value >= 1000:
         value, unit = value / 1024, "GiB"
     return f"{value:.1f}".removesuffix(".0") + f" {unit}" if value < 10 else f"{value:.0f} {unit}"
+
+
+def fact(value: Any) -> str:
+    """A fact of a preview as people read it: 440, 3.14159, 20000 × 3, yes."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, (list, tuple)):
+        return " × ".join(map(fact, value)) or "a single value"
+    return str(value)

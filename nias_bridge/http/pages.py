@@ -32,12 +32,20 @@ from nias_bridge.http.errors import status_of, wants_json
 from nias_bridge.http.here import bridge
 from nias_bridge.http.live import fragment
 from nias_bridge.http.security import csrf
-from nias_bridge.services import checkup, comparison, desk, estimates, intake, record, wishes
+from nias_bridge.services import (
+    checkup,
+    comparison,
+    desk,
+    estimates,
+    intake,
+    previews,
+    record,
+    wishes,
+)
 
 blueprint = Blueprint("pages", __name__)
 
 LOG_SHOWN_BYTES = 64 * 1024
-IMAGES_SHOWN = 12
 EMPTY_ZIP_BYTES = 22  # its end record and nothing else
 # What the Results page can be narrowed to: a word in the address, words for people, states.
 PINNED = "pinned"
@@ -287,7 +295,7 @@ def _shown_run(run_id: int) -> dict[str, Any]:
         "view": view,
         "run": view.run,
         "steps": story.steps(view),
-        "images": [file for file in view.files if downloads.is_shown(file.path)][:IMAGES_SHOWN],
+        "previews": previews.previews(bridge(), view.run) if view.run.state.ended else {},
         "failed": failed,
         "diagnosis": checkup.diagnosis(bridge(), view.run, view.evidence),
         "last_words": desk.last_words(bridge(), view.run) if failed else "",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from flask import url_for
 from pydantic import BaseModel, Field
@@ -13,6 +14,7 @@ from nias_bridge.domain import JobState, Page, Run
 from nias_bridge.services.desk import Health, LogPart, RunView
 from nias_bridge.services.doctor import Diagnosis
 from nias_bridge.services.evidence import Evidence
+from nias_bridge.services.previews import Preview
 
 Size = Annotated[int, Field(description="bytes")]
 Seconds = Annotated[float, Field(description="seconds")]
@@ -229,13 +231,38 @@ class LogOut(BaseModel):
     ended: bool
 
 
+class CellOut(BaseModel):
+    """One cell of a notebook."""
+
+    type: str
+    text: str
+    output: str
+    pictures: list[str]
+
+
+class PreviewOut(BaseModel):
+    """What the node saw in a file; plots, text and pictures are links.
+
+    summary: facts, those of a part (an array, a column) with its `name`; rows: a table's head.
+    """
+
+    kind: str
+    summary: list[dict[str, Any]]
+    plots: list[str]
+    text: str | None
+    rows: list[list[str]]
+    cells: list[CellOut]
+    error: str
+
+
 class FileOut(BaseModel):
-    """One file of output/."""
+    """One file of output/; preview: null where there is none (yet)."""
 
     path: str
     size: Size
     sha256: str | None
     link: str
+    preview: PreviewOut | None = None
 
 
 class LeftOutOut(BaseModel):
@@ -336,7 +363,7 @@ def log_out(part: LogPart) -> LogOut:
     )
 
 
-def files_out(view: RunView) -> FilesOut:
+def files_out(view: RunView, previews: Mapping[str, Preview]) -> FilesOut:
     """The files of a run."""
     return FilesOut(
         collected=view.results_ready,
@@ -346,10 +373,38 @@ def files_out(view: RunView) -> FilesOut:
                 size=file.size,
                 sha256=file.sha256,
                 link=url_for("api.output_file", run_id=view.run.id, path=file.path),
+                preview=_preview(view.run, previews.get(file.path)),
             )
             for file in view.files
         ],
         left_out=[LeftOutOut(path=left.path, why=left.why) for left in view.left_out],
+    )
+
+
+def _preview(run: Run, found: Preview | None) -> PreviewOut | None:
+    if found is None:
+        return None
+
+    def link(name: str) -> str:
+        return url_for("looks.piece", run_id=run.id, name=name)
+
+    cells = (
+        CellOut(
+            type=cell.type,
+            text=cell.text,
+            output=cell.output,
+            pictures=[link(name) for name in cell.pictures],
+        )
+        for cell in found.cells
+    )
+    return PreviewOut(
+        kind=found.kind,
+        summary=[dict(facts) for facts in found.summary],
+        plots=[link(name) for name in found.plots],
+        text=link(found.text) if found.text else None,
+        rows=[list(row) for row in found.rows],
+        cells=list(cells),
+        error=found.error,
     )
 
 

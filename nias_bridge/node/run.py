@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from . import (
+    after,
     archive,
     claim,
     collect,
@@ -169,11 +170,23 @@ def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> i
             else:
                 ending = Ending("internal", sentence)
     _write_exit(course, ending, collected, site)
+    if _is_to_be_seen(job, ending, collected) and site.get("previews"):
+        after.make_previews(job.shared, job.work, _wish(job, site, TOOLS), signals, say)
     if ending.reason == TIME_LIMIT and job.job_id is not None:
         # Slurm is to end the job itself, so that the accounting says TIMEOUT.
         while not signals.ending_now:
             time.sleep(0.2)
     return ending.status
+
+
+def _is_to_be_seen(job: claim.Job, ending: Ending, collected: Optional[collect.Collected]) -> bool:
+    # A task of a sweep has a row in its table, and there are hundreds of them.
+    return (
+        job.task is None
+        and ending.reason == "finished"
+        and collected is not None
+        and collected.files > 0
+    )
 
 
 def say(sentence: str) -> None:

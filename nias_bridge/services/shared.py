@@ -35,6 +35,7 @@ def install(bridge: Bridge) -> None:
         "version": version("nias-bridge"),
         "python": settings.python,
         "build_variables": dict(settings.build_variables),
+        "previews": settings.previews,
         "source_builds": settings.source_builds,
         "run_variables": dict(settings.run_variables),
         "limits": {

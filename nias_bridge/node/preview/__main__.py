@@ -12,13 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from nias_bridge.node import files
+from nias_bridge.node import files, layout
 
 from . import ALL_SECONDS_MAX, FILES_MAX, guard
 from .kinds import KINDS, Kind, kind_of
 from .record import Desk, NoPreview, Preview
 
-INDEX = "index.json"
+INDEX = layout.PREVIEW_INDEX
 _SEEN_MAX = 20_000  # files among which the most telling are chosen
 _ALWAYS = ("kind", "summary", "plots", "error")
 _WRITE_EVERY = 2.0  # seconds: what is killed on the way leaves what it had
