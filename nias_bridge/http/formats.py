@@ -51,7 +51,7 @@ def running_since(at: datetime | None) -> str | Markup:
         return "–"
     iso = at.astimezone(UTC).isoformat(timespec="seconds")
     minutes = int((datetime.now(UTC) - at).total_seconds() // 60)
-    words = duration(minutes * 60) if minutes >= 1 else "under a minute"
+    words = duration(minutes * 60) if minutes >= 1 else "< 1 min"
     return Markup('<span data-since="{}">{}</span>').format(iso, words)
 
 

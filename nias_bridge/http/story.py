@@ -18,7 +18,7 @@ _STEP_OF_PHASE = {
     "collecting": "Results",
     "finished": "Results",
 }
-_STEPS = ("Upload", "Queue", "Packages", "Code", "Results")
+_STEPS = ("Submit", "Queue", "Packages", "Code", "Results")
 _BROKE_AT = {"archive": "Packages", "environment": "Packages"}
 _BEFORE_SLURM = frozenset({JobState.RECEIVED, JobState.STAGED, JobState.SUBMITTING})
 
@@ -54,7 +54,7 @@ def steps(view: RunView) -> tuple[Step, ...]:
 
 def _current(run: Run, evidence: Evidence) -> str:
     if run.state in _BEFORE_SLURM:
-        return "Upload"
+        return "Submit"
     if run.state.ended:
         if run.state == JobState.COMPLETED:
             return "Results"
@@ -65,7 +65,7 @@ def _current(run: Run, evidence: Evidence) -> str:
 def _last_phase(run: Run, evidence: Evidence) -> str:
     """Where a run that did not end well stood when it ended."""
     if run.job_id is None:
-        return "Queue" if run.state == JobState.REJECTED else "Upload"
+        return "Submit"
     if evidence.phase == "finished":
         return "Code"
     return _STEP_OF_PHASE.get(evidence.phase, "Queue")
@@ -83,7 +83,7 @@ def _seconds(run: Run, evidence: Evidence) -> dict[str, float]:
         "Results": timings.get("collect"),
     }
     if run.submitted_at:
-        took["Upload"] = (run.submitted_at - run.created_at).total_seconds()
+        took["Submit"] = (run.submitted_at - run.created_at).total_seconds()
     report = run.report
     if report and report.submitted_at and report.started_at:
         took["Queue"] = (report.started_at - report.submitted_at).total_seconds()
