@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,11 +14,16 @@ import numpy as np
 import pytest
 import soundfile
 from client import Client
+from sites import served
 
 from nias_bridge.assets import asset
+from nias_bridge.localcluster import LocalCluster
+from nias_bridge.node import layout
+from nias_bridge.site import Site, running
 
 EXAMPLES = ("audio-features", "eeg-bands", "power-spectrum")
 
+RATE = 250  # of the EEG, samples per second
 HEART_RATE = 72.0
 HEART = f"""
 import heartpy, json, numpy as np
@@ -48,6 +54,18 @@ def table(content: bytes) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
+def site(cluster: LocalCluster, make_site: Callable[..., Site]) -> Iterator[Site]:
+    """One whose nodes make previews."""
+    with served(make_site(cluster, previews=True)) as made, running(made, "poll"):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def client(site: Site) -> Client:
+    return Client(site.url)
+
+
+@pytest.fixture(scope="module")
 def sent(client: Client) -> dict[str, int]:
     """All of them under way at once; the runs' ids by name."""
     heart = client.upload(HEART, more={"requirements.txt": "heartpy\n"})["id"]
@@ -62,6 +80,16 @@ def ended(client: Client, sent: dict[str, int]) -> dict[str, Ended]:
         run = client.ended(sent[name], seconds=180)
         assert run["state"] == "COMPLETED", (name, client.log(run["id"]))
         known[name] = Ended(run, client.results(run["id"]))
+    return known
+
+
+@pytest.fixture(scope="module")
+def seen(site: Site, ended: dict[str, Ended]) -> dict[str, Any]:
+    """The previews of each example's files, by name and path."""
+    known = {}
+    for name in ended:
+        (index,) = site.state.glob(f"shared/{layout.RUNS}/*/{name}*/1/previews/index.json")
+        known[name] = json.loads(index.read_text())["files"]
     return known
 
 
@@ -159,3 +187,59 @@ def test_the_excerpt_is_an_edf_file_that_another_program_reads(
     assert (list(onset), list(text)) == ([5], ["eyes closed"])
     assert occipital[1300:].std() == pytest.approx(20 / 2**0.5, rel=0.1)
     assert occipital[:1200].std() == pytest.approx(5 / 2**0.5, rel=0.1)
+
+
+def facts(preview: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a preview tells of one part of its file."""
+    return next(part for part in preview["summary"] if part.get("name") == name)
+
+
+def test_every_file_of_the_examples_has_a_preview_without_an_error(
+    ended: dict[str, Ended], seen: dict[str, Any]
+) -> None:
+    for name, example in ended.items():
+        assert set(example.files) <= set(seen[name]), name
+        assert not [look["error"] for look in seen[name].values() if look["error"]]
+
+
+def test_a_sound_is_seen_with_its_length_waveform_and_spectrogram(seen: dict[str, Any]) -> None:
+    for name in ("recording.wav", "cleaned.flac"):
+        look = seen["audio-features"][name]
+        (told,) = look["summary"]
+        assert (told["rate"], told["channels"], told["seconds"]) == (16000, 1, 5.0)
+        assert len(look["plots"]) == 2
+    assert told["peak"] == pytest.approx(0.9, abs=1e-3)
+
+
+def test_the_edf_file_is_seen_with_its_channels(seen: dict[str, Any]) -> None:
+    look = seen["eeg-bands"]["eyes-closing.edf"]
+    about, *channels = look["summary"]
+    assert (about["channels"], about["seconds"], about["annotations"]) == (4, 10, 1)
+    assert [(c["name"], c["unit"], c["rate"]) for c in channels] == [
+        (name, "uV", 250) for name in ("Fp1", "Cz", "O1", "O2")
+    ]
+    assert channels[2]["max"] == pytest.approx(20, abs=5)
+    assert len(look["plots"]) == 1
+
+
+def test_arrays_are_seen_with_their_shapes_and_extremes(seen: dict[str, Any]) -> None:
+    previews = seen["eeg-bands"]
+    assert facts(previews["spectra.npz"], "power")["shape"] == [4, 251]
+    assert facts(previews["spectra.npz"], "frequency")["max"] == RATE / 2
+    alpha = facts(previews["alpha.h5"], "alpha")
+    assert (alpha["shape"], alpha["dtype"]) == ([4, 60 * RATE], "float32")
+    assert alpha["max"] == pytest.approx(20, abs=3)
+
+
+def test_tables_are_seen_with_their_columns_and_first_rows(seen: dict[str, Any]) -> None:
+    bands = seen["eeg-bands"]["bands.csv"]
+    assert bands["rows"][0] == ["channel", "delta", "theta", "alpha", "beta", "peak_hz"]
+    assert [row[0] for row in bands["rows"][1:]] == ["Fp1", "Cz", "O1", "O2"]
+    features = seen["audio-features"]["features.csv"]
+    assert facts(features, "rms")["max"] == pytest.approx(0.2163, abs=1e-3)
+    assert len(features["plots"]) == 4
+
+
+def test_pictures_are_seen_small(seen: dict[str, Any]) -> None:
+    (told,) = seen["eeg-bands"]["bands.png"]["summary"]
+    assert (told["width"], told["height"], told["format"]) == (1210, 440, "PNG")
