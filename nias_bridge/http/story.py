@@ -59,6 +59,13 @@ def _current(run: Run, evidence: Evidence) -> str:
         if run.state == JobState.COMPLETED:
             return "Results"
         return _BROKE_AT.get(evidence.reason) or _last_phase(run, evidence)
+    return _phase(run, evidence)
+
+
+def _phase(run: Run, evidence: Evidence) -> str:
+    # The tasks of a sweep have their phases, the run has none.
+    if run.tasks and run.state != JobState.PENDING:
+        return "Code"
     return _STEP_OF_PHASE.get(evidence.phase, "Queue")
 
 
@@ -68,7 +75,7 @@ def _last_phase(run: Run, evidence: Evidence) -> str:
         return "Submit"
     if evidence.phase == "finished":
         return "Code"
-    return _STEP_OF_PHASE.get(evidence.phase, "Queue")
+    return _phase(run, evidence)
 
 
 def _since(view: RunView) -> datetime:

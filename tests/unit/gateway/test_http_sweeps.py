@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -82,6 +83,7 @@ def test_the_page_has_a_row_for_each_task_with_parameters_state_time_and_metrics
     page = web.get(f"/runs/{sweep.id}").get_data(as_text=True)
     assert page.count('<tr id="task-') == 4
     assert "3 of 4 ended, 1 not well" in page
+    assert re.search(r'aria-current="step">\s*<span class="step-name">Code', page)
     row = page[page.index('<tr id="task-2"') :].partition("</tr>")[0]
     assert '<td data-value="20">20</td>' in row
     assert 'data-state="FAILED"' in row
