@@ -467,3 +467,23 @@ def test_an_environment_that_lost_a_module_is_told_and_built_anew_for_the_next_r
     assert "The environment had lost files" in job.exit["message"]
     assert job.finish(7, SLURM_RESTART_COUNT="2") == 0
     assert job.exit["environment"]["built"]
+
+
+def test_a_task_of_a_sweep_has_its_parameters_its_claim_and_its_own_output(node):
+    job = node("import os; open('output/a', 'w').write(os.environ['NIAS_PARAM_N'])")
+    (job.run / layout.SWEEP).write_text('[{"n": 10}, {"n": 20}]')
+    task = {"SLURM_ARRAY_JOB_ID": "7"}
+    assert job.finish(8, SLURM_ARRAY_TASK_ID="0", **task) == 0
+    assert job.finish(7, SLURM_ARRAY_TASK_ID="1", **task) == 0
+    assert job.finish(9, SLURM_ARRAY_TASK_ID="1", **task) == layout.ALREADY_RUN
+    assert job.results("tasks/0") == {"a": b"10"}
+    assert job.results("tasks/1") == {"a": b"20"}
+    assert job.json("tasks/1/exit.json")["job_id"] == 7
+    assert not (job.run / layout.EXIT).exists()
+
+
+def test_a_task_that_the_sweep_does_not_have_says_so(node):
+    job = node("print('never')")
+    (job.run / layout.SWEEP).write_text('[{"n": 10}]')
+    assert job.finish(SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID="5") == 1
+    assert "sweep.json has no task 5" in job.json("tasks/5/exit.json")["message"]
