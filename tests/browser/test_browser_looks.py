@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from test_browser_log import COLOURS
 
 from nias_bridge.domain import JobState
 from nias_bridge.services import intake
+from nias_bridge.services.bridge import Bridge
 
 EMPTY_PAGES = ("/", "/results", "/results?q=nothing")
 
@@ -46,10 +48,35 @@ def full_pages(live: Live) -> list[str]:
         *(f"/runs/{run.id}" for run in runs),
         *(sweep, f"{sweep}/tasks/1", f"{sweep}/tasks/3", f"{sweep}/pictures"),
         f"/compare?a={runs[0].id}&b={again.id}",
+        *looks(bridge),
         held(live, "a-new-project", "numpy\n"),
         held(live, "troubled", "numpy==2.3.0+cu121\n-e .\nfoo @ file:///home/somebody/foo\n"),
         held(live, "power-spectrum", ""),
     ]
+
+
+def looks(bridge: Bridge) -> list[str]:
+    """A run with previews of every kind, and the page of each."""
+    run = staged.move(
+        bridge, staged.add(bridge, "seen"), *staged.STARTED, JobState.COMPLETED, elapsed=4
+    )
+    facts = [{"name": "a", "shape": [9, 3], "dtype": "float64", "mean": 0.5, "plot": "0001-a.svg"}]
+    entries = {
+        "tone.wav": {"kind": "audio", "summary": [{"rate": 8000}], "plots": ["0001-a.svg"]},
+        "many.npz": {"kind": "array", "summary": facts, "plots": ["0001-a.svg"]},
+        "table.csv": {"kind": "table", "summary": facts, "rows": [["hertz", "power"], ["1", "2"]]},
+        "a.ipynb": {"kind": "notebook", "cells": [{"type": "code", "text": "1", "output": "1"}]},
+        "notes.md": {"kind": "markdown", "summary": [{"whole": False}], "text": "0002-a.txt"},
+        "report.html": {"kind": "html", "summary": [{"size": 14}]},
+    }
+    staged.leave(bridge, run, dict.fromkeys(entries, b"<h1>Hello</h1>"))
+    folder = bridge.paths.run(run).previews
+    folder.mkdir()
+    (folder / "index.json").write_text(json.dumps({"files": entries}))
+    drawn = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M0 0h9"/></svg>'
+    (folder / "0001-a.svg").write_text(drawn)
+    (folder / "0002-a.txt").write_text("a text")
+    return [f"/runs/{run.id}", *(f"/runs/{run.id}/look/{path}" for path in entries)]
 
 
 def violations(page: Page, axe: str) -> list[str]:

@@ -104,6 +104,25 @@ def test_more_memory_than_asked_ends_out_of_memory(client: Client) -> None:
     run = client.ended(client.upload(eats, memory="200M")["id"])
     assert run["state"] in {"OUT_OF_MEMORY", "CANCELLED"}, run
     assert run["state"] == "OUT_OF_MEMORY" or "memory" in json.dumps(run).lower()
+    assert run["diagnosis"]["correction"] == "Run again with 400 MB"
+
+
+def test_a_run_that_lacked_a_package_runs_again_corrected(client: Client) -> None:
+    run = client.upload("import yaml\nprint(yaml.safe_load('[1, 2]'))\n")
+    assert [warning["package"] for warning in run["warnings"]] == ["pyyaml"]
+    run = client.ended(run["id"])
+    assert run["diagnosis"]["correction"] == "Run again with pyyaml", client.log(run["id"])
+    rule = run["diagnosis"]["rule"]
+    again = client.post(f"/api/v1/runs/{run['id']}/correct?rule={rule}")
+    assert client.ended(again["id"])["state"] == "COMPLETED"
+    assert "[1, 2]" in client.log(again["id"])
+
+
+def test_what_a_running_job_uses_is_told(client: Client, timed_out: int) -> None:
+    run = client.wait(timed_out, lambda run: run["ended"] or bool(run["usage"]), seconds=30)
+    assert run["state"] == "RUNNING"
+    assert run["usage"]["measured_at"] and 0 <= run["usage"]["cpu"] <= 1
+    assert 0 < run["usage"]["max_rss_bytes"] < run["usage"]["memory_asked_bytes"]
 
 
 def test_a_requirement_that_does_not_exist_is_named(client: Client) -> None:
