@@ -10,7 +10,7 @@ from flask import Response, url_for
 
 from nias_bridge.domain import Filter, JobState, Resources
 from nias_bridge.errors import BadRequest
-from nias_bridge.http import comparisons, downloads, schemas, uploads
+from nias_bridge.http import answers, comparisons, downloads, schemas, uploads
 from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import (
     AgainQuery,
@@ -72,7 +72,7 @@ def submit(query_data: SubmitQuery) -> tuple[RunOut, int, dict[str, str]]:
         ),
     )
     where = url_for("api.run", run_id=run.id)
-    return schemas.view_out(desk.show(bridge(), run.id)), HTTPStatus.ACCEPTED, {"Location": where}
+    return answers.view_out(desk.show(bridge(), run.id)), HTTPStatus.ACCEPTED, {"Location": where}
 
 
 @blueprint.get("/runs")
@@ -88,7 +88,7 @@ def runs(query_data: RunsQuery) -> PageOut:
         page=query_data.page,
         per_page=query_data.per_page,
     )
-    return schemas.page_out(desk.runs(bridge(), wanted))
+    return answers.page_out(desk.runs(bridge(), wanted))
 
 
 @blueprint.get("/runs/<int:run_id>")
@@ -96,7 +96,7 @@ def runs(query_data: RunsQuery) -> PageOut:
 def run(run_id: int) -> RunOut:
     """One run"""
     view = desk.show(bridge(), run_id)
-    return schemas.view_out(view, checkup.diagnosis(bridge(), view.run, view.evidence))
+    return answers.view_out(view, checkup.diagnosis(bridge(), view.run, view.evidence))
 
 
 @blueprint.get("/runs/<int:run_id>/log")
@@ -104,7 +104,7 @@ def run(run_id: int) -> RunOut:
 @blueprint.output(LogOut)
 def log(run_id: int, query_data: LogQuery) -> LogOut:
     """The log as it grows, from an offset"""
-    return schemas.log_out(desk.log(bridge(), run_id, query_data.offset, query_data.limit))
+    return answers.log_out(desk.log(bridge(), run_id, query_data.offset, query_data.limit))
 
 
 @blueprint.get("/runs/<int:run_id>/files")
@@ -112,7 +112,7 @@ def log(run_id: int, query_data: LogQuery) -> LogOut:
 def files(run_id: int) -> FilesOut:
     """What the code left in output/"""
     view = desk.show(bridge(), run_id)
-    return schemas.files_out(view, previews.previews(bridge(), view.run))
+    return answers.files_out(view, previews.previews(bridge(), view.run))
 
 
 @blueprint.get("/runs/<int:run_id>/files/<path:path>")
@@ -141,7 +141,7 @@ def results(run_id: int) -> Response:
 def cancel(run_id: int) -> RunOut:
     """Ask for a run to be cancelled"""
     desk.cancel(bridge(), run_id)
-    return schemas.view_out(desk.show(bridge(), run_id))
+    return answers.view_out(desk.show(bridge(), run_id))
 
 
 @blueprint.get("/runs/<int:run_id>/run.json")
@@ -163,7 +163,7 @@ def crate(run_id: int) -> Response:
 def pin(run_id: int) -> RunOut:
     """Keep a run for good"""
     desk.pin(bridge(), run_id, True)
-    return schemas.view_out(desk.show(bridge(), run_id))
+    return answers.view_out(desk.show(bridge(), run_id))
 
 
 @blueprint.delete("/runs/<int:run_id>/pin")
@@ -171,7 +171,7 @@ def pin(run_id: int) -> RunOut:
 def unpin(run_id: int) -> RunOut:
     """Keep a run no longer than others"""
     desk.pin(bridge(), run_id, False)
-    return schemas.view_out(desk.show(bridge(), run_id))
+    return answers.view_out(desk.show(bridge(), run_id))
 
 
 @blueprint.post("/runs/<int:run_id>/again")
@@ -180,7 +180,7 @@ def unpin(run_id: int) -> RunOut:
 def again(run_id: int, query_data: AgainQuery) -> RunOut:
     """Run the same zip once more, as a new run"""
     repeat = record.again_exactly if query_data.exactly else desk.again
-    return schemas.view_out(desk.show(bridge(), repeat(bridge(), run_id).id))
+    return answers.view_out(desk.show(bridge(), repeat(bridge(), run_id).id))
 
 
 @blueprint.post("/runs/<int:run_id>/correct")
@@ -188,7 +188,7 @@ def again(run_id: int, query_data: AgainQuery) -> RunOut:
 @blueprint.output(RunOut, status_code=202)
 def correct(run_id: int, query_data: CorrectQuery) -> RunOut:
     """Run the same zip once more with the correction that its diagnosis offers"""
-    return schemas.view_out(
+    return answers.view_out(
         desk.show(bridge(), checkup.treat(bridge(), run_id, query_data.rule).id)
     )
 
@@ -208,7 +208,7 @@ def health() -> tuple[HealthOut, int]:
     """Whether database, storage, Slurm and poller work; 503 when one does not"""
     state = desk.health(bridge())
     well = HTTPStatus.OK if state.well else HTTPStatus.SERVICE_UNAVAILABLE
-    return schemas.health_out(state), well
+    return answers.health_out(state), well
 
 
 def complete_spec(spec: Any) -> Any:

@@ -10,7 +10,7 @@ from flask import Response, url_for
 from pydantic import BaseModel
 
 from nias_bridge.domain import JobState
-from nias_bridge.http import downloads, schemas
+from nias_bridge.http import answers, downloads
 from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import FileOut, LogOut, LogQuery, RunOut
 from nias_bridge.http.sweeps import csv_of
@@ -86,7 +86,7 @@ def task(run_id: int, index: int) -> TaskOut:
 def log(run_id: int, index: int, query_data: LogQuery) -> LogOut:
     """A task's log as it grows, from an offset"""
     part = sweeps.log(bridge(), run_id, index, query_data.offset, query_data.limit)
-    return schemas.log_out(part)
+    return answers.log_out(part)
 
 
 @blueprint.get("/tasks/<int:index>/files")
@@ -134,7 +134,7 @@ def cancel(run_id: int, index: int) -> TaskOut:
 def failed_again(run_id: int) -> tuple[RunOut, int]:
     """Run the tasks again that did not end well, as a new run"""
     new = sweeps.failed_again(bridge(), run_id)
-    return schemas.view_out(desk.show(bridge(), new.id)), HTTPStatus.ACCEPTED
+    return answers.view_out(desk.show(bridge(), new.id)), HTTPStatus.ACCEPTED
 
 
 def _task_out(task: Task) -> TaskOut:
