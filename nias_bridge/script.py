@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import cache
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -87,6 +88,7 @@ def _signal_seconds(time: str, settings: Settings) -> int:
     return min(settings.collect_seconds, max(1, time_limit_seconds(time) // 4))
 
 
+@cache
 def _templates() -> Environment:
     # The result is a shell script, not HTML: quoting is the `sh` filter's work.
     templates = Environment(  # noqa: S701
