@@ -160,7 +160,7 @@ def put_aside(folder: Path) -> Path:
 
 
 def discard(folder: Path) -> None:
-    """Remove what was put aside, or what a builder left."""
+    """Remove a folder of ours and all in it, what is read-only too."""
     for inner, _, _ in os.walk(folder):
         with suppress(OSError):
             os.chmod(inner, 0o700)  # noqa: PTH101  # it is read-only

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from . import layout
-from .environment import CACHE, Environment
+from .environment import CACHE, Environment, discard
 from .stopping import TIME_LIMIT, Stopped, StopSignals
 
 HASH_SEED = "0"  # sets and the like are in the same order in every run
@@ -70,7 +71,7 @@ def private_folder(job: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(folder)
 
 
 def variables(
@@ -84,7 +85,11 @@ def variables(
     for folder in (home, temporary):
         folder.mkdir()
     with suppress(OSError):
-        shutil.copytree(environment.folder / CACHE, home / ".cache")
+        # The environment is sealed; what is in HOME the program may write to, and we remove.
+        cache = home / ".cache"
+        shutil.copytree(environment.folder / CACHE, cache)
+        for path in (cache, *cache.rglob("*")):
+            path.chmod(path.stat().st_mode | stat.S_IWUSR)
     return {
         "PATH": f"{environment.folder / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         "VIRTUAL_ENV": str(environment.folder),

@@ -118,6 +118,13 @@ def test_heartpy_finds_the_heart_rate_once_its_environment_is_corrected(
     assert measures["bpm"] == pytest.approx(HEART_RATE, abs=0.5)
 
 
+def test_no_package_complains_about_the_home_it_is_given(
+    client: Client, ended: dict[str, Ended]
+) -> None:
+    for done in ended.values():
+        assert "not a writable directory" not in client.log(done.run["id"])
+
+
 def test_the_power_spectrum_has_its_two_tones(ended: dict[str, Ended]) -> None:
     peaks = json.loads(ended["power-spectrum"].files["peaks.json"])
     assert [peak["hertz"] for peak in peaks] == pytest.approx([50, 120], abs=0.5)

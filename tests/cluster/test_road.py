@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,3 +209,19 @@ def test_time_runs_out_and_what_was_written_is_there(client: Client, timed_out: 
     run = client.ended(timed_out, seconds=150)
     assert run["state"] == "TIMEOUT"
     assert client.results(timed_out) == {"answer.txt": b"42\n"}
+
+
+def test_what_the_code_left_in_its_home_is_gone_with_the_job(client: Client) -> None:
+    code = """
+import os
+from pathlib import Path
+locked = Path.home() / "locked"
+locked.mkdir()
+(locked / "file").touch()
+locked.chmod(0o500)
+Path("output/home").write_text(os.environ["HOME"])
+"""
+    run = client.ended(client.upload(code)["id"])
+    assert run["state"] == "COMPLETED", client.log(run["id"])
+    home = Path(client.results(run["id"])["home"].decode())
+    assert not home.parent.exists()
