@@ -155,7 +155,10 @@ def _kind(entry: os.DirEntry[str]) -> int:
 
 
 def _linked(top: int, real: str, path: str) -> Union[_File, _LeftOut]:
-    target = os.path.realpath(os.path.join(real, path))  # noqa: PTH118  # bytes that are no text
+    try:
+        target = os.path.realpath(os.path.join(real, path))  # noqa: PTH118  # bytes, no text
+    except OSError:  # it was swapped for something else just now
+        return _LeftOut(path, "it changed while the results were collected")
     if not target.startswith(real + os.sep):
         return _LeftOut(path, "it is a link that leads out of output/")
     return _File(path, Path(target[len(real) + 1 :]).parts, top)

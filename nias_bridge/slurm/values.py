@@ -13,6 +13,7 @@ _JOB = re.compile(
     r"(?P<id>\d+)(?:_(?P<task>\d+)|_\[(?P<tasks>[\d,:.-]*)(?:%\d+)?\])?(?:\+\d+)?\Z", re.ASCII
 )
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?(?::(\d+))?")
+_LONGEST = 1e12  # seconds
 _DURATION = re.compile(
     r"(?:(?:(?P<days>\d+)-)?(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d+)?)\Z",
     re.ASCII,
@@ -53,12 +54,17 @@ def size(text: str, *, unit: str = "") -> int | None:
 
 
 def duration(text: str) -> float | None:
-    """Seconds of [[DD-]HH:]MM:SS[.mmm], or None."""
+    """Seconds of [[DD-]HH:]MM:SS[.mmm], or None.
+
+    A job that has just begun may be told with a CPU time of -1, which is printed as 2**64 less
+    one, in whatever unit: millions of years are unknown.
+    """
     match = _DURATION.match(text)
     if not match:
         return None
     days, hours, minutes = (int(match[part] or 0) for part in ("days", "hours", "minutes"))
-    return (days * 24 + hours) * 3600 + minutes * 60 + float(match["seconds"])
+    seconds = (days * 24 + hours) * 3600 + minutes * 60 + float(match["seconds"])
+    return seconds if seconds < _LONGEST else None
 
 
 def whole_seconds(text: str) -> int | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import uv
 
 from nias_bridge.node import blame
-from nias_bridge.settings import BUILD_VARIABLES
 
 SAID = {
     "no such version": (
@@ -91,16 +93,37 @@ def test_the_requirement_that_caused_it_is_named(words, wanted, sentence):
     assert blame.sentence(words, wanted) == sentence
 
 
-def test_what_uv_says_today_is_understood_too(tmp_path: Path):
+@pytest.fixture
+def index() -> Iterator[str]:
+    """An index of our own, with one version of one package: the real one may be away."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            there = self.path == "/simple/iniconfig/"
+            self.send_response(200 if there else 404)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            name = "iniconfig-2.0.0-py3-none-any.whl"
+            self.wfile.write(f'<a href="/{name}">{name}</a>'.encode() if there else b"")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+
+
+def test_what_uv_says_today_is_understood_too(tmp_path: Path, index: str):
     asked = tmp_path / "requirements.txt"
     asked.write_text("iniconfig==0.0.0.1\n")
-    variables = {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
     said = subprocess.run(
-        [uv.find_uv_bin(), "pip", "compile", "--quiet", "--only-binary", ":all:", asked],
+        [uv.find_uv_bin(), "pip", "compile", "--quiet", "--python", sys.executable, asked],
         capture_output=True,
         text=True,
         check=False,
-        env={"HOME": str(tmp_path), **variables},
+        env={"HOME": str(tmp_path), "UV_DEFAULT_INDEX": index, "NO_PROXY": "127.0.0.1"},
         timeout=60,
     )
     assert blame.sentence(said.stderr, ["iniconfig==0.0.0.1"]) == (

@@ -243,6 +243,10 @@ def test_durations_are_read(text: str, seconds: float) -> None:
     assert values.duration(text) == seconds
 
 
+def test_a_cpu_time_of_minus_one_is_unknown() -> None:
+    assert values.duration("213503982334-14:25:51.000") is None
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("77532K", 77532 * 1024), ("1.50G", 1610612736), ("0", 0), ("500Mn", 500 << 20)],
