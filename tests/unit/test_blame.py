@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 import uv
 
+from nias_bridge import pipconfig
 from nias_bridge.node import blame
-from nias_bridge.settings import BUILD_VARIABLES
 
 SAID = {
     "no such version": (
@@ -94,7 +93,7 @@ def test_the_requirement_that_caused_it_is_named(words, wanted, sentence):
 def test_what_uv_says_today_is_understood_too(tmp_path: Path):
     asked = tmp_path / "requirements.txt"
     asked.write_text("iniconfig==0.0.0.1\n")
-    variables = {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
+    variables = pipconfig.told()
     said = subprocess.run(
         [uv.find_uv_bin(), "pip", "compile", "--quiet", "--only-binary", ":all:", asked],
         capture_output=True,
