@@ -24,11 +24,11 @@ from pathlib import Path
 
 import uv
 
+from nias_bridge import pipconfig
 from nias_bridge.node import environment, installer, layout
 from nias_bridge.node.environment import Wish, obtain
-from nias_bridge.settings import BUILD_VARIABLES
 
-VARIABLES = {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
+VARIABLES = pipconfig.told()
 AT_ONCE = 20
 REUSES = 200
 

@@ -15,6 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from nias_bridge import pipconfig
 from nias_bridge.domain import memory_bytes, time_limit_seconds
 from nias_bridge.errors import SettingsError
 
@@ -22,30 +23,9 @@ CONFIG_VARIABLE = "NIAS_BRIDGE_CONFIG"
 DEFAULT_CONFIG = Path("/etc/nias-bridge/nias-bridge.toml")
 PREFIX = "NIAS_BRIDGE_"
 
-# What pip and uv need behind a company's proxy or certificate authority.
-BUILD_VARIABLES = (
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "PIP_CERT",
-    "PIP_INDEX_URL",
-    "PIP_EXTRA_INDEX_URL",
-    "UV_INDEX_URL",
-    "UV_DEFAULT_INDEX",
-    "UV_INDEX",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-)
 MIB = 1024 * 1024
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
-
-
-def _build_variables() -> dict[str, str]:
-    return {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
 
 
 class Settings(BaseSettings):
@@ -120,7 +100,7 @@ class Settings(BaseSettings):
         description="Further Pythons on the nodes that nias.toml may ask for: version = path",
     )
     build_variables: Mapping[str, str] = Field(
-        default_factory=_build_variables,
+        default_factory=pipconfig.told,
         repr=False,
         description="Environment of the step that installs packages (proxy, index, certificates)",
     )

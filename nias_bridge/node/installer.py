@@ -156,7 +156,18 @@ def _as_uv_names_them(variables: Mapping[str, str]) -> dict[str, str]:
         told["UV_DEFAULT_INDEX"] = variables["PIP_INDEX_URL"]
     if "PIP_EXTRA_INDEX_URL" in variables:
         told["UV_INDEX"] = variables["PIP_EXTRA_INDEX_URL"]
+        # As pip has it: the best version of all indexes, not what the first that knows it has.
+        told["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    # What is not there pip passes over; uv would fail.
+    links = [link for link in variables.get("PIP_FIND_LINKS", "").split() if _is_there(link)]
+    if links:
+        told["UV_FIND_LINKS"] = ",".join(links)
     return told
+
+
+def _is_there(link: str) -> bool:
+    parts = urlsplit(link)
+    return parts.scheme not in ("", "file") or os.access(unquote(parts.path), os.R_OK | os.X_OK)
 
 
 def _with_pip(job: Job) -> list[Locked]:

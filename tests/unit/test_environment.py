@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import uv
 
+from nias_bridge import pipconfig
 from nias_bridge.node import environment, installer, layout, soundness
 from nias_bridge.node.environment import BuildFailed, Environment, Wish, obtain, obtain_again
-from nias_bridge.settings import BUILD_VARIABLES
 
-VARIABLES = {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
+VARIABLES = pipconfig.told()
 TINY = ["iniconfig==2.0.0"]
 NOT_THERE = ["iniconfig==0.0.0.1"]
 
@@ -215,9 +215,12 @@ def test_uv_is_told_the_index_and_the_certificates_that_pip_is_told(tmp_path):
 
     told = environment_of_uv(PIP_INDEX_URL="https://lab/a", PIP_EXTRA_INDEX_URL="https://lab/b")
     assert {"UV_DEFAULT_INDEX=https://lab/a", "UV_INDEX=https://lab/b"} <= told
+    assert "UV_INDEX_STRATEGY=unsafe-best-match" in told
     told = environment_of_uv(PIP_INDEX_URL="https://lab/a", UV_DEFAULT_INDEX="https://lab/c")
     assert "UV_DEFAULT_INDEX=https://lab/c" in told
     assert "SSL_CERT_FILE=/lab.pem" in environment_of_uv(PIP_CERT="/lab.pem")
+    told = environment_of_uv(PIP_FIND_LINKS=f"https://lab/w {tmp_path} file:///not/there")
+    assert f"UV_FIND_LINKS=https://lab/w,{tmp_path}" in told
 
 
 @pytest.mark.skipif(

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import uv
 
+from nias_bridge import pipconfig
 from nias_bridge.node import environment, layout, sandbox, soundness
 from nias_bridge.node.environment import BuildFailed, Wish, obtain
-from nias_bridge.settings import BUILD_VARIABLES
 
-VARIABLES = {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
+VARIABLES = pipconfig.told()
 ONLY_SOURCE = "python_speech_features==0.6"
 SECONDS = 60
 FORKING = multiprocessing.get_context("fork")

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "nias_bridge"
 NAME = "nias_bridge"
 
 CORE = {"ports", "tasks", "domain", "errors"}
-TOOLS = {"settings", "assets", "paths", "script", "node"}
+TOOLS = {"settings", "pipconfig", "assets", "paths", "script", "node"}
 BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcluster"}
 
 # Which parts (a module, or a package with all its modules) may import which others. A part in a
@@ -22,7 +22,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "domain": {"errors"},
     "tasks": {"domain", "errors"},
     "ports": {"tasks", "domain", "errors"},
-    "settings": CORE,
+    "pipconfig": {"errors"},
+    "settings": CORE | {"pipconfig"},
     "assets": CORE,
     "paths": CORE | {"node.layout"},
     "script": CORE | (TOOLS - {"script", "node"}),

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import uv
 
+from nias_bridge import pipconfig
 from nias_bridge.node import layout, ship
-from nias_bridge.settings import BUILD_VARIABLES
 
 SECONDS = 20
 
@@ -416,7 +416,7 @@ def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
 def index(shared):
     """The package index as the gateway's own environment names it."""
     site = shared / layout.BIN / layout.SITE
-    found = {name: os.environ[name] for name in BUILD_VARIABLES if name in os.environ}
+    found = pipconfig.told()
     site.write_text(json.dumps({"build_variables": found}))
     yield
     site.unlink()

@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 import pytest
 from pydantic import ValidationError
 
+from nias_bridge import pipconfig
 from nias_bridge.errors import SettingsError
-from nias_bridge.settings import BUILD_VARIABLES, CONFIG_VARIABLE, PREFIX, Settings, read_settings
+from nias_bridge.settings import CONFIG_VARIABLE, PREFIX, Settings, read_settings
 
 SECRET = "0123456789abcdef0123456789abcdef"
 NEEDED = f"""
@@ -23,8 +24,9 @@ secret_key = "{SECRET}"
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name.startswith(PREFIX) or name in BUILD_VARIABLES:
+        if name.startswith(PREFIX) or name in pipconfig.VARIABLES:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
 
 
 @pytest.fixture
