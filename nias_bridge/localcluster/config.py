@@ -105,8 +105,15 @@ def slurmdbd_conf(plan: Plan) -> str:
     return SLURMDBD_CONF.format(plan=plan)
 
 
+# slurmd loads the plugin though nothing uses it, and must not look for what is not mounted.
+NO_CGROUP_CONF = """\
+# Limits are kept by looking (slurm.conf).
+CgroupPlugin=cgroup/v1
+"""
+
+
 def cgroup_conf(plan: Plan) -> str:
-    return CGROUP_CONF if plan.cgroups else "# Not used: limits are kept by looking (slurm.conf).\n"
+    return CGROUP_CONF if plan.cgroups else NO_CGROUP_CONF
 
 
 SLURM_CONF = """\
