@@ -17,7 +17,7 @@ from sites import free_port
 
 from nias_bridge import localcluster
 
-SECONDS = 90
+SECONDS = 300
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
