@@ -84,7 +84,12 @@ def _nias_error(error: errors.NiasError) -> ResponseReturnValue:
     status = status_of(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unknown(error)
-    return _answer(status, str(error), kind(error), **_more(error))
+    response = make_response(_answer(status, str(error), kind(error), **_more(error)))
+    if isinstance(error, errors.NotSignedIn):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, errors.TooManyTries):
+        response.headers["Retry-After"] = str(error.seconds)
+    return response
 
 
 def _more(error: errors.NiasError) -> dict[str, Any]:

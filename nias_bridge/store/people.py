@@ -28,7 +28,17 @@ class SqlPeople:
         self._engine = engine
 
     def add(self, new: NewPerson, *, at: datetime) -> Person:
-        with _unique(), writing(self._engine) as connection:
+        while True:
+            try:
+                with _unique():
+                    return self._add(new, at)
+            except IntegrityError as error:
+                if "handle" not in str(error.orig):
+                    raise
+                # Somebody else took the handle meanwhile: the next free one, then.
+
+    def _add(self, new: NewPerson, at: datetime) -> Person:
+        with writing(self._engine) as connection:
             values = {**asdict(new), "handle": _free_handle(connection, new.handle)}
             added = connection.execute(
                 insert(people).values(
