@@ -94,18 +94,11 @@ def log(run_id: int, index: int, query_data: LogQuery) -> LogOut:
 def files(run_id: int, index: int) -> TaskFilesOut:
     """What a task left in output/"""
     view = sweeps.show_task(bridge(), run_id, index)
-    return TaskFilesOut(
-        collected=view.results_ready,
-        files=[
-            FileOut(
-                path=file.path,
-                size=file.size,
-                sha256=file.sha256,
-                link=url_for("sweep_api.output_file", run_id=run_id, index=index, path=file.path),
-            )
-            for file in view.files
-        ],
-    )
+
+    def link(path: str) -> str:
+        return url_for("sweep_api.output_file", run_id=run_id, index=index, path=path)
+
+    return TaskFilesOut(collected=view.results_ready, files=answers.listed(view.files, link))
 
 
 @blueprint.get("/tasks/<int:index>/files/<path:path>")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import staged
-from conftest import Live
 from playwright.sync_api import Page, expect
+from watched import Live
 
 
 def test_a_sweeps_table_sorts_at_a_click_and_stays_sorted_when_it_changes(
