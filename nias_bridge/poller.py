@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
@@ -94,27 +95,19 @@ class Rounds:
                 self._advance(run, sight=sight)
 
     def view_cluster(self) -> None:
-        """Remember the nodes, or why they are not known."""
-        store = self.bridge.store
+        """Remember nodes and partitions, or why they are not known."""
+        store, slurm = self.bridge.store, self.scheduler
         try:
-            nodes, queue = self.scheduler.nodes(), self.scheduler.queue()
+            nodes, partitions, queue = slurm.nodes(), slurm.partitions(), slurm.queue()
         except Unreachable as error:
-            old = store.cluster()
-            store.save_cluster(
-                ClusterView(
-                    at=_now(),
-                    nodes=old.nodes,
-                    pending=old.pending,
-                    running=old.running,
-                    problem=str(error),
-                )
-            )
+            store.save_cluster(replace(store.cluster(), at=_now(), problem=str(error)))
             return
         states = [report.state for report in queue]
         store.save_cluster(
             ClusterView(
                 at=_now(),
                 nodes=tuple(nodes),
+                partitions=tuple(partitions),
                 pending=states.count(JobState.PENDING),
                 running=states.count(JobState.RUNNING),
             )

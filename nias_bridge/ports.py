@@ -17,6 +17,7 @@ from nias_bridge.domain import (
     NewRun,
     NodeReport,
     Page,
+    PartitionReport,
     Run,
     SlurmReport,
     Usage,
@@ -74,6 +75,10 @@ class Scheduler(Protocol):
 
     def nodes(self) -> list[NodeReport]:
         """All nodes of the cluster."""
+        ...
+
+    def partitions(self) -> list[PartitionReport]:
+        """All partitions that this account may see."""
         ...
 
 

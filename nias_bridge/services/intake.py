@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from nias_bridge.domain import (
@@ -103,7 +104,7 @@ def judge(
         inventory = archive.judge(part, filename, _limits(bridge.settings))
         said = wishes.read(
             lambda path: archive.read_member(part, inventory, path, PROJECT_FILE_MAX_BYTES),
-            wishes.limits_of(bridge.settings, view),
+            partial(wishes.limits_of, bridge.settings, view),
             bridge.settings.tasks_max,
         )
         needed = needs.read(
@@ -313,8 +314,7 @@ def _accept(
 ) -> Run:
     asked = resources or Resources()
     check_resources(asked)
-    wishes.refuse_beyond(asked, judged.limits)
-    asked = wishes.over(asked, judged.resources)
+    asked = wishes.settle(bridge.settings, bridge.store.cluster(), asked, judged.resources)
     contents, mended = judged.contents, judged.mended
     if judged.problems and not (mend and all(p.mend is not None for p in judged.problems)):
         raise BadRequirements(judged.problems, judged.source)

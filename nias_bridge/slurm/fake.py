@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from nias_bridge.domain import JobState, NodeReport, SlurmReport, Usage
+from nias_bridge.domain import JobState, NodeReport, PartitionReport, SlurmReport, Usage
 from nias_bridge.errors import (
     Rejected,
     SchedulerError,
@@ -146,10 +146,17 @@ class FakeScheduler:
                 cpus_used=int(name in busy),
                 memory=GIB,
                 memory_used=GIB if name in busy else 0,
+                gpus=0,
                 partitions=(PARTITION,),
             )
             for name in self._nodes
         ]
+
+    def partitions(self) -> list[PartitionReport]:
+        self.calls["partitions"] += 1
+        if self._queue_is_away:
+            raise Unreachable("scontrol gave no answer")
+        return [PartitionReport(name=PARTITION, state="UP", default=True)]
 
     # --- what happens to it ---
 

@@ -151,3 +151,10 @@ def test_the_nodes_are_told_with_what_they_have(way: Way) -> None:
         assert node.cpus >= 1 and node.memory > 100 * 1024**2
         assert 0 <= node.cpus_used <= node.cpus
         assert node.partitions == ("main",)
+        assert node.gpus == 0
+
+
+def test_the_partitions_are_told_with_the_default_one(way: Way) -> None:
+    (only,) = way.scheduler.partitions()
+    assert (only.name, only.state, only.default) == ("main", "UP", True)
+    assert (only.max_time, only.default_time) == (None, None)
