@@ -181,7 +181,6 @@ def hold(bridge: Bridge, part: Path, filename: str) -> str:
     """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id."""
     try:
         judged = judge(bridge, part, filename)
-        estimates.ask(bridge, part.stem, wishes.filled(judged.resources, judged.suggestion))
         cautions = [asdict(each) for each in judged.contents.cautions]
         told = json.dumps({"filename": filename, "cautions": cautions})
         _held_name(part).write_text(told, encoding="utf-8")

@@ -76,10 +76,9 @@ function syncChildren(old, fresh) {
 
 const offline = document.getElementById("offline");
 
-async function ask(url, etag) {
+async function ask(url, options) {
   try {
-    const headers = etag ? { "If-None-Match": etag } : {};
-    const answer = await fetch(url, { headers, cache: "no-store" });
+    const answer = await fetch(url, { cache: "no-store", ...options });
     offline.hidden = answer.ok || answer.status === 304 || answer.status < 500;
     return answer;
   } catch {
@@ -98,19 +97,49 @@ async function refresh(root) {
   while (!root.hasAttribute("data-ended")) {
     await pause(Number(root.dataset.every));
     await seen();
-    const answer = await ask(root.dataset.refresh, etag);
+    const url = root.dataset.refresh, answer = await ask(url, { headers: etag ? { "If-None-Match": etag } : {} });
     if (answer?.status === 404) return;
     if (!answer?.ok) { if (answer?.status !== 304) await pause(3000); continue; }
+    const text = await answer.text();
+    if (url !== root.dataset.refresh) { etag = null; continue; } // it looks at something else now
     etag = answer.headers.get("ETag");
-    const page = document.createElement("template");
-    page.innerHTML = await answer.text();
-    for (const part of page.content.querySelectorAll("[data-part]")) {
-      const here = document.getElementById(part.id);
-      if (here) sync(here, part);
-    }
-    if (page.content.querySelector("[data-ended]")) root.setAttribute("data-ended", "");
-    tick();
+    fill(root, text);
   }
+}
+
+function fill(root, text) {
+  const page = document.createElement("template");
+  page.innerHTML = text;
+  root.toggleAttribute("data-ended", page.content.querySelector("[data-ended]") !== null);
+  for (const part of page.content.querySelectorAll("[data-part]")) {
+    const here = document.getElementById(part.id);
+    if (here) sync(here, part);
+  }
+  tick();
+}
+
+// ---- What the form asks for: each change is told to the gateway, which asks Slurm anew ---------
+
+function watchWish(form) {
+  const root = document.getElementById("prospect");
+  let soon, turn = 0;
+
+  const tell = async () => {
+    const mine = ++turn;
+    const answer = await ask(form.dataset.wish, { method: "POST", body: new FormData(form) });
+    if (!answer?.ok) return;
+    const text = await answer.text();
+    if (mine !== turn) return;
+    const stood = root.hasAttribute("data-ended");
+    fill(root, text);
+    root.dataset.refresh = document.getElementById("before").dataset.live;
+    if (stood) refresh(root);
+  };
+
+  form.addEventListener("input", () => {
+    clearTimeout(soon);
+    soon = setTimeout(tell, 300);
+  });
 }
 
 // ---- The upload: dropped or chosen, with its progress; without this script the form works too -
@@ -212,6 +241,7 @@ tick();
 setInterval(tick, 1000);
 document.querySelectorAll("[data-refresh]").forEach(refresh);
 document.querySelectorAll("[data-upload]").forEach(watchUpload);
+document.querySelectorAll("[data-wish]").forEach(watchWish);
 document.querySelectorAll("[data-copy]").forEach(addCopyButton);
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
