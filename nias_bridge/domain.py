@@ -165,7 +165,7 @@ class SlurmReport:
     max_rss of a job that still runs were so.
     array_tasks: which tasks of a job
     array this tells of, one that has started or all those that wait; () for a job that is none.
-    The job_id of a task is its array's.
+    The job_id of a task is its array's; task_job_id is its own, once it has one.
     """
 
     job_id: int
@@ -192,6 +192,7 @@ class SlurmReport:
     signal: int | None = None
     restarts: int = 0
     array_tasks: tuple[int, ...] = ()
+    task_job_id: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

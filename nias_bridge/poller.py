@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
-from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport
+from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import environments, estimates, intake
@@ -26,11 +26,14 @@ log = logging.getLogger(__name__)
 WAKE_SECONDS = 0.2
 CLUSTER_SECONDS = 10.0
 USAGE_SECONDS = 5.0
+MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline
 SWEEP_SECONDS = 3600.0
 CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
 
 # The steps that need no word from Slurm are taken at once, the others after a look at it.
 QUICK_STATES = (JobState.RECEIVED, JobState.STAGED)
+_RUNNING = frozenset({JobState.RUNNING})
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
@@ -62,6 +65,7 @@ class Rounds:
         self.bridge = bridge
         self.scheduler = scheduler
         self._measuring: Thread | None = None
+        self._used: dict[int, tuple[Usage, datetime]] = {}
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self.follow_jobs: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
@@ -121,16 +125,26 @@ class Rounds:
 
     def _measure(self) -> None:
         try:
-            runs = self.bridge.store.open_runs(frozenset({JobState.RUNNING}))
-            runs = [run for run in runs if not run.tasks]
-            ids = [run.job_id for run in runs if run.job_id is not None]
-            used = self.scheduler.usage(ids) if ids else {}
-            for run in runs:
-                if run.job_id in used:
+            runs = self.bridge.store.open_runs(_RUNNING)
+            jobs = {run.job_id: run for run in runs if run.job_id is not None and not run.tasks}
+            ids = [*jobs, *self._tasks_to_measure(runs)][:MEASURED_AT_ONCE]
+            used, at = self.scheduler.usage(ids) if ids else {}, _now()
+            # Of tasks the next step writes it: two writers would cross.
+            self._used = {job_id: (usage, at) for job_id, usage in used.items()}
+            for job_id, run in jobs.items():
+                if job_id in used:
                     with suppress(Stale):  # it is measured again
-                        note_usage(self.bridge, run, used[run.job_id], _now())
+                        note_usage(self.bridge, run, used[job_id], at)
         except Exception as error:  # figures of a moment: nothing waits for them
             log.warning("What running jobs use is not known: %s", error)
+
+    def _tasks_to_measure(self, runs: list[Run]) -> list[int]:
+        """The own ids of tasks that run, those first that were not measured for longest."""
+        store = self.bridge.store
+        tasks = [task for run in runs if run.tasks for task in store.tasks(run.id, _RUNNING)]
+        reports = [task.report for task in tasks if task.report]
+        reports.sort(key=lambda report: report.measured_at or _NEVER)
+        return [report.task_job_id for report in reports if report.task_job_id is not None]
 
     def sweep(self) -> None:
         """Remove what uploads left behind, and environments past their size."""
@@ -138,7 +152,7 @@ class Rounds:
         environments.prune(self.bridge, self.bridge.settings.environments_max_bytes)
 
     def _advance(self, run: Run, *, sight: Sight | None) -> None:
-        desk = Desk(self.bridge, self.scheduler, _now, sight)
+        desk = Desk(self.bridge, self.scheduler, _now, sight, self._used)
         try:
             advance(desk, run)
         except Stale:

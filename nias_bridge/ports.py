@@ -69,6 +69,7 @@ class Scheduler(Protocol):
     def usage(self, job_ids: Sequence[int]) -> dict[int, Usage]:
         """What running jobs have used so far, by their ids: one call, which may take its time.
 
+        A task of an array is asked for by its own id (SlurmReport.task_job_id), not the array's.
         Absent is what does not run, or of which nothing was measured yet.
         """
         ...

@@ -273,6 +273,7 @@ def _recorded(row: Mapping[str, str], steps: Sequence[Mapping[str, str]]) -> Slu
         exit_code=values.count(exit_code),
         signal=values.count(signal) or None,
         array_tasks=tasks,
+        task_job_id=values.count(row["JobIDRaw"]) if len(tasks) == 1 else None,
     )
 
 
@@ -290,7 +291,10 @@ _USAGE = ("JobID", "AveCPU", "MaxRSS")
 
 
 def usage_argvs(job_ids: Sequence[int]) -> list[Argv]:
-    """The batch step is all of a job of ours; its only task's average is its sum."""
+    """The batch step is all of a job of ours; its only task's average is its sum.
+
+    sstat takes 12_3 for 12, and says that it does not run: a task needs the id of its own.
+    """
     return [
         ["sstat", "--parsable2", "--noheader", f"--format={','.join(_USAGE)}", f"--jobs={part}"]
         for part in _chunks(f"{job_id}.batch" for job_id in job_ids)

@@ -38,6 +38,7 @@ def run(bridge: Bridge) -> Run:
     (files.folder / layout.LOCK).write_text(LOCK)
     told = json.loads(files.exit.read_text())
     told |= {"python": "3.11.2", "platform": "Linux", "hash_seed": "0", "bridge": "0.1.0"}
+    told |= {"slurm": "22.05.8"}
     files.exit.write_text(json.dumps(told))
     return run
 
