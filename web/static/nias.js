@@ -118,6 +118,26 @@ function fill(root, text) {
   tick();
 }
 
+// ---- Links that only change what a part shows are followed in place ---------------------------
+
+async function follow(link) {
+  const root = link.closest("[data-refresh]"), { live } = link.dataset, { href } = link;
+  root.dataset.refresh = live;
+  const answer = await ask(live);
+  if (!answer?.ok) { location.assign(href); return; }
+  const text = await answer.text();
+  if (root.dataset.refresh !== live) return; // another was chosen meanwhile
+  history.replaceState(null, "", href);
+  fill(root, text);
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-live]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  follow(link);
+});
+
 // ---- What the form asks for: each change is told to the gateway, which asks Slurm anew ---------
 
 function watchWish(form) {
