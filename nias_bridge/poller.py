@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -33,7 +34,6 @@ CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ 
 # The steps that need no word from Slurm are taken at once, the others after a look at it.
 QUICK_STATES = (JobState.RECEIVED, JobState.STAGED)
 _RUNNING = frozenset({JobState.RUNNING})
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
@@ -65,6 +65,7 @@ class Rounds:
         self.bridge = bridge
         self.scheduler = scheduler
         self._measuring: Thread | None = None
+        self._measured_last = 0
         self._used: dict[int, tuple[Usage, datetime]] = {}
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self.follow_jobs: (bridge.settings.poll_interval, 0.0),
@@ -127,8 +128,11 @@ class Rounds:
         try:
             runs = self.bridge.store.open_runs(_RUNNING)
             jobs = {run.job_id: run for run in runs if run.job_id is not None and not run.tasks}
-            ids = [*jobs, *self._tasks_to_measure(runs)][:MEASURED_AT_ONCE]
-            used, at = self.scheduler.usage(ids) if ids else {}, _now()
+            ids = in_turn([*jobs, *self._running_tasks(runs)], self._measured_last)
+            if not ids:
+                return
+            used, at = self.scheduler.usage(ids), _now()
+            self._measured_last = ids[-1]
             # Of tasks the next step writes it: two writers would cross.
             self._used = {job_id: (usage, at) for job_id, usage in used.items()}
             for job_id, run in jobs.items():
@@ -138,13 +142,12 @@ class Rounds:
         except Exception as error:  # figures of a moment: nothing waits for them
             log.warning("What running jobs use is not known: %s", error)
 
-    def _tasks_to_measure(self, runs: list[Run]) -> list[int]:
-        """The own ids of tasks that run, those first that were not measured for longest."""
+    def _running_tasks(self, runs: list[Run]) -> list[int]:
+        """The own ids of tasks that run."""
         store = self.bridge.store
         tasks = [task for run in runs if run.tasks for task in store.tasks(run.id, _RUNNING)]
-        reports = [task.report for task in tasks if task.report]
-        reports.sort(key=lambda report: report.measured_at or _NEVER)
-        return [report.task_job_id for report in reports if report.task_job_id is not None]
+        ids = (task.report.task_job_id for task in tasks if task.report)
+        return [own_id for own_id in ids if own_id is not None]
 
     def sweep(self) -> None:
         """Remove what uploads left behind, and environments past their size."""
@@ -174,6 +177,13 @@ def look(scheduler: Scheduler, runs: list[Run]) -> Sight:
     # squeue first: whatever ended before it answered is in sacct by the time that is asked.
     queue = _answer(scheduler.queue)
     return Sight(queue=queue, accounting=_answer(accounting))
+
+
+def in_turn(job_ids: list[int], last: int) -> list[int]:
+    """As many as are measured at once: all, or those after the one that was the last one before."""
+    ordered = sorted(job_ids)
+    after = bisect_right(ordered, last)
+    return (ordered[after:] + ordered[:after])[:MEASURED_AT_ONCE]
 
 
 def _answer(question: Callable[[], list[SlurmReport]]) -> tuple[SlurmReport, ...] | None:

@@ -16,7 +16,7 @@ from client import zipped
 
 from nias_bridge.domain import JobState, Run
 from nias_bridge.paths import SharedPaths
-from nias_bridge.poller import Rounds, look
+from nias_bridge.poller import MEASURED_AT_ONCE, Rounds, in_turn, look
 from nias_bridge.services import intake
 from nias_bridge.services.advance import advance
 from nias_bridge.services.bridge import Bridge
@@ -257,3 +257,17 @@ def test_a_task_that_starts_anew_has_used_nothing_yet(lab: Lab) -> None:
     report = lab.bridge.store.task(lab.run.id, 0).report
     assert report and (report.restarts, report.state) == (1, S.RUNNING)
     assert (report.max_rss, report.measured_at) == (None, None)
+
+
+def test_where_more_run_than_are_measured_at_once_each_has_its_turn() -> None:
+    running = list(range(MEASURED_AT_ONCE * 2 + 50, 0, -1))
+    measured: set[int] = set()
+    last = 0
+    for _ in range(3):
+        now = in_turn(running, last)
+        assert len(now) == MEASURED_AT_ONCE
+        measured.update(now)
+        last = now[-1]
+    assert measured == set(running)
+    assert in_turn([5, 3], 3) == [5, 3]
+    assert in_turn([], 7) == []
