@@ -165,7 +165,7 @@ class SlurmReport:
     max_rss of a job that still runs were so.
     array_tasks: which tasks of a job
     array this tells of, one that has started or all those that wait; () for a job that is none.
-    The job_id of a task is its array's.
+    The job_id of a task is its array's; task_job_id is its own, once it has one.
     """
 
     job_id: int
@@ -192,6 +192,7 @@ class SlurmReport:
     signal: int | None = None
     restarts: int = 0
     array_tasks: tuple[int, ...] = ()
+    task_job_id: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +205,10 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class NodeReport:
-    """One node as Slurm tells it: memory in bytes, state in its words ("IDLE", "MIXED+DRAIN")."""
+    """One node as Slurm tells it: memory in bytes, state in its words ("IDLE", "MIXED+DRAIN").
+
+    gpus: None where nobody asked for them.
+    """
 
     name: str
     state: str
@@ -212,8 +216,23 @@ class NodeReport:
     cpus_used: int
     memory: int
     memory_used: int
+    gpus: int | None = None
     partitions: tuple[str, ...] = ()
     reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartitionReport:
+    """One partition as Slurm tells it: state in its words ("UP", "DRAIN").
+
+    Times in seconds; max_time None: unlimited; default_time None: the most that it allows.
+    """
+
+    name: str
+    state: str
+    default: bool = False
+    max_time: int | None = None
+    default_time: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +241,7 @@ class ClusterView:
 
     at: datetime | None = None
     nodes: tuple[NodeReport, ...] = ()
+    partitions: tuple[PartitionReport, ...] = ()
     pending: int = 0
     running: int = 0
     problem: str = ""

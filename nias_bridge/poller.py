@@ -7,12 +7,14 @@ import os
 import secrets
 import socket
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 
-from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport
+from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import environments, estimates, intake
@@ -25,11 +27,13 @@ log = logging.getLogger(__name__)
 WAKE_SECONDS = 0.2
 CLUSTER_SECONDS = 10.0
 USAGE_SECONDS = 5.0
+MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline
 SWEEP_SECONDS = 3600.0
 CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
 
 # The steps that need no word from Slurm are taken at once, the others after a look at it.
 QUICK_STATES = (JobState.RECEIVED, JobState.STAGED)
+_RUNNING = frozenset({JobState.RUNNING})
 
 
 def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
@@ -61,6 +65,8 @@ class Rounds:
         self.bridge = bridge
         self.scheduler = scheduler
         self._measuring: Thread | None = None
+        self._measured_last = 0
+        self._used: dict[int, tuple[Usage, datetime]] = {}
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self.follow_jobs: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
@@ -94,27 +100,19 @@ class Rounds:
                 self._advance(run, sight=sight)
 
     def view_cluster(self) -> None:
-        """Remember the nodes, or why they are not known."""
-        store = self.bridge.store
+        """Remember nodes and partitions, or why they are not known."""
+        store, slurm = self.bridge.store, self.scheduler
         try:
-            nodes, queue = self.scheduler.nodes(), self.scheduler.queue()
+            nodes, partitions, queue = slurm.nodes(), slurm.partitions(), slurm.queue()
         except Unreachable as error:
-            old = store.cluster()
-            store.save_cluster(
-                ClusterView(
-                    at=_now(),
-                    nodes=old.nodes,
-                    pending=old.pending,
-                    running=old.running,
-                    problem=str(error),
-                )
-            )
+            store.save_cluster(replace(store.cluster(), at=_now(), problem=str(error)))
             return
         states = [report.state for report in queue]
         store.save_cluster(
             ClusterView(
                 at=_now(),
                 nodes=tuple(nodes),
+                partitions=tuple(partitions),
                 pending=states.count(JobState.PENDING),
                 running=states.count(JobState.RUNNING),
             )
@@ -128,16 +126,28 @@ class Rounds:
 
     def _measure(self) -> None:
         try:
-            runs = self.bridge.store.open_runs(frozenset({JobState.RUNNING}))
-            runs = [run for run in runs if not run.tasks]
-            ids = [run.job_id for run in runs if run.job_id is not None]
-            used = self.scheduler.usage(ids) if ids else {}
-            for run in runs:
-                if run.job_id in used:
+            runs = self.bridge.store.open_runs(_RUNNING)
+            jobs = {run.job_id: run for run in runs if run.job_id is not None and not run.tasks}
+            ids = in_turn([*jobs, *self._running_tasks(runs)], self._measured_last)
+            if not ids:
+                return
+            used, at = self.scheduler.usage(ids), _now()
+            self._measured_last = ids[-1]
+            # Of tasks the next step writes it: two writers would cross.
+            self._used = {job_id: (usage, at) for job_id, usage in used.items()}
+            for job_id, run in jobs.items():
+                if job_id in used:
                     with suppress(Stale):  # it is measured again
-                        note_usage(self.bridge, run, used[run.job_id], _now())
+                        note_usage(self.bridge, run, used[job_id], at)
         except Exception as error:  # figures of a moment: nothing waits for them
             log.warning("What running jobs use is not known: %s", error)
+
+    def _running_tasks(self, runs: list[Run]) -> list[int]:
+        """The own ids of tasks that run."""
+        store = self.bridge.store
+        tasks = [task for run in runs if run.tasks for task in store.tasks(run.id, _RUNNING)]
+        ids = (task.report.task_job_id for task in tasks if task.report)
+        return [own_id for own_id in ids if own_id is not None]
 
     def sweep(self) -> None:
         """Remove what uploads left behind, and environments past their size."""
@@ -145,7 +155,7 @@ class Rounds:
         environments.prune(self.bridge, self.bridge.settings.environments_max_bytes)
 
     def _advance(self, run: Run, *, sight: Sight | None) -> None:
-        desk = Desk(self.bridge, self.scheduler, _now, sight)
+        desk = Desk(self.bridge, self.scheduler, _now, sight, self._used)
         try:
             advance(desk, run)
         except Stale:
@@ -167,6 +177,13 @@ def look(scheduler: Scheduler, runs: list[Run]) -> Sight:
     # squeue first: whatever ended before it answered is in sacct by the time that is asked.
     queue = _answer(scheduler.queue)
     return Sight(queue=queue, accounting=_answer(accounting))
+
+
+def in_turn(job_ids: list[int], last: int) -> list[int]:
+    """As many as are measured at once: all, or those after the one that was the last one before."""
+    ordered = sorted(job_ids)
+    after = bisect_right(ordered, last)
+    return (ordered[after:] + ordered[:after])[:MEASURED_AT_ONCE]
 
 
 def _answer(question: Callable[[], list[SlurmReport]]) -> tuple[SlurmReport, ...] | None:

@@ -17,6 +17,7 @@ from nias_bridge.domain import (
     NewRun,
     NodeReport,
     Page,
+    PartitionReport,
     Run,
     SlurmReport,
     Usage,
@@ -77,12 +78,17 @@ class Scheduler(Protocol):
     def usage(self, job_ids: Sequence[int]) -> dict[int, Usage]:
         """What running jobs have used so far, by their ids: one call, which may take its time.
 
+        A task of an array is asked for by its own id (SlurmReport.task_job_id), not the array's.
         Absent is what does not run, or of which nothing was measured yet.
         """
         ...
 
     def nodes(self) -> list[NodeReport]:
         """All nodes of the cluster."""
+        ...
+
+    def partitions(self) -> list[PartitionReport]:
+        """All partitions that this account may see."""
         ...
 
 

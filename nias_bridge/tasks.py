@@ -83,6 +83,7 @@ def run_report(run: Run, tasks: Iterable[Task]) -> SlurmReport | None:
     return replace(
         gravest,
         array_tasks=(),
+        task_job_id=None,
         nodes=", ".join(nodes[:3]) + (f" and {len(nodes) - 3} more" if nodes[3:] else ""),
         started_at=started,
         ended_at=ended,

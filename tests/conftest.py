@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from promised import missing
 
 from nias_bridge import localcluster
 from nias_bridge.localcluster import LocalCluster
@@ -18,13 +18,6 @@ from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.local import LocalRunner
 
 pytest_plugins = ["sites"]
-
-
-def missing(what: str) -> None:
-    """Skip the test on somebody's laptop; fail it where everything is promised to be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
 
 
 @pytest.fixture(scope="session")

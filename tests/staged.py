@@ -269,6 +269,37 @@ def swept(bridge: Bridge) -> Run:
     return run
 
 
+def swept_widely(bridge: Bridge, tasks: int) -> Run:
+    """A sweep of so many tasks; all but the last ten have ended, with two numbers each."""
+    part = intake.new_part(bridge)
+    toml = f"[sweep]\ngrid = {{ cutoff = {list(range(tasks))} }}\n"
+    part.write_bytes(zipped("filter-bank", {"code.py": "", "nias.toml": toml}))
+    run = move(bridge, intake.receive(bridge, part, "filter-bank.zip"), *STARTED)
+    now = datetime.now(UTC)
+    ended = [
+        replace(
+            task,
+            state=JobState.COMPLETED,
+            report=SlurmReport(
+                job_id=run.job_id or 1,
+                name=run.job_name,
+                state=JobState.COMPLETED,
+                nodes="slot1",
+                started_at=now,
+                ended_at=now + timedelta(seconds=3),
+                elapsed=3,
+                max_rss=100 * MIB,
+                exit_code=0,
+                array_tasks=(task.index,),
+            ),
+            metrics={"rms": task.index * 37 % tasks / 4, "snr": task.index / 7},
+        )
+        for task in bridge.store.tasks(run.id)[:-10]
+    ]
+    bridge.store.save_tasks(ended)
+    return run
+
+
 def end_task(bridge: Bridge, run: Run, index: int, **metrics: float) -> None:
     """A task of a sweep has ended well, and left a picture."""
     now = datetime.now(UTC)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 
 from flask import url_for
@@ -27,7 +27,7 @@ from nias_bridge.http.schemas import (
     UsageOut,
     WarningOut,
 )
-from nias_bridge.services.desk import Health, LogPart, RunView
+from nias_bridge.services.desk import Health, LogPart, OutputFile, RunView
 from nias_bridge.services.doctor import Diagnosis
 from nias_bridge.services.evidence import Evidence
 from nias_bridge.services.previews import Preview
@@ -109,20 +109,36 @@ def log_out(part: LogPart) -> LogOut:
 
 def files_out(view: RunView, previews: Mapping[str, Preview]) -> FilesOut:
     """The files of a run."""
+
+    def link(path: str) -> str:
+        return url_for("api.output_file", run_id=view.run.id, path=path)
+
+    def preview(path: str) -> PreviewOut | None:
+        return _preview(view.run, previews.get(path))
+
     return FilesOut(
         collected=view.results_ready,
-        files=[
-            FileOut(
-                path=file.path,
-                size=file.size,
-                sha256=file.sha256,
-                link=url_for("api.output_file", run_id=view.run.id, path=file.path),
-                preview=_preview(view.run, previews.get(file.path)),
-            )
-            for file in view.files
-        ],
+        files=listed(view.files, link, preview),
         left_out=[LeftOutOut(path=left.path, why=left.why) for left in view.left_out],
     )
+
+
+def listed(
+    files: Iterable[OutputFile],
+    link: Callable[[str], str],
+    preview: Callable[[str], PreviewOut | None] = lambda _path: None,
+) -> list[FileOut]:
+    """Files that were left in output/, each with where it is to be had."""
+    return [
+        FileOut(
+            path=file.path,
+            size=file.size,
+            sha256=file.sha256,
+            link=link(file.path),
+            preview=preview(file.path),
+        )
+        for file in files
+    ]
 
 
 def _preview(run: Run, found: Preview | None) -> PreviewOut | None:

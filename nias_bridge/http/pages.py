@@ -127,7 +127,13 @@ def found(upload_id: str) -> str:
 def found_live(upload_id: str) -> Response:
     """When it would start, and what stands before it."""
     intake.check_held(bridge(), upload_id)
-    return fragment("_found_live.html", **_before_it(upload_id))
+    return fragment("_found_live.html", **_before_it(upload_id, request.args.get("wish", "")))
+
+
+@blueprint.post("/upload/<upload_id>/wish")
+def wish(upload_id: str) -> Response:
+    """Ask when it would start with what the form says now, or tell what of that can't be had."""
+    return fragment("_found_wish.html", **_prospect(upload_id, intake.held(bridge(), upload_id)))
 
 
 @blueprint.post("/upload/<upload_id>")
@@ -259,15 +265,37 @@ def _found_page(upload_id: str, error: NiasError | None = None) -> str:
         mendable=all(problem.mend is not None for problem in judged.problems),
         # What was sent with a mistake in it stays in the form.
         asked=request.form or asdict(wishes.filled(judged.resources, judged.suggestion)),
-        **_before_it(upload_id),
+        **_prospect(upload_id, judged),
         # Problems and a taken name are told by the page itself; what remains is a wrong field.
         error=error if isinstance(error, BadRequest) else None,
     )
 
 
-def _before_it(upload_id: str) -> dict[str, Any]:
-    cluster, estimate = bridge().store.cluster(), estimates.read(bridge(), upload_id)
-    return {"upload_id": upload_id, "cluster": cluster, "estimate": estimate}
+def _prospect(upload_id: str, judged: intake.Judged) -> dict[str, Any]:
+    """What the form asks for (at first as it is filled), held to the limits; Slurm is asked."""
+    settings, cluster = bridge().settings, bridge().store.cluster()
+    try:
+        if request.form:
+            asked = _asked_resources()
+        else:
+            asked = wishes.filled(judged.resources, judged.suggestion)
+        intake.check_resources(asked)
+        wanted = wishes.settle(settings, cluster, asked, judged.resources)
+    except BadRequest as error:
+        return {**_before_it(upload_id, ""), "limits": judged.limits, "beyond": error}
+    return {
+        **_before_it(upload_id, estimates.ask(bridge(), upload_id, wanted)),
+        "limits": wishes.limits_of(settings, cluster, wanted.partition),
+    }
+
+
+def _before_it(upload_id: str, key: str) -> dict[str, Any]:
+    return {
+        "upload_id": upload_id,
+        "wish": key,
+        "estimate": estimates.read(bridge(), upload_id, key),
+        "cluster": bridge().store.cluster(),
+    }
 
 
 def _asked_resources() -> Resources:

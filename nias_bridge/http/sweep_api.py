@@ -23,7 +23,10 @@ blueprint = APIBlueprint(
 
 
 class TaskOut(BaseModel):
-    """One task of a sweep; `metrics` are the numbers of its output/metrics.json."""
+    """One task of a sweep; `metrics` are the numbers of its output/metrics.json.
+
+    While it runs, `cpu_seconds` and `max_rss_bytes` (its peak) are as of `measured_at`.
+    """
 
     index: int
     parameters: dict[str, str | int | float | bool]
@@ -35,6 +38,9 @@ class TaskOut(BaseModel):
     seconds: int | None
     exit_code: int | None
     node: str
+    cpu_seconds: float | None
+    max_rss_bytes: int | None
+    measured_at: datetime | None
     metrics: dict[str, float]
     links: dict[str, str]
 
@@ -94,18 +100,11 @@ def log(run_id: int, index: int, query_data: LogQuery) -> LogOut:
 def files(run_id: int, index: int) -> TaskFilesOut:
     """What a task left in output/"""
     view = sweeps.show_task(bridge(), run_id, index)
-    return TaskFilesOut(
-        collected=view.results_ready,
-        files=[
-            FileOut(
-                path=file.path,
-                size=file.size,
-                sha256=file.sha256,
-                link=url_for("sweep_api.output_file", run_id=run_id, index=index, path=file.path),
-            )
-            for file in view.files
-        ],
-    )
+
+    def link(path: str) -> str:
+        return url_for("sweep_api.output_file", run_id=run_id, index=index, path=path)
+
+    return TaskFilesOut(collected=view.results_ready, files=answers.listed(view.files, link))
 
 
 @blueprint.get("/tasks/<int:index>/files/<path:path>")
@@ -151,6 +150,9 @@ def _task_out(task: Task) -> TaskOut:
         seconds=task.seconds,
         exit_code=report.exit_code if report and task.state.ended else None,
         node=report.nodes if report else "",
+        cpu_seconds=report.cpu_time if report else None,
+        max_rss_bytes=report.max_rss if report else None,
+        measured_at=report.measured_at if report else None,
         metrics=dict(task.metrics),
         links={
             "self" if name == "task" else name: url_for(

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from nias_bridge.http import downloads
 from nias_bridge.http.here import bridge
 from nias_bridge.http.live import fragment
-from nias_bridge.services import sweeps
+from nias_bridge.services import sweeps, tasktable
 
 blueprint = Blueprint("sweeps", __name__, url_prefix="/runs/<int:run_id>")
 
@@ -93,9 +93,25 @@ def output_file(run_id: int, index: int, path: str) -> Response:
 
 
 def shown(run_id: int) -> dict[str, Any]:
-    """What the templates of a sweep's tasks are told."""
-    view = sweeps.show(bridge(), run_id)
-    return {"run": view.run, "sweep": view}
+    """What the templates of a sweep's tasks are told: the rows that the address asks for."""
+    view, look = sweeps.show(bridge(), run_id), _look()
+    return {
+        "run": view.run,
+        "sweep": view,
+        "look": look,
+        "rows": tasktable.rows(view.tasks, look),
+        "table_pages": tasktable.pages(view.tasks),
+    }
+
+
+def _look() -> tasktable.Look:
+    asked = request.args
+    page = max(1, asked.get("page", 1, type=int))
+    return tasktable.Look(
+        column=asked.get("sort", "task"),
+        down=asked.get("order") == "down",
+        page=None if asked.get("page") == "all" else page,
+    )
 
 
 def csv_of(run_id: int) -> Response:

@@ -14,7 +14,7 @@ from nias_bridge.script import render
 from nias_bridge.services import arrays, shared
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import claimed_job, read_evidence
-from nias_bridge.services.sight import Desk, merged, runs_again
+from nias_bridge.services.sight import Desk, alike, merged, runs_again
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def note_usage(bridge: Bridge, run: Run, used: Usage, at: datetime) -> Run:
     """
     report = run.report
     if report is None or (
-        _alike(report.cpu_time, used.cpu_time) and _alike(report.max_rss, used.max_rss)
+        alike(report.cpu_time, used.cpu_time) and alike(report.max_rss, used.max_rss)
     ):
         return run
     measured = replace(report, cpu_time=used.cpu_time, max_rss=used.max_rss, measured_at=at)
@@ -232,7 +232,3 @@ def _move(desk: Desk, run: Run, to: JobState, **changes: object) -> Run:
 
 def _patience(submissions: int) -> timedelta:
     return min(RETRY_MAX, timedelta(seconds=2 ** min(submissions, 6)))
-
-
-def _alike(old: float | None, new: float | None) -> bool:
-    return old == new or (old is not None and new is not None and abs(new - old) < new / 100)

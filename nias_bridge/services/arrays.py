@@ -12,7 +12,7 @@ from nias_bridge.errors import Unreachable
 from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.services import shared
 from nias_bridge.services.evidence import claimed_job, read_evidence
-from nias_bridge.services.sight import Desk, Sight, runs_again
+from nias_bridge.services.sight import Desk, Sight, alike, runs_again
 from nias_bridge.tasks import Task, run_report, run_state
 
 log = logging.getLogger(__name__)
@@ -86,8 +86,33 @@ def _next(
         return replace(task, state=JobState.PENDING, report=None)
     # squeue may know of the end before the record of it has come: till then it is completing.
     state = JobState.COMPLETING if told.state.ended else told.state
-    still = replace(told, elapsed=None, place=None, array_tasks=(task.index,))
-    return replace(task, state=state, report=still)
+    still = replace(
+        told, elapsed=None, place=None, cpu_time=None, max_rss=None, array_tasks=(task.index,)
+    )
+    return replace(task, state=state, report=_measured(desk, still, task.report, recorded))
+
+
+def _measured(
+    desk: Desk, still: SlurmReport, before: SlurmReport | None, recorded: SlurmReport | None
+) -> SlurmReport:
+    """What squeue tells of a task that runs, with what sacct and sstat last told of this start."""
+    if before is None or before.restarts != still.restarts:
+        before = still
+    own_id = recorded.task_job_id if recorded else before.task_job_id
+    used, at = desk.used.get(own_id or 0, (None, None))
+    known = replace(
+        still,
+        task_job_id=own_id,
+        memory_asked=recorded.memory_asked if recorded else before.memory_asked,
+        cpu_time=before.cpu_time,
+        max_rss=before.max_rss,
+        measured_at=before.measured_at,
+    )
+    if used is None or at is None or still.started_at is None or at < still.started_at:
+        return known
+    if alike(known.cpu_time, used.cpu_time) and alike(known.max_rss, used.max_rss):
+        return known
+    return replace(known, cpu_time=used.cpu_time, max_rss=used.max_rss, measured_at=at)
 
 
 def _ended(desk: Desk, run: Run, task: Task, recorded: SlurmReport) -> Task | None:

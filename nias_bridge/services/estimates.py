@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from nias_bridge.services.evidence import read_json
 
 QUESTION, ANSWER = ".sbatch", ".estimate"
 ASKED_AT_ONCE = 5  # each takes Slurm some milliseconds
+_KEY = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,15 @@ class Estimate:
     refusal: str = ""
 
 
-def ask(bridge: Bridge, upload_id: str, wanted: Resources) -> None:
-    """Leave the question when a job that asks for this would start."""
-    shared.write(_file(bridge, upload_id, QUESTION), render_wish(wanted, bridge.settings))
+def ask(bridge: Bridge, upload_id: str, wanted: Resources) -> str:
+    """Leave the question when a job that asks for this would start; returns the question's key.
+
+    Each question has its own answer: what is asked meanwhile is not taken for another's.
+    """
+    script = render_wish(wanted, bridge.settings)
+    key = hashlib.sha256(script.encode()).hexdigest()[:16]
+    shared.write(_file(bridge, upload_id, key, QUESTION), script)
+    return key
 
 
 def answer(bridge: Bridge, scheduler: Scheduler) -> None:
@@ -46,9 +55,11 @@ def answer(bridge: Bridge, scheduler: Scheduler) -> None:
         question.unlink(missing_ok=True)
 
 
-def read(bridge: Bridge, upload_id: str) -> Estimate | None:
-    """Slurm's answer, None while there is none."""
-    told = read_json(_file(bridge, upload_id, ANSWER))
+def read(bridge: Bridge, upload_id: str, key: str) -> Estimate | None:
+    """Slurm's answer to the question of this key, None while there is none."""
+    if not _KEY.fullmatch(key) or _file(bridge, upload_id, key, QUESTION).exists():
+        return None
+    told = read_json(_file(bridge, upload_id, key, ANSWER))
     if not told:
         return None
     start = told.get("start")
@@ -58,8 +69,9 @@ def read(bridge: Bridge, upload_id: str) -> Estimate | None:
 def forget(bridge: Bridge, upload_id: str) -> None:
     """The upload is run or dropped: nobody asks any more."""
     for suffix in (QUESTION, ANSWER):
-        _file(bridge, upload_id, suffix).unlink(missing_ok=True)
+        for file in bridge.paths.uploads.glob(f"{upload_id}.*{suffix}"):
+            file.unlink(missing_ok=True)
 
 
-def _file(bridge: Bridge, upload_id: str, suffix: str) -> Path:
-    return bridge.paths.uploads / f"{upload_id}{suffix}"
+def _file(bridge: Bridge, upload_id: str, key: str, suffix: str) -> Path:
+    return bridge.paths.uploads / f"{upload_id}.{key}{suffix}"

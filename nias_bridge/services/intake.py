@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from nias_bridge.domain import (
@@ -103,7 +104,7 @@ def judge(
         inventory = archive.judge(part, filename, _limits(bridge.settings))
         said = wishes.read(
             lambda path: archive.read_member(part, inventory, path, PROJECT_FILE_MAX_BYTES),
-            wishes.limits_of(bridge.settings, view),
+            partial(wishes.limits_of, bridge.settings, view),
             bridge.settings.tasks_max,
         )
         needed = needs.read(
@@ -180,7 +181,6 @@ def hold(bridge: Bridge, part: Path, filename: str) -> str:
     """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id."""
     try:
         judged = judge(bridge, part, filename)
-        estimates.ask(bridge, part.stem, wishes.filled(judged.resources, judged.suggestion))
         cautions = [asdict(each) for each in judged.contents.cautions]
         owner = bridge.person.handle
         told = json.dumps({"owner": owner, "filename": filename, "cautions": cautions})
@@ -319,8 +319,7 @@ def _accept(
 ) -> Run:
     asked = resources or Resources()
     check_resources(asked)
-    wishes.refuse_beyond(asked, judged.limits)
-    asked = wishes.over(asked, judged.resources)
+    asked = wishes.settle(bridge.settings, bridge.store.cluster(), asked, judged.resources)
     contents, mended = judged.contents, judged.mended
     if judged.problems and not (mend and all(p.mend is not None for p in judged.problems)):
         raise BadRequirements(judged.problems, judged.source)

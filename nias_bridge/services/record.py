@@ -66,6 +66,7 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
         "script": text(files.folder, layout.SCRIPT) or None,
         "python": told.get("python"),
         "platform": told.get("platform"),
+        "slurm_version": told.get("slurm"),
         "node": evidence.node or None,
         "peak_memory": asdict(view.peak_memory) if view.peak_memory else None,
         "seeds": {

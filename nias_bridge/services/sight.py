@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from nias_bridge.domain import JobState, Run, SlurmReport
+from nias_bridge.domain import JobState, Run, SlurmReport, Usage
 from nias_bridge.ports import Scheduler
 from nias_bridge.services.bridge import Bridge
 
@@ -67,12 +67,16 @@ class Sight:
 
 @dataclass(frozen=True)
 class Desk:
-    """What a step works with. sight is None in the quick round, which asks Slurm nothing."""
+    """What a step works with. sight is None in the quick round, which asks Slurm nothing.
+
+    used: what running tasks were last found to use, and when, by their own ids.
+    """
 
     bridge: Bridge
     scheduler: Scheduler
     clock: Callable[[], datetime]
     sight: Sight | None = None
+    used: Mapping[int, tuple[Usage, datetime]] = field(default_factory=dict)
 
 
 def runs_again(queued: SlurmReport | None, recorded: SlurmReport) -> bool:
@@ -98,6 +102,11 @@ def merged(old: SlurmReport | None, told: SlurmReport) -> SlurmReport:
             memory_asked=told.memory_asked or old.memory_asked,
         )
     return old if old is not None and replace(old, elapsed=None) == still else still
+
+
+def alike(old: float | None, new: float | None) -> bool:
+    """Figures of use that differ by less than a hundredth, for which no row is written anew."""
+    return old == new or (old is not None and new is not None and abs(new - old) < new / 100)
 
 
 def _latest(reports: Iterable[SlurmReport] | None, run: Run) -> SlurmReport | None:

@@ -27,6 +27,8 @@ ROOM = 1.5
 LEAST_MEMORY = 256 * MIB
 LEAST_SECONDS = 600
 RUNS_LOOKED_AT = 10
+# States of a partition in which Slurm queues what is submitted to it.
+_TAKES_JOBS = ("UP", "DOWN")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +58,28 @@ class Suggestion:
 class Limits:
     """The most that may be asked for; None where there is no limit. time in seconds, memory bytes.
 
-    partitions and pythons: those there are; empty partitions: none is known.
+    partition: whose limits these are, None where it is not known; partitions and pythons: those
+    there are; empty partitions: none is known.
     """
 
     time: int | None = None
     memory: int | None = None
     cpus: int | None = None
     gpus: int | None = None
+    partition: str | None = None
     partitions: tuple[str, ...] = ()
     pythons: tuple[str, ...] = ()
 
 
-def read(read_file: Callable[[str], bytes | None], limits: Limits, most_tasks: int) -> Wish:
-    """What nias.toml says, and the files that it names. Raises BadProjectFile with all problems."""
+def read(
+    read_file: Callable[[str], bytes | None],
+    limits_in: Callable[[str | None], Limits],
+    most_tasks: int,
+) -> Wish:
+    """What nias.toml says, and the files that it names. Raises BadProjectFile with all problems.
+
+    limits_in: a partition, or None, to the limits there.
+    """
     text = read_file(projectfile.FILE)
     if text is None:
         return Wish(resources=Resources(), program=Program())
@@ -85,6 +96,7 @@ def read(read_file: Callable[[str], bytes | None], limits: Limits, most_tasks: i
         partition=job.partition,
         requeue=bool(job.requeue),
     )
+    limits = limits_in(resources.partition)
     problems = [
         f"{projectfile.FILE}: job.{key} is {value}; {allowed}"
         for key, value, allowed in beyond(resources, limits)
@@ -122,41 +134,64 @@ def over(asked: Resources, said: Resources) -> Resources:
     )
 
 
-def refuse_beyond(asked: Resources, limits: Limits) -> None:
-    """Raises BadRequest for the first value that is beyond the site's limits."""
-    for key, value, allowed in beyond(asked, limits):
+def settle(
+    settings: Settings, cluster: ClusterView, asked: Resources, said: Resources
+) -> Resources:
+    """What a run asks for: the form over the file, within the limits of its partition.
+
+    Where neither names a time and the site's own is more than the partition allows, all that it
+    allows. Raises BadRequest for the first value that is beyond.
+    """
+    wanted = over(asked, said)
+    limits = limits_of(settings, cluster, wanted.partition)
+    for key, value, allowed in beyond(wanted, limits):
         raise BadRequest(f"{key} is {value}; {allowed}", key)
+    if wanted.time is None and limits.time and limits.time < time_limit_seconds(settings.time):
+        return replace(wanted, time=slurm_time(limits.time))
+    return wanted
 
 
 def limits_of(settings: Settings, cluster: ClusterView, partition: str | None = None) -> Limits:
-    """The site's limits: its settings, and the largest node of the (named) partition."""
-    nodes = [n for n in cluster.nodes if partition is None or partition in n.partitions]
-    known = {name for node in cluster.nodes for name in node.partitions}
-    allowed = [name for name in settings.partitions if not known or name in known]
+    """The site's limits to a job: its settings, what Slurm says of the partition, its largest node.
+
+    partition None: the one that a job gets which names none.
+    """
+    told = {each.name: each for each in cluster.partitions}
+    usual = settings.partition or next((name for name in told if told[name].default), None)
+    name = partition or usual
+    nodes = [node for node in cluster.nodes if name is None or name in node.partitions]
     return Limits(
-        time=time_limit_seconds(settings.time_max) if settings.time_max else None,
+        time=_least(
+            time_limit_seconds(settings.time_max) if settings.time_max else None,
+            told[name].max_time if name in told else None,
+        ),
         memory=_least(
             memory_bytes(settings.memory_max) if settings.memory_max else None,
-            max((node.memory for node in nodes), default=0),
+            max((node.memory for node in nodes), default=None),
         ),
-        cpus=_least(settings.cpus_max, max((node.cpus for node in nodes), default=0)),
-        gpus=settings.gpus_max,
-        partitions=tuple(allowed or sorted(known)),
+        cpus=_least(settings.cpus_max, max((node.cpus for node in nodes), default=None)),
+        gpus=_least(
+            settings.gpus_max,
+            max((node.gpus for node in nodes if node.gpus is not None), default=None),
+        ),
+        partition=name,
+        partitions=_partitions(settings, cluster),
         pythons=tuple(settings.pythons),
     )
 
 
 def beyond(asked: Resources, limits: Limits) -> Iterator[tuple[str, str, str]]:
     """Of each value that is too much: its key, how it was written, and what is allowed."""
+    where = f"in partition {limits.partition}" if limits.partition else "here"
     if asked.time and limits.time and time_limit_seconds(asked.time) > limits.time:
-        yield "time", asked.time, f"this site allows at most {slurm_time(limits.time)}."
+        yield "time", asked.time, f"a job {where} may take at most {slurm_time(limits.time)}."
     if asked.memory and limits.memory and memory_bytes(asked.memory) > limits.memory:
-        most = f"{limits.memory // MIB}M"
-        yield "memory", asked.memory, f"a job here has at most {most}."
+        yield "memory", asked.memory, f"a job {where} has at most {limits.memory // MIB}M."
     if asked.cpus and limits.cpus and asked.cpus > limits.cpus:
-        yield "cpus", str(asked.cpus), f"a job here has at most {limits.cpus}."
+        yield "cpus", str(asked.cpus), f"a job {where} has at most {limits.cpus}."
     if asked.gpus and limits.gpus is not None and asked.gpus > limits.gpus:
-        yield "gpus", str(asked.gpus), f"a job here has at most {limits.gpus}."
+        most = f"at most {limits.gpus}" if limits.gpus else "none"
+        yield "gpus", str(asked.gpus), f"a job {where} has {most}."
     if asked.partition and limits.partitions and asked.partition not in limits.partitions:
         yield "partition", asked.partition, f"there is {', '.join(limits.partitions)}."
 
@@ -210,6 +245,13 @@ def slurm_time(seconds: int) -> str:
     return f"{days}-{clock}" if days else clock
 
 
-def _least(setting: int | None, largest: int) -> int | None:
-    found = [value for value in (setting, largest) if value]
-    return min(found, default=None)
+def _partitions(settings: Settings, cluster: ClusterView) -> tuple[str, ...]:
+    """Those that may be asked for: the site's, or all that Slurm tells of; none that is closed."""
+    told = {each.name: each.state in _TAKES_JOBS for each in cluster.partitions}
+    known = {name for node in cluster.nodes for name in node.partitions} | set(told)
+    named = [n for n in settings.partitions if not known or (n in known and told.get(n, True))]
+    return tuple(named or [n for n in sorted(told or known) if told.get(n, True)])
+
+
+def _least(*values: int | None) -> int | None:
+    return min((value for value in values if value is not None), default=None)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from nias_bridge.domain import NodeReport, SlurmReport, Usage
-from nias_bridge.slurm import commands
+from nias_bridge.domain import NodeReport, PartitionReport, SlurmReport, Usage
+from nias_bridge.slurm import cluster, commands
 from nias_bridge.slurm.commands import Output
 
 
@@ -71,4 +71,8 @@ class CliScheduler:
 
     def nodes(self) -> list[NodeReport]:
         """Raises Unreachable."""
-        return commands.parse_nodes(self.run(commands.nodes_argv()))
+        return cluster.parse_nodes(self.run(cluster.nodes_argv()))
+
+    def partitions(self) -> list[PartitionReport]:
+        """Raises Unreachable."""
+        return cluster.parse_partitions(self.run(cluster.partitions_argv()))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from nias_bridge.domain import JobState, NodeReport, SlurmReport, Usage
+from nias_bridge.domain import JobState, SlurmReport, Usage
 from nias_bridge.errors import SubmissionUnclear, Unreachable
 from nias_bridge.slurm import values
 from nias_bridge.slurm.refusals import refusal
@@ -17,7 +17,6 @@ from nias_bridge.slurm.states import job_state
 
 log = logging.getLogger(__name__)
 
-MIB = 1024 * 1024
 # Between columns and between records: characters that no job name has by accident, as | and the
 # end of a line may.
 COLUMN, RECORD = "\x1f", "\x1e"
@@ -113,7 +112,7 @@ def queue_argv() -> Argv:
 
 def parse_queue(output: Output) -> list[SlurmReport]:
     """The jobs, waiting ones with their place in their partition. Raises Unreachable."""
-    _must_be_well("squeue", output)
+    must_be_well("squeue", output)
     reports: list[tuple[int, SlurmReport]] = []
     for record in output.stdout.split(RECORD):
         row = _row(_QUEUE, record.lstrip("\n").removesuffix(COLUMN))
@@ -223,7 +222,7 @@ def parse_accounting(output: Output) -> list[SlurmReport]:
     The attempts of a job share id and name; `restarts` is how many there were before the latest.
     Raises Unreachable.
     """
-    _must_be_well("sacct", output)
+    must_be_well("sacct", output)
     attempts: dict[tuple[int, tuple[int, ...], str], list[SlurmReport]] = {}
     for job, steps in _jobs_with_steps(output.stdout):
         if report := _recorded(job, steps):
@@ -274,6 +273,7 @@ def _recorded(row: Mapping[str, str], steps: Sequence[Mapping[str, str]]) -> Slu
         exit_code=values.count(exit_code),
         signal=values.count(signal) or None,
         array_tasks=tasks,
+        task_job_id=values.count(row["JobIDRaw"]) if len(tasks) == 1 else None,
     )
 
 
@@ -291,7 +291,10 @@ _USAGE = ("JobID", "AveCPU", "MaxRSS")
 
 
 def usage_argvs(job_ids: Sequence[int]) -> list[Argv]:
-    """The batch step is all of a job of ours; its only task's average is its sum."""
+    """The batch step is all of a job of ours; its only task's average is its sum.
+
+    sstat takes 12_3 for 12, and says that it does not run: a task needs the id of its own.
+    """
     return [
         ["sstat", "--parsable2", "--noheader", f"--format={','.join(_USAGE)}", f"--jobs={part}"]
         for part in _chunks(f"{job_id}.batch" for job_id in job_ids)
@@ -341,48 +344,10 @@ def parse_cancel(output: Output) -> None:
         raise _no_answer("scancel", output)
 
 
-# --- scontrol show nodes ---
-
-_NODE_FIELD = re.compile(
-    r"(?:^|\s)(NodeName|State|CPUAlloc|CPUTot|RealMemory|AllocMem|Partitions)=(\S*)"
-)
-# The reason is free text, and who gave it when follows in brackets; other free texts come after.
-_NODE_REASON = re.compile(r"\sReason=(.*?)(?: \[[^\[\]\s]+@[^\[\]\s]+\](?:\s|$)|$)")
-
-
-def nodes_argv() -> Argv:
-    """scontrol and not sinfo, which has a line per partition and shortens the state."""
-    return ["scontrol", "show", "nodes", "--oneliner"]
-
-
-def parse_nodes(output: Output) -> list[NodeReport]:
-    """The nodes, in Slurm's order. Raises Unreachable."""
-    _must_be_well("scontrol", output)
-    return [_node(line) for line in output.stdout.split("\n") if line.startswith("NodeName=")]
-
-
-def _node(line: str) -> NodeReport:
-    fields: dict[str, str] = {}
-    for key, value in _NODE_FIELD.findall(line):
-        fields.setdefault(key, value)
-    reason = _NODE_REASON.search(line)
-    partitions = fields.get("Partitions", "")
-    return NodeReport(
-        name=fields["NodeName"],
-        state=fields.get("State", "UNKNOWN"),
-        cpus=values.count(fields.get("CPUTot", "")) or 0,
-        cpus_used=values.count(fields.get("CPUAlloc", "")) or 0,
-        memory=(values.count(fields.get("RealMemory", "")) or 0) * MIB,
-        memory_used=(values.count(fields.get("AllocMem", "")) or 0) * MIB,
-        partitions=tuple(partitions.split(",")) if partitions else (),
-        reason=reason[1] if reason else "",
-    )
-
-
 # --- what all of them share ---
 
 
-def _must_be_well(program: str, output: Output) -> None:
+def must_be_well(program: str, output: Output) -> None:
     """An answer that failed in any way must not look like “no jobs”."""
     if output.status != 0 or (output.stderr.strip() and not output.stdout.strip()):
         raise _no_answer(program, output)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from nias_bridge.domain import JobState, NodeReport, SlurmReport, Usage
+from nias_bridge.domain import JobState, NodeReport, PartitionReport, SlurmReport, Usage
 from nias_bridge.errors import (
     Rejected,
     SchedulerError,
@@ -127,10 +127,11 @@ class FakeScheduler:
         self.calls["usage"] += 1
         if self._queue_is_away:
             raise Unreachable("sstat gave no answer")
+        running = [job.report for job in self.jobs if job.report.state is JobState.RUNNING]
         return {
-            report.job_id: Usage(cpu_time=report.cpu_time, max_rss=report.max_rss)
-            for job in self.jobs
-            if (report := job.report).job_id in job_ids and report.state is JobState.RUNNING
+            own_id: Usage(cpu_time=report.cpu_time, max_rss=report.max_rss)
+            for report in running
+            if (own_id := report.task_job_id or report.job_id) in job_ids
         }
 
     def nodes(self) -> list[NodeReport]:
@@ -146,10 +147,17 @@ class FakeScheduler:
                 cpus_used=int(name in busy),
                 memory=GIB,
                 memory_used=GIB if name in busy else 0,
+                gpus=0,
                 partitions=(PARTITION,),
             )
             for name in self._nodes
         ]
+
+    def partitions(self) -> list[PartitionReport]:
+        self.calls["partitions"] += 1
+        if self._queue_is_away:
+            raise Unreachable("scontrol gave no answer")
+        return [PartitionReport(name=PARTITION, state="UP", default=True)]
 
     # --- what happens to it ---
 
@@ -239,7 +247,13 @@ class FakeScheduler:
         )
         # One job a task, as Slurm has it once they start; their order is that of an array.
         tasks: list[tuple[int, ...]] = [(index,) for index in range(_array_size(script))] or [()]
-        self.jobs += [Job(replace(report, array_tasks=told), script, log) for told in tasks]
+        for told in tasks:
+            if told:
+                self._last_id += 1
+            own_id = self._last_id if told else None
+            self.jobs.append(
+                Job(replace(report, array_tasks=told, task_job_id=own_id), script, log)
+            )
         return job_id
 
     def _jobs(self, job_id: int, task: int | None = None) -> list[Job]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import staged
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from promised import missing
+from watched import DESKTOP, Live
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from nias_bridge.http import create_app
-from nias_bridge.services.bridge import Bridge
 
 HERE = Path(__file__).parent
 CHROMIUM = "/usr/bin/chromium"
@@ -25,30 +24,11 @@ FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1200, "height": 900}
-
-
-def missing(what: str) -> None:
-    """Skip on somebody's laptop; fail where everything is promised to be there."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
 
 
 class _Quiet(WSGIRequestHandler):
     def log_request(self, *_: object) -> None:
         pass
-
-
-@dataclass(frozen=True)
-class Live:
-    """A gateway that is served, its bridge to change what it shows, and the cookie of a browser
-    in which the owner of the staged runs has signed in."""
-
-    url: str
-    bridge: Bridge
-    cookie: dict[str, str]
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import staged
-from conftest import DESKTOP, PHONE, Live
 from playwright.sync_api import BrowserContext, Page, expect
+from watched import DESKTOP, PHONE, Live
 
 from nias_bridge.people import KeyKind, Standing
 from nias_bridge.services import keys

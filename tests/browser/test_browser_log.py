@@ -6,8 +6,8 @@ import time
 
 import pytest
 import staged
-from conftest import Live
 from playwright.sync_api import Locator, Page, expect
+from watched import Live
 
 from nias_bridge.domain import Run
 

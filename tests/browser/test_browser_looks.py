@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import staged
 from client import zipped
-from conftest import DESKTOP, PHONE, Live
 from playwright.sync_api import BrowserContext, Page
 from test_browser_log import COLOURS
+from watched import DESKTOP, PHONE, Live
 
 from nias_bridge.domain import JobState
 from nias_bridge.services import intake

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import staged
-from conftest import Live
 from playwright.sync_api import Page, expect
+from watched import Live
 
 from nias_bridge.domain import JobState
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import staged
 from client import zipped
-from conftest import Live
 from playwright.sync_api import BrowserContext, Page, expect
+from watched import Live
 
 from nias_bridge.domain import JobState, Run
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import staged
-from conftest import DESKTOP, PHONE, Live
 from playwright.sync_api import BrowserContext, expect
+from watched import DESKTOP, PHONE, Live
 
 from nias_bridge.domain import JobState
 

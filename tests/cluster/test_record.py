@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from client import Client
 
+from nias_bridge.localcluster import machine
 from nias_bridge.node import environment
 
 CODE = """
@@ -38,6 +39,8 @@ def test_the_record_says_what_the_node_and_slurm_say(first: dict[str, Any]) -> N
     assert first["slurm"]["elapsed"] is not None
     assert first["slurm"]["nodes"] == first["node"]
     assert first["platform"].startswith("Linux")
+    version = [int(number) for number in first["slurm_version"].split(".")]
+    assert tuple(version[:2]) == machine.slurm_version()[:2]
     assert first["requirements"]["installed"][0].startswith("iniconfig==")
     assert "--hash=sha256:" in first["requirements"]["lock"]
     assert first["script"].startswith("#!/bin/bash")

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from nias_bridge.domain import SlurmReport
-from nias_bridge.slurm import commands
+from nias_bridge.slurm import cluster, commands
 from nias_bridge.slurm.local import LocalRunner
 
 HERE = Path(__file__).resolve().parent
@@ -67,11 +67,21 @@ def main() -> None:
     ids["array"] = submit("nias-array", "sleep 600", "--array=1-3")
     ids["cancelled"] = submit("nias-cancelled", "sleep 600")
     run(commands.cancel_argv(ids["cancelled"], name="nias-cancelled"))
-    node = f"NodeName={commands.parse_nodes(run(commands.nodes_argv()))[-1].name}"
+    node = f"NodeName={cluster.parse_nodes(run(cluster.nodes_argv()))[-1].name}"
     subprocess.run(["scontrol", "update", node, "State=DRAIN", "Reason=a disk = b [c]"], check=True)
     wait(lambda: any(r.expected_start and r.reason for r in parsed(run)))
     save("squeue", run(commands.queue_argv()))
-    save("scontrol-show-nodes", run(commands.nodes_argv()))
+    save("scontrol-show-nodes", run(cluster.nodes_argv()))
+    others = {
+        "long": ["MaxTime=1-00:00:00", "DefaultTime=30", "State=UP"],
+        "old": ["MaxTime=30", "State=DOWN"],
+    }
+    for name, options in others.items():
+        of = [f"PartitionName={name}", "Nodes=ALL", *options]
+        subprocess.run(["scontrol", "create", *of], check=True)
+    save("scontrol-show-partitions", run(cluster.partitions_argv()))
+    for name in others:
+        subprocess.run(["scontrol", "delete", f"PartitionName={name}"], check=True)
     (argv,) = commands.accounting_argvs(since=since, job_ids=list(ids.values()))
     save("sacct", run(argv))
     refused = folder / "refused.sbatch"

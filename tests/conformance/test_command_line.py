@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from pathlib import Path, PurePosixPath
 
@@ -59,13 +61,32 @@ def test_slurm_that_is_not_there_is_unreachable_within_the_deadline(
     with pytest.raises(Unreachable):
         scheduler.nodes()
     with pytest.raises(Unreachable):
+        scheduler.partitions()
+    with pytest.raises(Unreachable):
         scheduler.cancel(1, name="nias-x")
     script = tmp_path / "job.sbatch"
     script.write_text("#!/bin/sh\n")
     # Cut off before it could say that it had not been heard.
     with pytest.raises(SubmissionUnclear):
         scheduler.submit(PurePosixPath(script), name="nias-x", log=PurePosixPath("/dev/null"))
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < 5
+
+
+def test_a_partition_that_is_made_meanwhile_is_told_with_its_limits(
+    cluster: LocalCluster, real: Way
+) -> None:
+    def scontrol(*words: str) -> None:
+        conf = {"PATH": os.environ["PATH"], "SLURM_CONF": str(cluster.slurm_conf)}
+        subprocess.run(["scontrol", *words], env=conf, check=True)
+
+    scontrol("create", "PartitionName=long", "Nodes=ALL", "MaxTime=2-00:00:00", "DefaultTime=30")
+    try:
+        made = next(each for each in real.scheduler.partitions() if each.name == "long")
+        assert (made.state, made.default) == ("UP", False)
+        assert (made.max_time, made.default_time) == (2 * 86400, 1800)
+        assert all(node.partitions == ("main", "long") for node in real.scheduler.nodes())
+    finally:
+        scontrol("delete", "PartitionName=long")
 
 
 def test_accounting_that_is_not_there_is_unreachable_and_not_empty(

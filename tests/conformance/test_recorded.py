@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nias_bridge.domain import JobState, SlurmReport
+from nias_bridge.domain import JobState, PartitionReport, SlurmReport
 from nias_bridge.errors import Rejected
-from nias_bridge.slurm import commands
+from nias_bridge.slurm import cluster, commands
 from nias_bridge.slurm.commands import Output
 
 RECORDED = sorted((Path(__file__).parent / "recorded").iterdir())
@@ -117,11 +117,20 @@ def test_the_tasks_of_an_array_are_told_apart(recorded: Path) -> None:
 
 
 def test_nodes_are_read_whatever_the_reason_says(recorded: Path) -> None:
-    first, second = commands.parse_nodes(well(recorded / "scontrol-show-nodes.txt"))
+    first, second = cluster.parse_nodes(well(recorded / "scontrol-show-nodes.txt"))
     assert (first.state, first.reason) == ("ALLOCATED", "")
     assert (second.state, second.reason) == ("ALLOCATED+DRAIN", "a disk = b [c]")
     assert (first.cpus, first.cpus_used, first.partitions) == (1, 1, ("main",))
     assert first.memory == first.memory_used > 1024**3
+    assert first.gpus == 0
+
+
+def test_partitions_are_read_with_their_time_limits(recorded: Path) -> None:
+    assert cluster.parse_partitions(well(recorded / "scontrol-show-partitions.txt")) == [
+        PartitionReport(name="main", state="UP", default=True),
+        PartitionReport(name="long", state="UP", max_time=86400, default_time=1800),
+        PartitionReport(name="old", state="DOWN", max_time=1800),
+    ]
 
 
 def test_a_refusal_is_told_in_slurms_own_words(recorded: Path) -> None:

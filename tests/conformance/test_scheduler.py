@@ -95,6 +95,24 @@ def test_an_array_is_told_task_by_task(way: Way) -> None:
     assert sorted(report.array_tasks for report in queue) == [(0,), (1,), (2,)]
 
 
+def test_what_a_task_of_an_array_uses_is_told_by_the_id_of_its_own(way: Way) -> None:
+    script = way.script("nias-uses", Ending.NEVER, "--array=0-1%1")
+    job_id = way.scheduler.submit(script, name="nias-uses", log=script.parent / "%a.out")
+    try:
+        way.play(job_id, Ending.NEVER)
+
+        def own_id() -> int | None:
+            told = way.scheduler.accounting(since=way.since, job_ids=[job_id])
+            return next((r.task_job_id for r in told if r.array_tasks == (0,)), None)
+
+        task = until(own_id)
+        used = until(lambda: way.scheduler.usage([task, UNKNOWN_ID]).get(task))
+        assert used.cpu_time is not None and used.cpu_time < 5
+        assert used.max_rss and used.max_rss < 100 * 1024**2
+    finally:
+        way.scheduler.cancel(job_id, name="nias-uses")
+
+
 def test_some_tasks_of_an_array_are_cancelled_and_the_others_stay(way: Way) -> None:
     script = way.script("nias-some", Ending.NEVER, "--array=0-3%1")
     job_id = way.scheduler.submit(script, name="nias-some", log=script.parent / "%a.out")
@@ -151,3 +169,10 @@ def test_the_nodes_are_told_with_what_they_have(way: Way) -> None:
         assert node.cpus >= 1 and node.memory > 100 * 1024**2
         assert 0 <= node.cpus_used <= node.cpus
         assert node.partitions == ("main",)
+        assert node.gpus == 0
+
+
+def test_the_partitions_are_told_with_the_default_one(way: Way) -> None:
+    (only,) = way.scheduler.partitions()
+    assert (only.name, only.state, only.default) == ("main", "UP", True)
+    assert (only.max_time, only.default_time) == (None, None)

@@ -16,7 +16,7 @@ from client import zipped
 
 from nias_bridge.domain import JobState, Run
 from nias_bridge.paths import SharedPaths
-from nias_bridge.poller import look
+from nias_bridge.poller import MEASURED_AT_ONCE, Rounds, in_turn, look
 from nias_bridge.services import intake
 from nias_bridge.services.advance import advance
 from nias_bridge.services.bridge import Bridge
@@ -223,3 +223,51 @@ def test_a_thousand_tasks_take_a_poller_less_than_a_tenth_of_a_second(tmp_path: 
         lab.run = advance(Desk(lab.bridge, lab.slurm, lambda: lab.now, sight), lab.run)
         took.append(time.perf_counter() - begin)
     assert min(took) < 0.1, took
+
+
+def test_what_running_tasks_use_is_asked_for_all_at_once_and_kept_until_they_end(lab: Lab) -> None:
+    rounds = Rounds(lab.bridge, lab.slurm)
+    for task in (0, 1):
+        lab.slurm.start(lab.job, task)
+    rounds.follow_jobs()
+    rounds._measure()
+    rounds.follow_jobs()
+    rounds.follow_jobs()
+    assert lab.slurm.calls["usage"] == 1
+    first, second, third = lab.bridge.store.tasks(lab.run.id)
+    assert first.report and second.report and third.report is None
+    assert first.report.task_job_id != second.report.task_job_id != lab.job
+    for report in (first.report, second.report):
+        assert (report.cpu_time, report.max_rss) == (0.0, 1024**2)
+        assert report.measured_at and report.started_at
+        assert report.measured_at >= report.started_at
+
+
+def test_a_task_that_starts_anew_has_used_nothing_yet(lab: Lab) -> None:
+    rounds = Rounds(lab.bridge, lab.slurm)
+    lab.slurm.start(lab.job, 0)
+    rounds.follow_jobs()
+    rounds._measure()
+    rounds.follow_jobs()
+    lab.slurm.requeue(lab.job, 0)
+    rounds.follow_jobs()
+    lab.now += timedelta(minutes=1)
+    lab.slurm.start(lab.job, 0)
+    rounds.follow_jobs()
+    report = lab.bridge.store.task(lab.run.id, 0).report
+    assert report and (report.restarts, report.state) == (1, S.RUNNING)
+    assert (report.max_rss, report.measured_at) == (None, None)
+
+
+def test_where_more_run_than_are_measured_at_once_each_has_its_turn() -> None:
+    running = list(range(MEASURED_AT_ONCE * 2 + 50, 0, -1))
+    measured: set[int] = set()
+    last = 0
+    for _ in range(3):
+        now = in_turn(running, last)
+        assert len(now) == MEASURED_AT_ONCE
+        measured.update(now)
+        last = now[-1]
+    assert measured == set(running)
+    assert in_turn([5, 3], 3) == [5, 3]
+    assert in_turn([], 7) == []

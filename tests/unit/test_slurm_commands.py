@@ -17,7 +17,7 @@ from nias_bridge.errors import (
     TryLater,
     Unreachable,
 )
-from nias_bridge.slurm import commands, values
+from nias_bridge.slurm import cluster, commands, values
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.commands import Output
 
@@ -139,7 +139,12 @@ def test_a_failure_of_sbatch_is_told_for_what_it_is(
     ],
 )
 def test_a_failed_answer_never_looks_like_no_jobs(output: Output) -> None:
-    for parse in (commands.parse_queue, commands.parse_accounting, commands.parse_nodes):
+    for parse in (
+        commands.parse_queue,
+        commands.parse_accounting,
+        cluster.parse_nodes,
+        cluster.parse_partitions,
+    ):
         with pytest.raises(Unreachable):
             parse(output)
 
@@ -315,3 +320,18 @@ def test_tasks_of_an_array_are_cancelled_in_one_call_and_only_those_of_the_name(
     CliScheduler(run).cancel(13, name="nias-x", tasks=[3])
     cancelled = [argv for argv in asked if argv[0] == "scancel"]
     assert cancelled == [["scancel", "12_3", "12_7"]]
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        ("(null)", 0),
+        ("gpu:2", 2),
+        ("gpu:a100:4(S:0-1)", 4),
+        ("craynetwork:3,gpu:a100:2(S:0,2),gpu:v100:1(S:1),shard:8", 3),
+    ],
+)
+def test_the_gpus_of_a_node_are_counted_whatever_their_kind(gres: str, gpus: int) -> None:
+    line = f"NodeName=n1 CPUTot=4 Gres={gres} NodeAddr=n1 RealMemory=100 State=IDLE Partitions=main"
+    (node,) = cluster.parse_nodes(Output(0, line, ""))
+    assert node.gpus == gpus

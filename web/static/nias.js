@@ -76,10 +76,9 @@ function syncChildren(old, fresh) {
 
 const offline = document.getElementById("offline");
 
-async function ask(url, etag) {
+async function ask(url, options) {
   try {
-    const headers = etag ? { "If-None-Match": etag } : {};
-    const answer = await fetch(url, { headers, cache: "no-store" });
+    const answer = await fetch(url, { cache: "no-store", ...options });
     if (answer.status === 401) location.reload(); // signed out meanwhile: the page says so
     offline.hidden = answer.ok || answer.status === 304 || answer.status < 500;
     return answer;
@@ -99,19 +98,69 @@ async function refresh(root) {
   while (!root.hasAttribute("data-ended")) {
     await pause(Number(root.dataset.every));
     await seen();
-    const answer = await ask(root.dataset.refresh, etag);
+    const url = root.dataset.refresh, answer = await ask(url, { headers: etag ? { "If-None-Match": etag } : {} });
     if (answer?.status === 404) return;
     if (!answer?.ok) { if (answer?.status !== 304) await pause(3000); continue; }
+    const text = await answer.text();
+    if (url !== root.dataset.refresh) { etag = null; continue; } // it looks at something else now
     etag = answer.headers.get("ETag");
-    const page = document.createElement("template");
-    page.innerHTML = await answer.text();
-    for (const part of page.content.querySelectorAll("[data-part]")) {
-      const here = document.getElementById(part.id);
-      if (here) sync(here, part);
-    }
-    if (page.content.querySelector("[data-ended]")) root.setAttribute("data-ended", "");
-    tick();
+    fill(root, text);
   }
+}
+
+function fill(root, text) {
+  const page = document.createElement("template");
+  page.innerHTML = text;
+  root.toggleAttribute("data-ended", page.content.querySelector("[data-ended]") !== null);
+  for (const part of page.content.querySelectorAll("[data-part]")) {
+    const here = document.getElementById(part.id);
+    if (here) sync(here, part);
+  }
+  tick();
+}
+
+// ---- Links that only change what a part shows are followed in place ---------------------------
+
+async function follow(link) {
+  const root = link.closest("[data-refresh]"), { live } = link.dataset, { href } = link;
+  root.dataset.refresh = live;
+  const answer = await ask(live);
+  if (!answer?.ok) { location.assign(href); return; }
+  const text = await answer.text();
+  if (root.dataset.refresh !== live) return; // another was chosen meanwhile
+  history.replaceState(null, "", href);
+  fill(root, text);
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-live]");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  follow(link);
+});
+
+// ---- What the form asks for: each change is told to the gateway, which asks Slurm anew ---------
+
+function watchWish(form) {
+  const root = document.getElementById("prospect");
+  let soon, turn = 0;
+
+  const tell = async () => {
+    const mine = ++turn;
+    const answer = await ask(form.dataset.wish, { method: "POST", body: new FormData(form) });
+    if (!answer?.ok) return;
+    const text = await answer.text();
+    if (mine !== turn) return;
+    const stood = root.hasAttribute("data-ended");
+    fill(root, text);
+    root.dataset.refresh = document.getElementById("before").dataset.live;
+    if (stood) refresh(root);
+  };
+
+  form.addEventListener("input", () => {
+    clearTimeout(soon);
+    soon = setTimeout(tell, 300);
+  });
 }
 
 // ---- The upload: dropped or chosen, with its progress; without this script the form works too -
@@ -213,6 +262,7 @@ tick();
 setInterval(tick, 1000);
 document.querySelectorAll("[data-refresh]").forEach(refresh);
 document.querySelectorAll("[data-upload]").forEach(watchUpload);
+document.querySelectorAll("[data-wish]").forEach(watchWish);
 document.querySelectorAll("[data-copy]").forEach(addCopyButton);
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;

@@ -38,6 +38,7 @@ def run(bridge: Bridge) -> Run:
     (files.folder / layout.LOCK).write_text(LOCK)
     told = json.loads(files.exit.read_text())
     told |= {"python": "3.11.2", "platform": "Linux", "hash_seed": "0", "bridge": "0.1.0"}
+    told["slurm"] = "22.05.8"
     files.exit.write_text(json.dumps(told))
     return run
 
@@ -82,6 +83,7 @@ def test_it_says_what_was_run_with_what_and_what_came_of_it(web: FlaskClient, ru
         "Linux",
         "0",
     )
+    assert told["slurm_version"] == "22.05.8"
     assert told["seeds"]["found"] == [
         {"path": "code.py", "line": 2, "call": "np.random.default_rng", "value": 42}
     ]

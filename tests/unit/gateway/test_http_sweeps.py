@@ -85,10 +85,32 @@ def test_the_page_has_a_row_for_each_task_with_parameters_state_time_and_metrics
     assert "3 of 4 ended, 1 not well" in page
     assert re.search(r'aria-current="step">\s*<span class="step-name">Code', page)
     row = page[page.index('<tr id="task-2"') :].partition("</tr>")[0]
-    assert '<td data-value="20">20</td>' in row
+    assert "<td>20</td>" in row
     assert 'data-state="FAILED"' in row
     assert "0.5" in row
     assert "3 s" in row
+
+
+def test_a_large_sweep_is_shown_in_pages_sorted_by_what_the_address_says(
+    web: FlaskClient, bridge: Bridge
+) -> None:
+    run = staged.swept_widely(bridge, 250)
+
+    def shown(query: str) -> list[int]:
+        page = web.get(f"/runs/{run.id}{query}").get_data(as_text=True)
+        part = web.get(f"/runs/{run.id}/tasks/live{query}").get_data(as_text=True)
+        told = re.findall(r'<tr id="task-(\d+)"', page)
+        assert told == re.findall(r'<tr id="task-(\d+)"', part)
+        return [int(index) for index in told]
+
+    assert shown("") == list(range(100))
+    assert shown("?page=3") == list(range(200, 250))
+    assert shown("?sort=p.cutoff&order=down")[:3] == [249, 248, 247]
+    rms = [index * 37 % 250 for index in shown("?sort=m.rms&order=down&page=2")]
+    assert rms == sorted(rms, reverse=True) and len(rms) == 100
+    assert len(shown("?page=all&sort=m.rms")) == 250
+    assert shown("?page=9") == []
+    assert shown("?page=x&sort=nothing&run_id=9") == list(range(100))
 
 
 def test_a_task_has_a_page_with_its_log_files_and_parameters(web: FlaskClient, sweep: Run) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -16,9 +14,8 @@ from werkzeug.test import TestResponse
 
 from nias_bridge.domain import NodeReport, Program, Resources
 from nias_bridge.script import render
-from nias_bridge.services import estimates, intake
+from nias_bridge.services import intake
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.slurm.fake import FakeScheduler
 
 SAYS = """
 [job]
@@ -153,44 +150,3 @@ def test_the_form_is_filled_with_the_files_wishes_and_earlier_runs_peaks(
     assert 'name="memory" value="288M"' in page
     assert 'name="time" value="00:10:00"' in page
     assert "one and a half times the peak" in page
-
-
-def test_slurm_is_asked_by_the_poller_when_a_held_upload_would_start(
-    web: FlaskClient, bridge: Bridge
-) -> None:
-    at = datetime(2026, 5, 1, 12, tzinfo=UTC)
-    slurm = FakeScheduler(clock=lambda: at)
-    part = intake.new_part(bridge)
-    part.write_bytes(project(SAYS))
-    upload = intake.hold(bridge, part, "p.zip")
-    question = bridge.paths.uploads / f"{upload}.sbatch"
-    assert "#SBATCH --cpus-per-task=2\n" in question.read_text()
-    assert estimates.read(bridge, upload) is None
-    slurm.unreachable(queue=True)
-    estimates.answer(bridge, slurm)
-    assert question.exists()
-    slurm.unreachable()
-    estimates.answer(bridge, slurm)
-    assert estimates.read(bridge, upload) == estimates.Estimate(start=at)
-    page = web.get(f"/upload/{upload}/live").get_data(as_text=True)
-    assert "Slurm expects it to begin" in page
-    intake.drop(bridge, upload)
-    assert list(bridge.paths.uploads.iterdir()) == []
-
-
-def test_what_slurm_would_refuse_is_said_before_it_is_sent(
-    web: FlaskClient, bridge: Bridge
-) -> None:
-    part = intake.new_part(bridge)
-    part.write_bytes(project(""))
-    upload = intake.hold(bridge, part, "p.zip")
-    slurm = FakeScheduler()
-    slurm.next_submit("reject")
-    estimates.answer(bridge, slurm)
-    assert slurm.jobs == []
-    page = web.get(f"/upload/{upload}").get_data(as_text=True)
-    assert "Slurm would refuse this as it is: Invalid partition name specified" in page
-
-
-def test_the_question_lies_where_slurm_can_read_it(bridge: Bridge) -> None:
-    assert bridge.paths.uploads_on_cluster == PurePosixPath("/shared/uploads")
