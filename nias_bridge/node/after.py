@@ -1,4 +1,5 @@
-"""What follows once a job's results and its end are written: previews of the results.
+"""What follows once a job's results and its end are written: previews of the results, and what the
+build of an environment left for later.
 
 Whatever comes of them, the job ends as it did.
 """
@@ -17,6 +18,7 @@ from .stopping import Stopped, StopSignals
 # So long nobody tries again to build tools that could not be built.
 _REST_SECONDS = 3600.0
 _FAILED = "tools-failed.txt"
+_PROGRAM = Path(__file__).parents[2]  # the file with all modules, or a checkout
 
 
 def make_previews(
@@ -34,9 +36,10 @@ def make_previews(
             if tools is None:
                 return
             try:
-                program = shared / layout.BIN / layout.NODE_PROGRAM
                 output = work / layout.PROJECT / layout.OUTPUT
-                made = preview.run(tools.python, program, output, work / layout.PREVIEWS)
+                made = preview.run(tools.python, _PROGRAM, output, work / layout.PREVIEWS)
+                if not tools.complete:
+                    _complete(shared, tools)
             finally:
                 tools.release()
     except Stopped:
@@ -46,6 +49,33 @@ def make_previews(
         return
     how = "made" if made else "made in part"
     say(f"Previews {how} in {time.monotonic() - started:.2g} s.")
+
+
+def complete(
+    shared: Path,
+    made: environment.Environment,
+    signals: StopSignals,
+    say: Callable[[str], None],
+) -> None:
+    """Complete the environment of a run that has its results, until a signal comes; never raises.
+
+    What is broken off, the next run that uses it begins again.
+    """
+    if made.complete:
+        return
+    try:
+        with signals.breaking_off():
+            _complete(shared, made)
+    except Stopped:
+        return
+    except Exception as error:
+        say(f"The environment could not be completed: {type(error).__name__}: {error}.")
+
+
+def _complete(shared: Path, made: environment.Environment) -> None:
+    from . import building  # noqa: PLC0415  # as in environment: hardly any run needs it
+
+    building.complete(shared, made)
 
 
 def _tools(shared: Path, wish: environment.Wish) -> Optional[environment.Environment]:

@@ -32,7 +32,7 @@ def deaf() -> Iterator[int]:
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     """Starts a job that leaves one file, on a site whose tools come from this address."""
     shared, run = tmp_path / "shared", tmp_path / "shared/runs/lab/p/1"
-    ship.build(shared / layout.BIN / layout.NODE_PROGRAM)
+    ship.build(shared / layout.BIN)
     (shared / layout.BIN / layout.UV).symlink_to(uv.find_uv_bin())
     run.mkdir(parents=True)
     with zipfile.ZipFile(run / layout.ARCHIVE, "w") as out:
@@ -41,7 +41,8 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     def starting(index: str, token: str = "tok") -> subprocess.Popen[bytes]:
         site = {"previews": True, "build_variables": {"UV_DEFAULT_INDEX": index}}
         (shared / layout.BIN / layout.SITE).write_text(json.dumps(site))
-        command = [sys.executable, str(shared / layout.BIN / layout.NODE_PROGRAM), "run",
+        program = str(shared / layout.BIN / layout.NODE_PROGRAM)
+        command = [sys.executable, "-I", "-S", program, "run",
                    "--folder", str(run), "--shared", str(shared),
                    "--name", "nias-tok-p", "--token", token]  # fmt: skip
         variables = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "SLURM_JOB_ID": "7",

@@ -25,7 +25,7 @@ SECONDS = 20
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shared")
-    ship.build(root / layout.BIN / layout.NODE_PROGRAM)
+    ship.build(root / layout.BIN)
     (root / layout.BIN / layout.UV).symlink_to(uv.find_uv_bin())
     return root
 
@@ -47,7 +47,8 @@ class Node:
             "SLURM_CPUS_ON_NODE": "1",
             **slurm,
         }
-        command = [sys.executable, str(self.shared / layout.BIN / layout.NODE_PROGRAM), "run",
+        program = str(self.shared / layout.BIN / layout.NODE_PROGRAM)
+        command = [sys.executable, "-I", "-S", program, "run",
                    "--folder", str(self.run), "--shared", str(self.shared),
                    "--name", "nias-tok-p", "--token", "tok"]  # fmt: skip
         with (self.run / layout.LOG).open("ab") as log:
@@ -347,7 +348,7 @@ def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
     job = node("", requirements__txt="anything\n")
     job.shared = tmp_path / "other"
     (job.shared / layout.BIN).mkdir(parents=True)
-    ship.build(job.shared / layout.BIN / layout.NODE_PROGRAM)
+    ship.build(job.shared / layout.BIN)
     installer = job.shared / layout.BIN / layout.UV
     installer.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
     installer.chmod(0o755)
@@ -365,30 +366,30 @@ def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
 
 
 def test_the_same_program_is_not_written_again(tmp_path):
-    target = tmp_path / "bin" / "x.pyz"
-    ship.build(target)
-    before = target.stat()
-    ship.build(target)
-    assert target.stat().st_ino == before.st_ino
-    target.write_bytes(b"old")
-    ship.build(target)
-    assert zipfile.is_zipfile(target)
-    assert [p.name for p in target.parent.iterdir()] == ["x.pyz"]
+    ship.build(tmp_path / "bin")
+    before = {path: path.stat().st_ino for path in (tmp_path / "bin").iterdir()}
+    ship.build(tmp_path / "bin")
+    assert {path: path.stat().st_ino for path in (tmp_path / "bin").iterdir()} == before
+    program = tmp_path / "bin" / layout.NODE_PROGRAM
+    text = program.read_bytes()
+    program.write_bytes(b"old")
+    ship.build(tmp_path / "bin")
+    assert program.read_bytes() == text
+    assert {path.name for path in (tmp_path / "bin").iterdir()} == {path.name for path in before}
 
 
 def test_another_python_runs_it_from_its_sources(tmp_path):
-    ship.build(tmp_path / "all.pyz")
-    with (
-        zipfile.ZipFile(tmp_path / "all.pyz") as whole,
-        zipfile.ZipFile(tmp_path / "sources.pyz", "w") as sources,
-    ):
-        for name in whole.namelist():
-            data = whole.read(name)
+    ship.build(tmp_path)
+    (modules,) = tmp_path.glob("*.zip")
+    with zipfile.ZipFile(modules) as whole:
+        content = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(modules, "w") as sources:
+        for name, data in content.items():
             sources.writestr(name, b"\0\0\r\n" + data[4:] if name.endswith("c") else data)
     told = subprocess.run(
-        [sys.executable, "-I", tmp_path / "sources.pyz"], check=False, capture_output=True
+        [sys.executable, "-I", tmp_path / layout.NODE_PROGRAM], check=False, capture_output=True
     )
-    assert (told.returncode, told.stderr[:21]) == (2, b"usage: nias-node.pyz ")
+    assert (told.returncode, told.stderr[:20]) == (2, b"usage: nias-node.py ")
 
 
 def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
@@ -399,7 +400,7 @@ def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
     (job.shared / layout.BIN).mkdir(parents=True)
     (job.shared / layout.ENVIRONMENTS).symlink_to(shared / layout.ENVIRONMENTS)
     program = job.shared / layout.BIN / layout.NODE_PROGRAM
-    ship.build(program)
+    ship.build(program.parent)
     process = job.start()
     wait_for(lambda: "waits" in job.log)
     program.unlink()
