@@ -149,21 +149,27 @@ def obtain_again(root: Path, wish: Wish, lock: str, say: Callable[[str], None]) 
     return made
 
 
+def there(root: Path, wish: Wish) -> Optional[Environment]:
+    """The environment of these requirements that everybody has, None where nobody built it yet."""
+    started = time.monotonic()
+    found = in_use(_places(root, wish)[0])
+    return found and _environment(found, False, started)
+
+
 @contextmanager
 def lent(root: Path, wish: Wish) -> Iterator[None]:
     """Within this block our own process can import these packages, if they are built already."""
-    found = in_use(_places(root, wish)[0])
+    found = there(root, wish)
     if found is None:
         yield
         return
-    place, _, held = found
-    packages = str(site_packages(place.folder))
+    packages = str(site_packages(found.folder))
     sys.path.append(packages)  # behind the standard library, which none of them can stand in for
     try:
         yield
     finally:
         sys.path.remove(packages)
-        os.close(held)
+        found.release()
 
 
 def put_aside(folder: Path) -> Path:

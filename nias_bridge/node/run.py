@@ -177,8 +177,10 @@ def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> i
             else:
                 ending = Ending("internal", sentence)
     _write_exit(course, ending, collected, site)
-    if _is_to_be_seen(job, ending, collected) and site.get("previews"):
-        after.make_previews(job.shared, job.work, _wish(job, site, TOOLS), signals, say)
+    if site.get("previews") and collected and collected.files:
+        took = course.timings.get("code", 0.0)
+        wish = _wish(job, site, TOOLS)
+        after.make_previews(job, wish, signals, say, reason=ending.reason, took=took)
     if course.made and ending.reason == "finished":
         after.complete(job.shared, course.made, signals, say)
     if ending.reason == TIME_LIMIT and job.job_id is not None:
@@ -186,16 +188,6 @@ def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> i
         while not signals.ending_now:
             time.sleep(0.2)
     return ending.status
-
-
-def _is_to_be_seen(job: claim.Job, ending: Ending, collected: Optional[collect.Collected]) -> bool:
-    # A task of a sweep has a row in its table, and there are hundreds of them.
-    return (
-        job.task is None
-        and ending.reason == "finished"
-        and collected is not None
-        and collected.files > 0
-    )
 
 
 def say(sentence: str) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,7 @@ class Node:
 
     run: Path
     shared: Path
+    options: list[str] = field(default_factory=list)
 
     def start(self, job_id: int = 7, name: str = "nias-tok-p", **slurm: str) -> subprocess.Popen:
         variables = {
@@ -48,7 +49,7 @@ class Node:
             **slurm,
         }
         program = str(self.shared / layout.BIN / layout.NODE_PROGRAM)
-        command = [sys.executable, "-I", "-S", program, "run",
+        command = [sys.executable, "-I", "-S", *self.options, program, "run",
                    "--folder", str(self.run), "--shared", str(self.shared),
                    "--name", "nias-tok-p", "--token", "tok"]  # fmt: skip
         with (self.run / layout.LOG).open("ab") as log:
@@ -410,6 +411,19 @@ def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
     assert job.results() == {}
 
 
+def test_a_job_whose_environment_is_there_imports_nothing_that_takes_long(node):
+    job = node("open('output/a', 'w').write('x')")
+    assert job.finish() == 0  # its environment is there now
+    (job.run / layout.SWEEP).write_text('[{"n": 1}]')
+    job.options = ["-X", "importtime"]
+    assert job.finish(8) == 0
+    imported = {line.rpartition("|")[2].strip() for line in job.log.splitlines()}
+    assert "nias_bridge.node.environment" in imported
+    slow = {"ast", "asyncio", "concurrent.futures", "dataclasses", "inspect", "socket", "tomllib"}
+    ours = {"building", "installer", "blame", "bytecode", "preview.__main__"}
+    assert not imported & (slow | {f"nias_bridge.node.{name}" for name in ours})
+
+
 # Environments
 
 
@@ -424,9 +438,10 @@ def index(shared):
 
 
 @pytest.mark.usefixtures("index")
-def test_what_was_installed_is_kept_with_the_run(node):
+def test_what_was_installed_is_kept_with_the_run_and_compiled_once_that_has_its_results(node):
     job = node("import iniconfig", requirements__txt="iniconfig==2.0.0\n")
     assert job.finish() == 0
+    assert list(job.shared.glob("cache/compiled/*/*/iniconfig/__pycache__/*.pyc"))
     lock = (job.run / layout.LOCK).read_text()
     assert lock.splitlines()[1] == "iniconfig==2.0.0 \\"
     assert lock.count("--hash=sha256:") == 1
