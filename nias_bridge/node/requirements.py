@@ -15,8 +15,9 @@ _REQUIREMENT = (
     rf"(?P<open>\()?\s*(?P<spec>{_CLAUSE}(?:\s*,\s*{_CLAUSE})*)?\s*(?(open)\))\s*"
     r"(?:;\s*(?P<marker>[^;]*(?:[=<>]|\sin\s)[^;]*))?"
 )
-# What most lines are: a name, perhaps with one version.
-_PLAIN = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:==[0-9](?:[0-9.]*[0-9])?)?"
+# What most lines are: a name, perhaps with versions.
+_VERSIONS = r"(?:[=~!<>]=|[<>])[0-9](?:[0-9.]*[0-9])?"
+_PLAIN = rf"([A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?)((?:{_VERSIONS}(?:,{_VERSIONS})*)?)"
 _HASHES = r"(?:--hash[= ]\s*[A-Za-z0-9]+:[0-9A-Fa-f]+\s*)*"
 _LOCAL_VERSION = r"(==\s*[A-Za-z0-9_.!-]+)\+[A-Za-z0-9._-]+"
 _LINK = rf"(?:(?P<name>{_NAME})\s*(?P<extras>\[[^\]]*\])?\s*@\s*)?(?P<url>[a-z+]+:\S+)"
@@ -348,9 +349,9 @@ def _key(name: str) -> str:
 
 
 def _normal(line: str) -> str:
-    if re.fullmatch(_PLAIN, line):
-        name, mark, version = line.partition("==")
-        return _key(name) + mark + version
+    plain = re.fullmatch(_PLAIN, line)
+    if plain:
+        return _key(plain[1]) + ",".join(sorted(set(plain[2].split(","))))
     bare, hashes = _without_hashes(" ".join(line.split()))
     found = re.fullmatch(_REQUIREMENT, bare)
     if not found:
