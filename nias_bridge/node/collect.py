@@ -22,6 +22,7 @@ BYTES_MAX = 100 * 1000**3
 FILES_MAX = 100_000
 _DEPTH_MAX = 100
 _LEFT_OUT_TOLD = 1000
+# None of these is printable, which is quicker to ask.
 _CONTROL = "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]"
 _NO_TIME = "the job was ended before it was collected"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -101,6 +102,8 @@ def collect(
 def printable(path: str) -> str:
     """A file's name as JSON and UTF-8 can hold it, on one line."""
     text = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if text.isprintable():
+        return text
     return re.sub(_CONTROL, lambda found: f"<U+{ord(found[0]):04X}>", text)
 
 
@@ -185,7 +188,7 @@ def _add(
 ) -> fastzip.Packed:
     if isinstance(found, _LeftOut):
         raise _Unfit(found.why)
-    if re.search(_CONTROL, found.path):
+    if not found.path.isprintable() and re.search(_CONTROL, found.path):
         raise _Unfit("its name has a control character, such as a line break")
     if printable(found.path) != found.path:
         raise _Unfit("its name is not UTF-8")
