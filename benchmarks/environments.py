@@ -30,6 +30,7 @@ from nias_bridge.node.interpreter import base_python
 VARIABLES = pipconfig.told()
 AT_ONCE = 20
 REUSES = 200
+IMPORTED = {"matplotlib": "matplotlib.pyplot", "scipy": "scipy.signal"}  # as programs do
 
 
 def main() -> None:
@@ -102,10 +103,15 @@ def uncompiled(root: Path, wish: Wish) -> float:
 
 
 def imports(root: Path, wish: Wish, lines: tuple[str, ...]) -> float:
-    """What is imported by the names of the packages, in a program of its own."""
+    """A program that imports the packages and does nothing."""
     made = obtain(root, wish, silent)
     # -B: as root, Python would write beside the modules.
-    command = [made.python, "-B", "-c", f"import {', '.join(lines)}"]
+    command = [
+        made.python,
+        "-B",
+        "-c",
+        f"import {', '.join(IMPORTED.get(each, each) for each in lines)}",
+    ]
     began = time.monotonic()
     subprocess.run(command, check=True, cwd="/", env={"HOME": str(root)})
     seconds = time.monotonic() - began
