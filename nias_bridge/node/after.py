@@ -17,7 +17,7 @@ from .stopping import TIME_LIMIT, Stopped, StopSignals
 
 # So long nobody tries again to build tools that could not be built.
 _REST_SECONDS = 3600.0
-_SECONDS_MIN = 2.0  # in fewer, previews of a task are hardly begun
+_SECONDS_MIN = 1.0  # in fewer, previews of a task are hardly begun
 _FAILED = "tools-failed.txt"
 _PROGRAM = Path(__file__).parents[2]  # the file with all modules, or a checkout
 
@@ -55,18 +55,16 @@ def make_previews(
             if tools is None:
                 return
             try:
-                made = _made(job, tools, seconds)
-                if build and not tools.complete:
-                    _complete(job.shared, tools)
+                how = "made" if _made(job, tools, seconds) else "made in part"
+                say(f"Previews {how} in {time.monotonic() - started:.2g} s.")
+                if build:
+                    complete(job.shared, tools, signals, say)
             finally:
                 tools.release()
     except Stopped:
         return
     except Exception as error:
         say(f"Previews could not be made: {type(error).__name__}: {error}.")
-        return
-    how = "made" if made else "made in part"
-    say(f"Previews {how} in {time.monotonic() - started:.2g} s.")
 
 
 def _made(job: claim.Job, tools: environment.Environment, seconds: float) -> bool:
@@ -88,17 +86,13 @@ def complete(
         return
     try:
         with signals.breaking_off():
-            _complete(shared, made)
+            from . import building  # noqa: PLC0415  # as in environment: hardly any run needs it
+
+            building.complete(shared, made)
     except Stopped:
         return
     except Exception as error:
         say(f"The environment could not be completed: {type(error).__name__}: {error}.")
-
-
-def _complete(shared: Path, made: environment.Environment) -> None:
-    from . import building  # noqa: PLC0415  # as in environment: hardly any run needs it
-
-    building.complete(shared, made)
 
 
 def _tools(shared: Path, wish: environment.Wish) -> Optional[environment.Environment]:
