@@ -36,7 +36,8 @@ def make_previews(
             try:
                 program = shared / layout.BIN / layout.NODE_PROGRAM
                 output = work / layout.PROJECT / layout.OUTPUT
-                made = preview.run(tools.python, program, output, work / layout.PREVIEWS)
+                walls = wish.walls.around(hidden=[shared])
+                made = preview.run(tools.python, program, output, work / layout.PREVIEWS, walls)
             finally:
                 tools.release()
     except Stopped:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -34,13 +34,15 @@ class Wish:
     """What an environment is to be: for these requirements, of this owner's run.
 
     variables: the environment of the installing step (indexes, proxies, certificates);
-    source: whether what exists only as source may be built, for this owner alone.
+    source: whether what exists only as source may be built, for this owner alone; walls: what
+    code of packages is confined by while they are built.
     """
 
     requirements: tuple[str, ...]
     owner: str
     variables: Mapping[str, str]
     source: bool = True
+    walls: sandbox.Walls = field(default_factory=sandbox.Walls)
 
 
 @dataclass(frozen=True)
@@ -243,9 +245,8 @@ def _made(
     except OnlySource as refused:
         if not wish.source:
             raise
-        where = "" if sandbox.works() else " (without a sandbox: bubblewrap does not work here)"
         say(f"{', '.join(refused.packages)}: there is no wheel, only source code. It is built for "
-            f"your runs alone{where}.")  # fmt: skip
+            "your runs alone.")  # fmt: skip
     return _build(root, own, wish, source=True)
 
 
@@ -267,6 +268,7 @@ def _build(root: Path, place: _Place, wish: Wish, *, source: bool) -> _Found:
             shared=root,
             cache=place.cache / "uv",
             source=source,
+            walls=wish.walls,
         )
         tool, wheels = installer.install(job)
         # code.py has the name of a standard module that pdb, doctest and numpy.testing import.
@@ -302,13 +304,15 @@ def _list_fonts(job: installer.Job) -> None:
     if (job.site / "matplotlib").is_dir():
         folder = job.made.parent
         command = [str(job.python), "-c", "import matplotlib.font_manager"]
-        subprocess.run(
-            sandbox.confined(command, job.shared, [folder]),
-            env={"MPLCONFIGDIR": str(job.made / CACHE / "matplotlib"), "HOME": str(folder)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
+        walls = job.walls.around(hidden=[job.shared], writable=[folder], network=False)
+        with suppress(sandbox.Refused):  # then each run has to look for itself
+            subprocess.run(
+                sandbox.confined(command, walls),
+                env={"MPLCONFIGDIR": str(job.made / CACHE / "matplotlib"), "HOME": str(folder)},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            )
 
 
 def _installed(site: Path) -> list[str]:

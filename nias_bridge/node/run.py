@@ -31,6 +31,7 @@ from . import (
     parameters,
     program,
     requirements,
+    sandbox,
     soundness,
 )
 from .preview import TOOLS
@@ -47,6 +48,10 @@ MISSED = re.compile(r"^(?:ImportError|ModuleNotFoundError)\b", re.MULTILINE)
 LACKING = (
     "The environment had lost files that belong to its packages. It is built anew for the next "
     "run: run this again."
+)
+UNCONFINED = (
+    "{why} on the node {node}, and code that can't be confined is not run. The administrator can "
+    'make bubblewrap work there (README: On your own cluster), or set sandbox = "off".'
 )
 
 
@@ -226,6 +231,10 @@ def _ending_of(course: Course, site: Mapping[str, Any], signals: StopSignals) ->
     except environment.BuildFailed as error:
         say(f"{error}\n{error.details}".rstrip())
         return Ending("environment", str(error), error.details)
+    except sandbox.Refused as refused:
+        sentence = UNCONFINED.format(why=refused, node=course.job.node)
+        say(f"{sentence}\n{refused.details}".rstrip())
+        return Ending("sandbox", sentence, refused.details)
     except Exception as error:
         sentence = f"The job could not be run: {_words(error)}."
         say(sentence)
@@ -255,13 +264,18 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         f"({counted(made.packages, 'package')}).")  # fmt: skip
     with course.timed("running", "code"), program.private_folder(str(job.job_id)) as private:
         say(f"{course.command[0]} starts.")
+        walls = sandbox.walls(site).around(
+            hidden=[job.shared], readable=[made.folder], private=private
+        )
+        given = site.get("run_variables", {})
         variables = {
-            **program.variables(made, project, private, site.get("run_variables", {})),
+            **program.variables(made, project, walls, private, given),
             "NIAS_RUN": "/".join(job.run.parts[-3:]),
             **_parameters(job),
         }
         try:
-            code = program.run(made, project, course.command, variables, signals)
+            command = [str(made.python), *course.command]
+            code = program.run(project, command, variables, walls, signals)
         finally:
             course.max_rss = _peak_memory()
             # progress.json was written just before: what is newer is the program's.
@@ -303,6 +317,7 @@ def _wish(job: claim.Job, site: Mapping[str, Any], wanted: Sequence[str]) -> env
         owner=job.owner,
         variables=site.get("build_variables", {}),
         source=site.get("source_builds") != "forbid",
+        walls=sandbox.walls(site),
     )
 
 

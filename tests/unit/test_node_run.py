@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -95,6 +96,22 @@ def wait_for(seen: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def descendants(process: int) -> list[int]:
+    """The processes below this one: bubblewrap, the first one within the walls, the program."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [pid for child in map(int, children) for pid in (child, *descendants(child))]
+
+
+def running_in(folder: Path) -> dict[int, str]:
+    """The processes that have this as their current folder, and their command lines."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == folder:
+                found[int(process.name)] = (process / "cmdline").read_text()
+    return found
+
+
 def test_a_job_leaves_its_results_and_how_it_ended(node):
     job = node("import sys\nprint('one')\nprint('two', file=sys.stderr)\nprint('three', end='')\n"
                "open('output/a', 'w').write('x')")  # fmt: skip
@@ -150,9 +167,8 @@ def test_its_environment_is_clean_and_has_what_it_needs(node, shared):
     assert seen["cwd"] == str(job.run / "project")
     assert seen["NIAS_OUTPUT"] == str(job.run / "project" / "output")
     assert seen["PATH"].startswith(seen["VIRTUAL_ENV"])
-    assert seen["tmp"] == seen["TMPDIR"]
-    assert not Path(seen["TMPDIR"]).exists()
-    assert not Path(seen["HOME"]).exists()
+    assert (seen["tmp"], seen["TMPDIR"], seen["HOME"]) == ("/tmp", "/tmp", "/home/me")
+    assert not list(job.run.parent.glob("nias-7-*"))
 
 
 # Claims
@@ -248,10 +264,12 @@ def test_a_program_that_closes_its_outputs_does_not_end_ours(node):
     assert "files collected" in job.log
 
 
-def test_a_program_that_ends_its_own_job_is_not_told_to_be_cancelled(node):
-    job = node("import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)")
-    assert job.finish() == 143
-    assert job.exit["reason"] == "told to stop"
+def test_a_job_that_was_told_to_stop_is_not_told_to_be_cancelled(node):
+    job = node(SLEEPS)
+    process = job.start()
+    wait_for(lambda: "sleeping" in job.log)
+    process.terminate()
+    assert process.wait(SECONDS) == 143
     assert "told to stop" in job.exit["message"]
     assert "cancel" not in (job.exit["message"] + job.log).lower()
 
@@ -262,20 +280,16 @@ def test_the_peak_of_a_short_programs_memory_is_known(node):
     assert 300 << 20 <= job.exit["max_rss"] < 420 << 20
 
 
-def test_what_the_program_left_running_is_ended(node):
+@pytest.mark.parametrize("away", [False, True], ids=["beside it", "in a session of its own"])
+def test_what_the_program_left_running_is_ended(node, away):
     job = node("import subprocess, sys\n"
-               "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-               "open('output/pid', 'w').write(str(p.pid))")  # fmt: skip
+               "subprocess.Popen([sys.executable, '-c', 'print(\"left\", flush=True);"
+               f"import time; time.sleep(60)'], start_new_session={away})\n"
+               "while 'left\\n' not in open('/proc/self/fd/1').read(): pass")  # fmt: skip
     started = time.monotonic()
     assert job.finish() == 0
     assert time.monotonic() - started < 10
-    pid = int(job.results()["pid"])
-
-    def gone() -> bool:
-        state = Path(f"/proc/{pid}/stat")
-        return not state.exists() or state.read_text().split()[2] == "Z"
-
-    wait_for(gone)
+    assert not running_in(job.run / layout.PROJECT)
 
 
 def test_results_that_do_not_fit_on_the_disk_are_told(node, monkeypatch):
@@ -332,15 +346,32 @@ def test_a_cancelled_job_collects_what_there_is(node, code):
     assert job.results() == {"partial": b"x"}
 
 
-def test_a_signal_to_all_processes_at_once_is_a_cancel_too(node):
-    job = node(f"import os; open('output/pid', 'w').write(str(os.getpid())){SLEEPS}")
+TIDIES_UP = f"""
+import signal, sys, time
+def tidy_up(*_):
+    time.sleep(0.3)
+    open('output/tidied', 'w').write('x')
+    sys.exit(143)
+signal.signal(signal.SIGTERM, tidy_up)
+{SLEEPS}"""
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [(SLEEPS, {"partial": b"x"}), (TIDIES_UP, {"partial": b"x", "tidied": b"x"})],
+    ids=["ends", "tidies up"],
+)
+def test_a_signal_to_all_processes_at_once_is_a_cancel_too(node, code, left):
+    job = node(code)
     process = job.start()
     wait_for(lambda: "sleeping" in job.log)
-    os.kill(int((job.run / "project/output/pid").read_text()), signal.SIGTERM)
+    for one in descendants(process.pid):
+        os.kill(one, signal.SIGTERM)
     time.sleep(0.05)
     process.terminate()
     assert process.wait(SECONDS) == 143
     assert job.exit["reason"] == "told to stop"
+    assert job.results() == left
 
 
 def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
@@ -392,9 +423,7 @@ def test_another_python_runs_it_from_its_sources(tmp_path):
 
 
 def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
-    job = node(
-        "import time, os\nprint('waits')\nwhile not os.path.exists('../go'): time.sleep(.01)"
-    )
+    job = node("import time, os\nprint('waits')\nwhile not os.path.exists('go'): time.sleep(.01)")
     job.shared = tmp_path / "other"
     (job.shared / layout.BIN).mkdir(parents=True)
     (job.shared / layout.ENVIRONMENTS).symlink_to(shared / layout.ENVIRONMENTS)
@@ -404,7 +433,7 @@ def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
     wait_for(lambda: "waits" in job.log)
     program.unlink()
     program.write_bytes(b"not a program")
-    (job.run / "go").touch()
+    (job.run / layout.PROJECT / "go").touch()
     assert process.wait(SECONDS) == 0
     assert job.results() == {}
 

@@ -205,6 +205,9 @@ def test_a_folder_swapped_for_a_link_is_not_followed(tmp_path: Path):
 
 
 def test_where_nothing_can_be_started_nothing_breaks(tmp_path: Path):
-    from nias_bridge.node import preview
+    from nias_bridge.node import preview, sandbox
 
-    assert preview.run(tmp_path / "no-python", tmp_path, tmp_path, tmp_path / "p") is False
+    told = preview.run(
+        tmp_path / "no-python", tmp_path, tmp_path / "output", tmp_path / "p", sandbox.Walls()
+    )
+    assert told is False
