@@ -74,7 +74,8 @@ class _Started:
             return os.waitstatus_to_exitcode(int(status))
         if 0 < code <= 128:
             words = self.process.stderr.read() if self.process.stderr else b""
-            raise sandbox.Refused("bubblewrap does not work", words.decode(errors="replace"))
+            told = words.decode(errors="replace").strip()
+            raise sandbox.Refused("bubblewrap does not work", told)
         return 128 - code if code > 0 else code  # it was killed together with its walls
 
 

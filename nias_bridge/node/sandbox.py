@@ -125,7 +125,6 @@ def _options(walls: Walls) -> Iterator[str]:
     if not walls.network:
         yield "--unshare-net"
     yield from _system()
-    yield from _read_only((path, path) for path in walls.site)
     yield from ("--proc", "/proc", "--dev", "/dev", "--symlink", "../tmp", "/var/tmp")  # noqa: S108
     yield from _gpus()
     if walls.private:
@@ -133,6 +132,7 @@ def _options(walls: Walls) -> Iterator[str]:
         yield from ("--bind", str(walls.private / "home"), str(HOME))
     else:
         yield from ("--tmpfs", str(TEMPORARY))
+    yield from _read_only((path, path) for path in walls.site)
     for folder in walls.hidden:
         yield from ("--tmpfs", str(folder))
     yield from _read_only((path, path) for path in _pythons())

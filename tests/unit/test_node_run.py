@@ -22,6 +22,14 @@ from nias_bridge.node import layout, ship
 
 SECONDS = 20
 
+SLEEPS = """
+import time
+open('output/partial', 'w').write('x')
+print('sleeping')
+time.sleep(60)
+"""
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){SLEEPS}"
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -309,15 +317,87 @@ def test_results_that_do_not_fit_on_the_disk_are_told(node, monkeypatch):
     assert not (job.run / layout.RESULTS).exists()
 
 
-# Signals
+# The walls
 
-SLEEPS = """
-import time
-open('output/partial', 'w').write('x')
-print('sleeping')
-time.sleep(60)
-"""
-STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){SLEEPS}"
+
+def test_a_node_that_cannot_confine_it_refuses_the_run_and_says_why(node, tmp_path):
+    job = node("open('output/ran', 'w')")
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'no namespaces here' >&2; exit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    assert job.finish(PATH=f"{tmp_path}:/usr/bin:/bin", SLURMD_NODENAME="n7") == 1
+    assert job.exit["reason"] == "sandbox"
+    assert job.exit["message"].startswith("bubblewrap does not work on the node n7")
+    assert job.exit["details"] == "no namespaces here"
+    assert job.exit["message"] in job.log
+    assert "no namespaces here" in job.log
+    assert job.results() == {}
+
+
+def test_where_the_administrator_turned_it_off_it_runs_as_it_is(node, shared, tmp_path):
+    (tmp_path / "bwrap").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    (shared / layout.BIN / layout.SITE).write_text('{"sandbox": "off"}')
+    job = node("import os, sys; open('output/a', 'w').write(os.environ['HOME']); sys.exit(3)")
+    try:
+        assert job.finish(PATH=f"{tmp_path}:/usr/bin:/bin") == 3
+    finally:
+        (shared / layout.BIN / layout.SITE).unlink()
+    assert Path(job.results()["a"].decode()).is_relative_to(job.run.parent)
+
+
+def test_without_walls_too_all_is_ended_when_slurm_wants_it(node, shared):
+    (shared / layout.BIN / layout.SITE).write_text('{"sandbox": "off"}')
+    job = node(STUBBORN)
+    process = job.start()
+    try:
+        wait_for(lambda: "sleeping" in job.log)
+    finally:
+        (shared / layout.BIN / layout.SITE).unlink()
+    process.terminate()
+    assert process.wait(SECONDS) == 143
+    assert not running_in(job.run / layout.PROJECT)
+    assert job.results() == {"partial": b"x"}
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 127, 130, 137, 143, 255])
+def test_an_exit_code_is_never_taken_for_a_signal(node, code):
+    job = node(f"raise SystemExit({code})")
+    assert job.finish() == code
+    assert (job.exit["exit_code"], job.exit["signal"]) == (code, None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGTERM, signal.SIGPIPE])
+def test_a_signal_is_never_taken_for_an_exit_code(node, number):
+    job = node(f"import os, signal; signal.signal({number}, signal.SIG_DFL);"
+               f"os.kill(os.getpid(), {number})")  # fmt: skip
+    assert job.finish() == 128 + number
+    assert (job.exit["exit_code"], job.exit["signal"]) == (None, number)
+
+
+def test_the_program_inherits_neither_our_files_nor_our_way_with_signals(node):
+    job = node("import json, os, signal; status = open('/proc/self/status').read()\n"
+               "kept = {name: int(value, 16) for name, value in (line.split(':', 1)"
+               " for line in status.splitlines() if line.startswith(('SigBlk', 'SigIgn')))}\n"
+               "json.dump({**kept, 'files': sorted(os.listdir('/proc/self/fd'))},"
+               " open('output/a', 'w'))")  # fmt: skip
+    assert job.finish() == 0
+    seen = json.loads(job.results()["a"])
+    python_ignores = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
+    libcs_own = 1 << 31 | 1 << 32
+    assert (seen["SigBlk"], seen["SigIgn"] & ~libcs_own) == (0, python_ignores)
+    assert {"0", "1", "2"} <= set(seen["files"]) and len(seen["files"]) <= 5
+
+
+def test_when_its_supervisor_is_killed_the_program_ends_too(node):
+    job = node(SLEEPS)
+    process = job.start()
+    wait_for(lambda: "sleeping" in job.log)
+    process.kill()
+    process.wait(SECONDS)
+    wait_for(lambda: not running_in(job.run / layout.PROJECT))
+
+
+# Signals
 
 
 def test_near_the_time_limit_partial_results_are_collected_and_slurm_ends_the_job(node):
