@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 KNOWN = json.loads(Path("known.json").read_text())
-RUN = Path("..").absolute()
+RUN = Path.cwd().parent
 
 
 def read_another_runs_zip():
@@ -72,14 +72,8 @@ def submit_a_job():
     return slurm("sbatch", "--hold", "--job-name=stolen", "--wrap=true")
 
 
-def submit_a_job_with_a_configuration_of_its_own():
-    conf = own_configuration("auth/munge")
-    return slurm("sbatch", "--hold", "--job-name=stolen", "--wrap=true", conf=conf)
-
-
 def submit_a_job_without_munge():
-    conf = own_configuration("auth/none")
-    return slurm("sbatch", "--hold", "--job-name=stolen", "--wrap=true", conf=conf)
+    return slurm("sbatch", "--hold", "--job-name=stolen", "--wrap=true", auth="auth/none")
 
 
 def cancel_another_job():
@@ -87,14 +81,17 @@ def cancel_another_job():
 
 
 def cancel_another_job_without_munge():
-    return slurm("scancel", "--verbose", KNOWN["held_job"], conf=own_configuration("auth/none"))
+    return slurm("scancel", "--verbose", KNOWN["held_job"], auth="auth/none")
 
 
-def slurm(command, *words, conf=KNOWN["slurm_conf"]):
-    """What Slurm answers, by the command's whole path."""
+def slurm(command, *words, auth="auth/munge"):
+    """What Slurm answers, by the command's whole path and a configuration that it wrote itself."""
+    conf = Path("own.conf")
+    told = KNOWN["slurm_conf_text"].replace("auth/munge", auth)
+    conf.write_text(told)
     done = subprocess.run(
         [f"/usr/bin/{command}", *words],
-        env={"SLURM_CONF": conf, "PATH": "/usr/bin:/bin", "SLURM_JWT": "no"},
+        env={"SLURM_CONF": str(conf.absolute()), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
         timeout=30,
@@ -102,13 +99,6 @@ def slurm(command, *words, conf=KNOWN["slurm_conf"]):
     if done.returncode or "error" in done.stderr:
         raise OSError(done.stderr)
     return done.stdout or "it was done"
-
-
-def own_configuration(auth):
-    conf = Path("/tmp/own.conf")
-    told = KNOWN["slurm_conf_text"].replace("auth/munge", auth)
-    conf.write_text("\n".join(line for line in told.splitlines() if "Epilog" not in line))
-    return str(conf)
 
 
 def see_other_processes():
@@ -252,7 +242,7 @@ WAYS = [
     thing
     for name, thing in list(globals().items())
     if callable(thing) and thing.__module__ == "__main__"
-    and name not in {"slurm", "own_configuration"}
+    and name != "slurm"
 ]  # fmt: skip
 
 
