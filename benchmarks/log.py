@@ -25,6 +25,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from road import enter
+
 from nias_bridge.demo import EXAMPLE, example_zip
 from nias_bridge.node import layout
 from nias_bridge.site import running, set_up, wait_until_served
@@ -62,6 +64,7 @@ def gateway() -> Iterator[tuple[str, int, Path, int]]:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         site = set_up(state, port=port, slurm_conf=Path("/nonexistent"))
+        enter(site)
         process = stack.enter_context(running(site, "serve"))
         wait_until_served(site)
         request = urllib.request.Request(

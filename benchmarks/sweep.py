@@ -27,10 +27,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from client import Client
+from sites import OWNER, client_of
 
 from nias_bridge import localcluster
 from nias_bridge.localcluster import LocalCluster
-from nias_bridge.site import Site, running, service_user, set_up, wait_until_served
+from nias_bridge.site import Site, running, said, service_user, set_up, wait_until_served
 
 LOOK_SECONDS = 0.05
 CODE = """
@@ -61,7 +62,7 @@ def main() -> None:
     asked = parser.parse_args()
     took: dict[str, list[float]] = {"bridge": [], "hand": []}
     with bench(asked.parallel) as (cluster, site, folder):
-        client = Client(site.url)
+        client = client_of(site)
         client.ended(client.upload("print(1)\n")["id"])  # the environment without packages is built
         for number in range(asked.rounds):
             took["bridge"].append(by_bridge(client, asked.tasks, asked.parallel))
@@ -85,6 +86,7 @@ def bench(slots: int) -> Iterator[tuple[LocalCluster, Site, Path]]:
     try:
         cluster = localcluster.up(state / "slurm", slots=slots, user=service_user())
         site = set_up(state / "site", port=18095, slurm_conf=cluster.slurm_conf, poll_interval=0.5)
+        said(site, "user", "add", OWNER)
         folder.mkdir()
         with running(site, "serve"), running(site, "poll"):
             wait_until_served(site)

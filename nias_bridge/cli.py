@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import os
 import signal
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -20,8 +22,10 @@ from nias_bridge.domain import memory_bytes
 from nias_bridge.errors import NiasError
 from nias_bridge.http.serve import serve_app
 from nias_bridge.node.words import counted
+from nias_bridge.people import Caller, KeyKind, Role, Scope, Standing
 from nias_bridge.poller import run_poller
-from nias_bridge.services import environments
+from nias_bridge.services import accounts, environments, keys
+from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import read_settings
 from nias_bridge.site import service_user
 from nias_bridge.store import schema
@@ -82,6 +86,68 @@ def install_shared() -> None:
     """Put on shared storage what the nodes need: the node program, uv, the site's settings."""
     bridge = open_bridge(read_settings())
     click.echo(f"{bridge.paths.bin} is up to date.")
+
+
+@main.group()
+def user() -> None:
+    """The people who have accounts."""
+
+
+@user.command("add")
+@click.argument("email")
+@click.option("--name", default="", help="Her name; without it, what stands before the @.")
+@click.option("--admin", is_flag=True, help="She administers the site.")
+def user_add(email: str, name: str, admin: bool) -> None:
+    """Make an account, and print a link by which its owner sets her password."""
+    bridge = _at_the_command_line()
+    role = Role.ADMINISTRATOR if admin else Role.RESEARCHER
+    person = accounts.add_person(bridge, email, name, role=role, standing=Standing.ACTIVE)
+    secret = keys.give_link(bridge, KeyKind.PASSWORD, person)
+    click.echo(f"{person.handle} <{person.email}> is {person.role}. Good once, within a day:")
+    click.echo(f"{bridge.settings.url}/password/{secret}")
+
+
+@user.command("link")
+@click.argument("email")
+def user_link(email: str) -> None:
+    """Print a link that signs somebody in, once."""
+    bridge = _at_the_command_line()
+    secret = keys.give_link(bridge, KeyKind.SIGN_IN, accounts.person_of(bridge, email))
+    click.echo(f"{bridge.settings.url}/sign-in/{secret}")
+
+
+@user.command("list")
+def user_list() -> None:
+    """Everybody who has an account."""
+    for person in _at_the_command_line().store.people.all():
+        click.echo(
+            f"{person.handle:32}  {person.role:13}  {person.standing:8}  {person.email}"
+            f"  {person.name}"
+        )
+
+
+@main.group()
+def token() -> None:
+    """API tokens."""
+
+
+@token.command("add")
+@click.argument("email")
+@click.option("--scope", type=click.Choice(list(Scope)), default=Scope.SUBMIT, show_default=True)
+@click.option("--name", default="command line", show_default=True)
+@click.option("--days", default=90, show_default=True)
+def token_add(email: str, scope: Scope, name: str, days: int) -> None:
+    """Print a token that acts for this person: Authorization: Bearer …"""
+    bridge = _at_the_command_line()
+    person = accounts.person_of(bridge, email)
+    _, secret = keys.token_for(bridge, person, name, Scope(scope), days)
+    click.echo(secret)
+
+
+def _at_the_command_line() -> Bridge:
+    """The bridge, asked by whoever may read its settings: what is done is noted as such."""
+    by = f"command line of {getpass.getuser()}"
+    return replace(open_bridge(read_settings()), who=Caller(via=by))
 
 
 @main.group()

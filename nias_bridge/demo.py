@@ -25,9 +25,12 @@ from nias_bridge.localcluster import LocalCluster
 from nias_bridge.node.words import counted, duration
 from nias_bridge.site import (
     LOOK_SECONDS,
+    Site,
     SiteError,
     check_port,
+    has_person,
     running,
+    said,
     service_user,
     set_up,
     wait_until_served,
@@ -35,6 +38,12 @@ from nias_bridge.site import (
 
 EXAMPLE = "power-spectrum"
 RUN_SECONDS = 600
+RESEARCHER = "researcher@example.org"
+PEOPLE = {
+    "researcher": (RESEARCHER, ("--name", "Rosa Researcher")),
+    "administrator": ("administrator@example.org", ("--name", "Ada Administrator", "--admin")),
+}
+_TOKEN = ("token", "add", RESEARCHER, "--name", "demonstration", "--days", "1")
 LOG_LINES = 20
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -63,8 +72,9 @@ def run_demo(state: Path, *, port: int, leave: bool) -> None:
         cluster = stack.enter_context(_slurm(state))
         site = set_up(state, port=port, slurm_conf=cluster.slurm_conf)
         parts = {name: stack.enter_context(running(site, name)) for name in ("serve", "poll")}
+        people = _people(site)
         wait_until_served(site)
-        came_back = _send_example(site.url)
+        came_back = _send_example(site.url, said(site, *_TOKEN))
         if leave:
             if not came_back:
                 raise SiteError(
@@ -72,10 +82,12 @@ def run_demo(state: Path, *, port: int, leave: bool) -> None:
                 )
             return
         say("")
-        say(f"Ready at {site.url}")
+        say(f"Ready at {site.url}; these links sign in, once:")
+        for who, link in people.items():
+            say(f"  {who:21} {link}")
         say(f"SLURM_CONF={cluster.slurm_conf}")
         say("For sacct and sbatch in another terminal: export the line above.")
-        say("Only this machine can reach the page: there is no login yet. Ctrl-C stops it all.")
+        say("Only this machine can reach the page. Ctrl-C stops it all.")
         while all(process.poll() is None for process in parts.values()):
             time.sleep(LOOK_SECONDS)
         ended = next(name for name, process in parts.items() if process.poll() is not None)
@@ -83,6 +95,16 @@ def run_demo(state: Path, *, port: int, leave: bool) -> None:
             f"“nias-bridge {ended}” has ended unasked, so all was stopped; its words are in "
             f"{site.log(ended)}. Start the demonstration again: every run is kept."
         )
+
+
+def _people(site: Site) -> dict[str, str]:
+    """A link to sign in by for each of the demonstration's people, who are made where missing."""
+    links = {}
+    for who, (email, options) in PEOPLE.items():
+        if not has_person(site, email):
+            said(site, "user", "add", email, *options)
+        links[who] = said(site, "user", "link", email)
+    return links
 
 
 def say(line: str) -> None:
@@ -102,9 +124,13 @@ def example_zip() -> bytes:
     return body.getvalue()
 
 
-def _send_example(url: str) -> bool:
+def _send_example(url: str, token: str) -> bool:
     """Upload the example and say how it goes; True when its results came back."""
-    run = _ask(f"{url}/api/v1/runs?filename={EXAMPLE}.zip&again=1", example_zip())
+
+    def ask(path: str, body: bytes | None = None) -> bytes:
+        return _ask(f"{url}/api/v1/runs{path}", token, body)
+
+    run = json.loads(ask(f"?filename={EXAMPLE}.zip&again=1", example_zip()))
     page = f"{url}/runs/{run['id']}"
     say(f"  accepted              {EXAMPLE} as run {run['number']}: {page}")
     told: set[str] = set()
@@ -113,7 +139,7 @@ def _send_example(url: str) -> bool:
         if time.monotonic() > deadline:
             raise SiteError(f"The run has not ended in {RUN_SECONDS} s; see {page}.")
         time.sleep(LOOK_SECONDS)
-        run = _ask(f"{url}/api/v1/runs/{run['id']}")
+        run = json.loads(ask(f"/{run['id']}"))
         for line in _milestones(run):
             if line not in told:
                 told.add(line)
@@ -121,12 +147,10 @@ def _send_example(url: str) -> bool:
     say(f"  finished              {run['state']}, exit code {run['exit_code']}")
     if run["state"] != "COMPLETED":
         say(f"  {run['note'] or run['evidence']['message']}")
-        for line in _ask(f"{url}/api/v1/runs/{run['id']}/log")["text"].splitlines()[-LOG_LINES:]:
+        for line in json.loads(ask(f"/{run['id']}/log"))["text"].splitlines()[-LOG_LINES:]:
             say(f"  | {line}")
         return False
-    results = f"{url}/api/v1/runs/{run['id']}/results.zip"
-    with urllib.request.urlopen(results, timeout=60) as got:  # noqa: S310  # loopback
-        names = zipfile.ZipFile(io.BytesIO(got.read())).namelist()
+    names = zipfile.ZipFile(io.BytesIO(ask(f"/{run['id']}/results.zip"))).namelist()
     say(f"  files returned        {', '.join(names)}")
     return bool(names)
 
@@ -146,13 +170,14 @@ def _milestones(run: dict[str, Any]) -> Iterator[str]:
         yield f"running               on {run['node']}"
 
 
-def _ask(url: str, body: bytes | None = None) -> dict[str, Any]:
+def _ask(url: str, token: str, body: bytes | None) -> bytes:
     request = urllib.request.Request(url, data=body)  # noqa: S310  # our own loopback address
+    request.add_header("Authorization", f"Bearer {token}")
     if body is not None:
         request.add_header("Content-Type", "application/zip")
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-            return dict(json.load(answer))
+            return bytes(answer.read())
     except urllib.error.HTTPError as error:
         raise SiteError(f"{url} answered {error.code}: {error.read(500).decode()}") from None
 

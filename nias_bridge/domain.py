@@ -300,10 +300,11 @@ class Event:
 class Filter:
     """Which runs a list wants: text is looked for in project names, whatever the case.
 
-    project: one project's runs alone, by its whole name; pinned: only those that are.
+    owners: whose, None for everybody's; project: one project's runs alone, by its whole name;
+    pinned: only those that are.
     """
 
-    owner: str | None = None
+    owners: frozenset[str] | None = None
     project: str | None = None
     text: str = ""
     states: frozenset[JobState] = field(default_factory=frozenset)

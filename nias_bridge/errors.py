@@ -8,6 +8,10 @@ NiasError
 ├── ProjectExists          the owner has a project of this name; a new run must be asked for
 ├── NotFound               no such run, file or upload
 ├── NotPossible            the run's state does not allow it
+├── NotSignedIn            this needs an account
+├── NotAllowed             the account, or the key it is known by, does not reach so far
+├── TooManyTries           too many failed attempts: wait
+├── OverQuota              the person's own limits do not allow it
 ├── NoSpace                shared storage is full
 ├── SettingsError          the configuration is wrong or incomplete
 ├── ClusterError           the one-machine Slurm could not be set up
@@ -99,6 +103,27 @@ class NotFound(NiasError):
 
 class NotPossible(NiasError):
     """The run's state does not allow what was asked."""
+
+
+class NotSignedIn(NiasError):
+    """Nobody is signed in, or what was shown to be known by is not known."""
+
+
+class NotAllowed(NiasError):
+    """The account, or the key that it is known by, does not reach so far."""
+
+
+class TooManyTries(NiasError):
+    """Too many failed attempts in a while; `seconds` is how long to wait."""
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds = seconds
+        minutes = max(1, round(seconds / 60))
+        super().__init__(f"Too many attempts. Wait {minutes} min and try again.")
+
+
+class OverQuota(NiasError):
+    """The person's own limits do not allow it; says the figures, and what would free room."""
 
 
 class NoSpace(NiasError):

@@ -1,4 +1,4 @@
-"""The two doors of the bridge: to Slurm and to the database."""
+"""The two doors of the bridge: to Slurm and to the database, which has its people too."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ from nias_bridge.domain import (
     Run,
     SlurmReport,
     Usage,
+)
+from nias_bridge.people import (
+    Deed,
+    Group,
+    Key,
+    KeyKind,
+    NewKey,
+    NewPerson,
+    Person,
 )
 from nias_bridge.tasks import Task
 
@@ -77,8 +86,140 @@ class Scheduler(Protocol):
         ...
 
 
+class People(Protocol):
+    """Who has an account. Reads and writes are each one transaction."""
+
+    def add(self, new: NewPerson, *, at: datetime) -> Person:
+        """A new person; her handle gets a number behind it where it is another's.
+
+        Raises BadRequest where the address or the subject is another's.
+        """
+        ...
+
+    def change(self, person_id: int, **changes: Any) -> Person:
+        """Write changed fields of a person. Raises NotFound, BadRequest as `add` does."""
+        ...
+
+    def person(self, person_id: int) -> Person:
+        """One person. Raises NotFound."""
+        ...
+
+    def find(
+        self, *, email: str = "", handle: str = "", subject: str = "", unix_account: str = ""
+    ) -> Person | None:
+        """The person of this address (whatever its case), handle, subject or Unix account."""
+        ...
+
+    def all(self) -> list[Person]:
+        """Everybody, by name."""
+        ...
+
+    def password(self, person_id: int) -> str | None:
+        """The hash of a person's password, None where she has none."""
+        ...
+
+    def set_password(self, person_id: int, hashed: str | None) -> None:
+        """Keep the hash of a new password, or none."""
+        ...
+
+    def groups(self) -> list[Group]:
+        """All groups with their members' handles, by name."""
+        ...
+
+    def save_group(self, name: str, *, shares: bool, group_id: int | None = None) -> Group:
+        """A new group, or a changed one. Raises BadRequest where the name is taken, NotFound."""
+        ...
+
+    def set_members(self, group_id: int, handles: Sequence[str]) -> Group:
+        """Let these people, and nobody else, be in the group. Raises NotFound."""
+        ...
+
+    def drop_group(self, group_id: int) -> None:
+        """Forget a group; its members stay. Raises NotFound."""
+        ...
+
+    def sees(self, person_id: int) -> frozenset[str]:
+        """The handles of those who share a sharing group with this person."""
+        ...
+
+    def orphans(self) -> list[str]:
+        """Owners of projects who are nobody's handle, whoever has the most projects first."""
+        ...
+
+
+class Keys(Protocol):
+    """The secrets by which callers are known, by their hashes."""
+
+    def add(self, new: NewKey) -> Key:
+        """Keep a key."""
+        ...
+
+    def find(self, hashed: str, kind: KeyKind, *, now: datetime) -> Key | None:
+        """The key of this kind and hash that has not expired."""
+        ...
+
+    def take(self, hashed: str, kind: KeyKind, *, now: datetime) -> Key | None:
+        """As `find`, and the key is gone: of two who come at once one gets it."""
+        ...
+
+    def touch(self, key_id: int, *, at: datetime, expires_at: datetime | None = None) -> None:
+        """Remember when a key was last used, and (for a session) until when it is good."""
+        ...
+
+    def of(
+        self, *kinds: KeyKind, person_id: int | None = None, run_id: int | None = None
+    ) -> list[Key]:
+        """The keys of these kinds of a person or to a run, newest first."""
+        ...
+
+    def drop(self, *, person_id: int, key_id: int) -> Key:
+        """Take back one key of this person. Raises NotFound."""
+        ...
+
+    def drop_all(self, person_id: int, *kinds: KeyKind, but: int | None = None) -> int:
+        """Take back all keys of these kinds of a person but one; returns how many."""
+        ...
+
+    def drop_expired(self, *, before: datetime) -> None:
+        """Forget the keys that expired before this."""
+        ...
+
+
+class Deeds(Protocol):
+    """The audit log: appended to, never edited."""
+
+    def add(self, deed: Deed) -> None:
+        """Append."""
+        ...
+
+    def count(self, action: str, *, since: datetime, address: str = "", detail: str = "") -> int:
+        """How often this was done since then, from this address or with this detail."""
+        ...
+
+    def newest(
+        self,
+        *,
+        handle: str = "",
+        run_id: int | None = None,
+        action: str = "",
+        before: int | None = None,
+        most: int = 100,
+    ) -> list[tuple[int, Deed]]:
+        """The newest deeds with their numbers, only those before a number where one is given."""
+        ...
+
+
 class Store(Protocol):
     """What is remembered. Reads and writes are each one transaction."""
+
+    @property
+    def people(self) -> People: ...
+
+    @property
+    def keys(self) -> Keys: ...
+
+    @property
+    def deeds(self) -> Deeds: ...
 
     def add_run(self, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
         """A new run in RECEIVED, numbered within its project, which is created where missing.
@@ -92,8 +233,8 @@ class Store(Protocol):
         """The number the next run of this project would get: 1 where there is none."""
         ...
 
-    def run(self, run_id: int, *, owner: str | None = None) -> Run:
-        """One run, of that owner where one is given. Raises NotFound."""
+    def run(self, run_id: int) -> Run:
+        """One run, whosever it is. Raises NotFound."""
         ...
 
     def runs(self, wanted: Filter) -> Page:

@@ -27,6 +27,7 @@ PREFIX = "NIAS_BRIDGE_"
 WALLED_OFF = ("/dev", "/etc", "/home", "/proc", "/root", "/run", "/sys", "/tmp", "/var", "/var/lib")  # noqa: S108
 
 MIB = 1024 * 1024
+DISTINCT_MIN = 8  # different characters in a secret key; 32 random hexadecimal ones have more
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 
@@ -56,8 +57,21 @@ class Settings(BaseSettings):
         ("127.0.0.1", "localhost"), description="Host names by which people reach the gateway"
     )
     threads: Count = Field(16, description="Requests served at once")
-    owner: str = Field(
-        "lab", pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$", description="Whose the runs are"
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+$",
+        description="How people reach the gateway; with https cookies are secure",
+    )
+    trusted_proxies: Annotated[int, Field(ge=0, le=5)] = Field(
+        0, description="Reverse proxies before the gateway whose X-Forwarded-For is believed"
+    )
+
+    registration: Literal["confirmed", "open", "invitation", "domain", "closed"] = Field(
+        "confirmed",
+        description="Who may register; those who do so unasked wait for an administrator’s word",
+    )
+    registration_domains: tuple[str, ...] = Field(
+        (), description="With “domain”, the e-mail domains that may"
     )
 
     slurm_bin: Path | None = Field(None, description="Folder of sbatch and sacct, if not on PATH")
@@ -139,6 +153,13 @@ class Settings(BaseSettings):
         200, description="Most times that a zip may grow in unpacking (past 10 MB)"
     )
 
+    @field_validator("secret_key")
+    @classmethod
+    def _random(cls, value: str) -> str:
+        if len(set(value)) < DISTINCT_MIN:
+            raise ValueError("is no random text: too few of its characters differ")
+        return value
+
     @field_validator("time", "time_max")
     @classmethod
     def _time(cls, value: str | None) -> str | None:
@@ -169,6 +190,11 @@ class Settings(BaseSettings):
             if len(folder.parts) < 2 or str(folder) in WALLED_OFF:
                 raise ValueError(f"can't have {folder}: name the folder within it that is needed")
         return value
+
+    @property
+    def url(self) -> str:
+        """How people reach the gateway, without a slash at its end."""
+        return self.public_url or f"http://{self.host}:{self.port}"
 
     @classmethod
     def settings_customise_sources(

@@ -109,6 +109,21 @@ def command(site: Site, *words: str) -> dict[str, Any]:
     }
 
 
+def said(site: Site, *words: str) -> str:
+    """What `nias-bridge WORDS` prints, called as the site's user. Raises SiteError."""
+    done = subprocess.run(
+        **command(site, *words), capture_output=True, text=True, timeout=START_SECONDS, check=False
+    )
+    if done.returncode:
+        raise SiteError(f"nias-bridge {' '.join(words)}: {done.stderr.strip()}")
+    return str(done.stdout).strip()
+
+
+def has_person(site: Site, email: str) -> bool:
+    """Whether somebody has an account under this address."""
+    return any(email in line.split() for line in said(site, "user", "list").splitlines())
+
+
 @contextmanager
 def running(site: Site, name: str) -> Iterator[subprocess.Popen[bytes]]:
     """`nias-bridge NAME`, stopped on the way out; its words go to the site's log of that name.

@@ -26,19 +26,22 @@ def zipped(name: str, files: Mapping[str, str | bytes]) -> bytes:
 
 
 class Client:
-    """One gateway by its address."""
+    """One gateway by its address, and somebody's token there."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str) -> None:
         self.url = url
+        self.known = {"Authorization": f"Bearer {token}"}
 
     def get(self, path: str, headers: Mapping[str, str] = {}) -> bytes:
-        request = urllib.request.Request(f"{self.url}{path}", headers=dict(headers))
+        request = urllib.request.Request(f"{self.url}{path}", headers={**self.known, **headers})
         with urllib.request.urlopen(request, timeout=30) as answer:
             return bytes(answer.read())
 
     def post(self, path: str, body: bytes = b"") -> dict[str, Any]:
         request = urllib.request.Request(
-            f"{self.url}{path}", data=body, headers={"Content-Type": "application/zip"}
+            f"{self.url}{path}",
+            data=body,
+            headers={**self.known, "Content-Type": "application/zip"},
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return dict(json.load(answer))

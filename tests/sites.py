@@ -15,7 +15,7 @@ import pytest
 from client import Client
 
 from nias_bridge.localcluster import LocalCluster
-from nias_bridge.site import Site, running, set_up, wait_until_served
+from nias_bridge.site import Site, running, said, set_up, wait_until_served
 
 # Tests look often and give up soon; the defaults are kinder to a site's Slurm.
 QUICK = {
@@ -25,6 +25,9 @@ QUICK = {
     "slurm_timeout": 15,
     "previews": False,
 }
+
+
+OWNER = "lab@example.org"  # whose runs are those of the handle “lab”
 
 
 def free_port() -> int:
@@ -42,9 +45,11 @@ def make_site() -> Iterator[Callable[..., Site]]:
         state = Path(tempfile.mkdtemp(prefix="nias-site-"))
         state.chmod(0o755)
         folders.append(state)
-        return set_up(
+        made = set_up(
             state, port=free_port(), slurm_conf=cluster.slurm_conf, **{**QUICK, **settings}
         )
+        said(made, "user", "add", OWNER)
+        return made
 
     yield make
     for folder in folders:
@@ -68,7 +73,12 @@ def served(site: Site) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def client(site: Site) -> Client:
-    return Client(site.url)
+    return client_of(site)
+
+
+def client_of(site: Site) -> Client:
+    """A client with a token of the site's one person."""
+    return Client(site.url, said(site, "token", "add", OWNER))
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from client import zipped
+from flask import Flask
+from flask.sessions import SecureCookieSessionInterface
+from flask.testing import FlaskClient
 
 from nias_bridge.domain import ClusterView, JobState, NodeReport, Run, SlurmReport
 from nias_bridge.paths import SharedPaths
-from nias_bridge.services import intake
+from nias_bridge.people import Caller, KeyKind, NewPerson, Role, Scope, Standing
+from nias_bridge.services import intake, keys
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 from nias_bridge.store import open_store
@@ -42,7 +46,47 @@ def make_bridge(folder: Path, **settings: Any) -> Bridge:
     )
     paths = SharedPaths(folder / "shared", PurePosixPath("/shared"))
     paths.uploads.mkdir(parents=True)
-    return Bridge(settings=made, paths=paths, store=open_store(url))
+    bridge = Bridge(settings=made, paths=paths, store=open_store(url))
+    return as_person(bridge, "lab")
+
+
+def as_person(bridge: Bridge, handle: str, role: Role = Role.RESEARCHER) -> Bridge:
+    """The bridge asked by this person, who is made where missing, with all that she may."""
+    people = bridge.store.people
+    person = people.find(handle=handle)
+    if person is None:
+        new = NewPerson(
+            handle=handle,
+            email=f"{handle}@lab.org",
+            name=handle.title(),
+            role=role,
+            standing=Standing.ACTIVE,
+        )
+        person = people.add(new, at=datetime.now(UTC))
+    who = Caller(person=person, scope=Scope.ADMIN, via="a test", sees=people.sees(person.id))
+    return replace(bridge, who=who)
+
+
+def token(bridge: Bridge, scope: Scope = Scope.ADMIN) -> dict[str, str]:
+    """The header of a request by a new token of the bridge's caller."""
+    _, secret = keys.give(
+        bridge, KeyKind.TOKEN, timedelta(days=1), person_id=bridge.person.id, scope=scope
+    )
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def cookie(app: Flask, bridge: Bridge) -> dict[str, str]:
+    """The cookie of a browser in which the bridge's caller has signed in: its name and value."""
+    secret = keys.open_session(bridge, bridge.person, agent="a test's browser", remember=False)
+    signer = SecureCookieSessionInterface().get_signing_serializer(app)
+    return {"name": app.config["SESSION_COOKIE_NAME"], "value": signer.dumps({"key": secret})}
+
+
+def program(app: Flask, bridge: Bridge) -> FlaskClient:
+    """A program that sends a token of the bridge's caller with every request."""
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = token(bridge)["Authorization"]
+    return client
 
 
 def add(bridge: Bridge, project: str, *, again: bool = False, requirements: str = "") -> Run:

@@ -10,6 +10,7 @@ from flask_bootstrap import Bootstrap5
 
 from nias_bridge.assets import asset
 from nias_bridge.http import (
+    accounts,
     api,
     comparisons,
     docs,
@@ -19,11 +20,13 @@ from nias_bridge.http import (
     looks,
     pages,
     security,
+    sharing,
     sweep_api,
     sweeps,
     uploads,
+    who,
 )
-from nias_bridge.http.here import KEY
+from nias_bridge.http.here import KEY, caller
 from nias_bridge.services.bridge import Bridge
 
 STATIC_SECONDS = 3600
@@ -50,13 +53,13 @@ def create_app(bridge: Bridge) -> APIFlask:
         AUTO_404_RESPONSE=False,
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
-    security.protect(app, bridge.settings)
+    security.protect(app, bridge.settings, (who.know, who.allow))
     uploads.init_app(app)
     errors.init_app(app)
     Bootstrap5(app)
     for module in (api, sweep_api):
         security.csrf.exempt(module.blueprint)  # no cookie means anything there
-    for module in (api, sweep_api, comparisons, docs, looks, pages, sweeps):
+    for module in (accounts, api, sharing, sweep_api, comparisons, docs, looks, pages, sweeps):
         app.register_blueprint(module.blueprint)
     app.spec_processor(api.complete_spec)
     _add_words(app, bridge)
@@ -79,8 +82,8 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
     settings = bridge.settings
     app.jinja_env.globals.update(
         static=_static_url,
-        local_only=settings.host in ("127.0.0.1", "localhost", "::1"),
-        host=settings.host,
+        who=caller,
+        registration=settings.registration,
         upload_max_bytes=settings.upload_max_bytes,
         default_time=settings.time,
     )

@@ -81,7 +81,7 @@ def submit(query_data: SubmitQuery) -> tuple[RunOut, int, dict[str, str]]:
 def runs(query_data: RunsQuery) -> PageOut:
     """All runs, newest first, a page at a time"""
     wanted = Filter(
-        owner=bridge().settings.owner,
+        owners=frozenset({bridge().person.handle}),
         text=query_data.q,
         states=_states(query_data.state),
         pinned=query_data.pinned,

@@ -25,6 +25,10 @@ STATUS: dict[type[errors.NiasError], HTTPStatus] = {
     errors.ProjectExists: HTTPStatus.CONFLICT,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.NotPossible: HTTPStatus.CONFLICT,
+    errors.NotSignedIn: HTTPStatus.UNAUTHORIZED,
+    errors.NotAllowed: HTTPStatus.FORBIDDEN,
+    errors.TooManyTries: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.OverQuota: HTTPStatus.CONFLICT,
     errors.NoSpace: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ClusterError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -80,7 +84,12 @@ def _nias_error(error: errors.NiasError) -> ResponseReturnValue:
     status = status_of(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unknown(error)
-    return _answer(status, str(error), kind(error), **_more(error))
+    response = make_response(_answer(status, str(error), kind(error), **_more(error)))
+    if isinstance(error, errors.NotSignedIn):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, errors.TooManyTries):
+        response.headers["Retry-After"] = str(error.seconds)
+    return response
 
 
 def _more(error: errors.NiasError) -> dict[str, Any]:

@@ -126,6 +126,7 @@ def found(upload_id: str) -> str:
 @blueprint.get("/upload/<upload_id>/live")
 def found_live(upload_id: str) -> Response:
     """When it would start, and what stands before it."""
+    intake.check_held(bridge(), upload_id)
     return fragment("_found_live.html", **_before_it(upload_id))
 
 
@@ -308,7 +309,7 @@ def _wanted_runs() -> dict[str, Any]:
     shown = request.args.get("show", "")
     _, states = SHOWN_STATES.get(shown, SHOWN_STATES[""])
     wanted = Filter(
-        owner=bridge().settings.owner,
+        owners=frozenset({bridge().person.handle}),
         text=text,
         states=states,
         pinned=shown == PINNED,

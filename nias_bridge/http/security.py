@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
+from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.exceptions import Forbidden
+from werkzeug.middleware.proxy_fix import ProxyFix
 
+from nias_bridge.services.keys import REMEMBERED
 from nias_bridge.settings import Settings
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -42,8 +46,10 @@ SMALL_BODY = 1024 * 1024  # bytes; an upload's own limit is set where it is take
 csrf = CSRFProtect()
 
 
-def protect(app: Flask, settings: Settings) -> None:
-    """Set the app's guards up: hosts, cross-site changes, CSRF, and the headers."""
+def protect(
+    app: Flask, settings: Settings, who: Sequence[Callable[[], ResponseReturnValue | None]]
+) -> None:
+    """Set the app's guards up: hosts, cross-site changes, who asks, CSRF, and the headers."""
     app.config.update(
         SECRET_KEY=settings.secret_key,
         TRUSTED_HOSTS=[*settings.trusted_hosts],
@@ -51,10 +57,17 @@ def protect(app: Flask, settings: Settings) -> None:
         # Cookies know no ports: two gateways on one host must not overwrite each other's.
         SESSION_COOKIE_NAME=f"nias_bridge_{settings.port}",
         SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_SECURE=settings.url.startswith("https:"),
+        PERMANENT_SESSION_LIFETIME=REMEMBERED,
         WTF_CSRF_TIME_LIMIT=None,
     )
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops)  # type: ignore[method-assign]
     # First the cheap look at the headers: CSRF's token is in a body that may be long.
     app.before_request(_refuse_cross_site_changes)
+    for guard in who:
+        app.before_request(guard)
     csrf.init_app(app)
     app.after_request(_add_headers)
 

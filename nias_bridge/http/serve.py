@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
+from nias_bridge.errors import SettingsError
 from nias_bridge.http import create_app
 from nias_bridge.services.bridge import Bridge
 
@@ -14,9 +16,10 @@ log = logging.getLogger(__name__)
 
 
 def serve_app(bridge: Bridge) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT. Raises SettingsError where that would not be safe."""
     settings = bridge.settings
-    log.info("Listening on %s:%d. There is no login yet.", settings.host, settings.port)
+    _refuse_what_is_unsafe()
+    log.info("Listening on %s:%d.", settings.host, settings.port)
     _Server(
         create_app(bridge),
         {
@@ -28,6 +31,17 @@ def serve_app(bridge: Bridge) -> None:
             "control_socket_disable": True,
         },
     ).run()
+
+
+def _refuse_what_is_unsafe() -> None:
+    if os.geteuid() == 0:
+        raise SettingsError(
+            "The gateway does not run as root: start it as an account of its own, such as nias."
+        )
+    if os.environ.get("FLASK_DEBUG") not in (None, "", "0"):
+        raise SettingsError(
+            "FLASK_DEBUG is set: the debugger would let anybody run code here. Unset it."
+        )
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types

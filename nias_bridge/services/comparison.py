@@ -71,7 +71,7 @@ def compare(bridge: Bridge, a: int, b: int) -> Comparison:
 
 def others(bridge: Bridge, run: Run) -> tuple[Run, ...]:
     """The other runs of its project, newest first; at most OTHERS."""
-    wanted = Filter(owner=run.owner, project=run.project, per_page=OTHERS)
+    wanted = Filter(owners=frozenset({run.owner}), project=run.project, per_page=OTHERS)
     return tuple(other for other in bridge.store.runs(wanted).runs if other.id != run.id)
 
 

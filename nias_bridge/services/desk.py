@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from nias_bridge.domain import ClusterView, Event, Filter, Page, Run
-from nias_bridge.errors import NotFound, NotPossible
+from nias_bridge.domain import OPEN_STATES, ClusterView, Event, Filter, Page, Run
+from nias_bridge.errors import NotAllowed, NotFound, NotPossible
 from nias_bridge.node import layout
 from nias_bridge.paths import RunPaths
 from nias_bridge.services import intake, shared
@@ -108,8 +108,22 @@ def show(bridge: Bridge, run_id: int) -> RunView:
 
 
 def find(bridge: Bridge, run_id: int) -> Run:
-    """One run. Raises NotFound."""
-    return bridge.store.run(run_id, owner=bridge.settings.owner)
+    """One run that the caller may see. Raises NotFound, for another's just as for none."""
+    run = bridge.store.run(run_id)
+    if not bridge.who.may_see(run):
+        raise NotFound(f"There is no run {run_id}.")
+    return run
+
+
+def find_own(bridge: Bridge, run_id: int) -> Run:
+    """One run that the caller may change: her own, or for an administrator anybody's.
+
+    Raises NotFound; NotAllowed for one that she may only look at.
+    """
+    run = find(bridge, run_id)
+    if not (bridge.who.owns(run) or bridge.who.administers):
+        raise NotAllowed("You may look at this run, but only its owner may change it.")
+    return run
 
 
 def runs(bridge: Bridge, wanted: Filter) -> Page:
@@ -214,15 +228,18 @@ def results(bridge: Bridge, run_id: int) -> BinaryIO:
 
 def cancel(bridge: Bridge, run_id: int) -> Run:
     """Ask for a run to be cancelled; the poller sees to it. Raises NotFound, NotPossible."""
-    run = find(bridge, run_id)
+    run = find_own(bridge, run_id)
     if run.state.ended:
         raise NotPossible(f"This run has ended already ({run.state}).")
+    bridge.note("run cancelled", run_id=run.id)
     return bridge.store.ask_cancel(run.id, at=datetime.now(UTC))
 
 
 def pin(bridge: Bridge, run_id: int, pinned: bool) -> Run:
     """Say that a run is to be kept for good, or is no longer. Raises NotFound."""
-    return bridge.store.pin(find(bridge, run_id).id, pinned)
+    run = find_own(bridge, run_id)
+    bridge.note("run pinned" if pinned else "run unpinned", run_id=run.id)
+    return bridge.store.pin(run.id, pinned)
 
 
 def again(bridge: Bridge, run_id: int) -> Run:
@@ -231,8 +248,10 @@ def again(bridge: Bridge, run_id: int) -> Run:
 
 
 def with_archive(bridge: Bridge, run_id: int) -> Run:
-    """One run whose zip is still there. Raises NotFound."""
+    """One run of the caller's own whose zip is still there. Raises NotFound, NotAllowed."""
     run = find(bridge, run_id)
+    if not bridge.who.owns(run):
+        raise NotAllowed("Only the owner of a run can run it again.")
     if not bridge.paths.run(run).archive.is_file():
         raise NotFound("The zip of this run is no longer on the shared storage; upload it again.")
     return run
@@ -240,11 +259,11 @@ def with_archive(bridge: Bridge, run_id: int) -> Run:
 
 def home(bridge: Bridge) -> Home:
     """What is under way, and how the cluster is."""
-    owner = bridge.settings.owner
+    own = frozenset({bridge.person.handle})
     return Home(
         cluster=bridge.store.cluster(),
-        open_runs=tuple(bridge.store.open_runs()),
-        recent=bridge.store.runs(Filter(owner=owner, per_page=5)).runs,
+        open_runs=bridge.store.runs(Filter(owners=own, states=OPEN_STATES, per_page=100)).runs,
+        recent=bridge.store.runs(Filter(owners=own, per_page=5)).runs,
     )
 
 

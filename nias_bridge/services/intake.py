@@ -98,7 +98,7 @@ def judge(
 
     cautions: what was found when its code was read before, which takes a second or two.
     """
-    owner, view = bridge.settings.owner, bridge.store.cluster()
+    owner, view = bridge.person.handle, bridge.store.cluster()
     try:
         inventory = archive.judge(part, filename, _limits(bridge.settings))
         said = wishes.read(
@@ -182,7 +182,8 @@ def hold(bridge: Bridge, part: Path, filename: str) -> str:
         judged = judge(bridge, part, filename)
         estimates.ask(bridge, part.stem, wishes.filled(judged.resources, judged.suggestion))
         cautions = [asdict(each) for each in judged.contents.cautions]
-        told = json.dumps({"filename": filename, "cautions": cautions})
+        owner = bridge.person.handle
+        told = json.dumps({"owner": owner, "filename": filename, "cautions": cautions})
         _held_name(part).write_text(told, encoding="utf-8")
     except BaseException:
         part.unlink(missing_ok=True)
@@ -211,6 +212,11 @@ def receive_held(
     _held_name(part).unlink(missing_ok=True)
     estimates.forget(bridge, upload_id)
     return run
+
+
+def check_held(bridge: Bridge, upload_id: str) -> None:
+    """Raises NotFound unless this is a held upload of the caller's."""
+    _find_held(bridge, upload_id)
 
 
 def drop(bridge: Bridge, upload_id: str) -> None:
@@ -298,7 +304,7 @@ def repeat(
 
     new = _new_run(bridge, run.project, contents, resources or run.resources, run.program)
     new = replace(new, tasks=tuple(tasks), max_parallel=run.max_parallel)
-    return bridge.store.add_run(new, again=True, place=place)
+    return _add(bridge, new, again=True, place=place)
 
 
 def _accept(
@@ -342,14 +348,20 @@ def _accept(
     new = _new_run(bridge, judged.project, contents, asked, judged.program)
     if judged.sweep:
         new = replace(new, tasks=judged.sweep.tasks, max_parallel=judged.sweep.max_parallel)
-    return bridge.store.add_run(new, again=again, place=place)
+    return _add(bridge, new, again=again, place=place)
+
+
+def _add(bridge: Bridge, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
+    run = bridge.store.add_run(new, again=again, place=place)
+    bridge.note("run submitted", run_id=run.id, detail=f"{run.project} {run.number}")
+    return run
 
 
 def _new_run(
     bridge: Bridge, project: str, contents: Contents, asked: Resources, program: Program
 ) -> NewRun:
     return NewRun(
-        owner=bridge.settings.owner,
+        owner=bridge.person.handle,
         project=project,
         slug=slug(project),
         token=new_token(),
@@ -401,4 +413,6 @@ def _find_held(bridge: Bridge, upload_id: str) -> tuple[Path, str, tuple[Caution
         told = json.loads(_held_name(part).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NotFound("This upload is not complete. Choose the zip again.") from None
+    if told.get("owner") != bridge.person.handle:
+        raise NotFound("This upload is no longer here. Choose the zip again.")
     return part, told["filename"], tuple(Caution(**each) for each in told["cautions"])

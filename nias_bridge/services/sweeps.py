@@ -116,8 +116,10 @@ def task_results(bridge: Bridge, run_id: int, index: int) -> BinaryIO:
 def cancel(bridge: Bridge, run_id: int, index: int) -> Task:
     """Ask for one task to be cancelled. Raises NotFound, NotPossible."""
     run, task, _ = _find(bridge, run_id, index)
+    desk.find_own(bridge, run_id)
     if task.state.ended:
         raise NotPossible(f"This task has ended already ({task.state}).")
+    bridge.note("task cancelled", run_id=run.id, detail=str(index))
     return bridge.store.ask_cancel_task(run.id, index, at=datetime.now(UTC))
 
 

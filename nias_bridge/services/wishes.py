@@ -168,7 +168,7 @@ def suggest(bridge: Bridge, owner: str, project: str, said: Resources) -> Sugges
     run's figures say little of the next one with more data.
     """
     wanted = Filter(
-        owner=owner,
+        owners=frozenset({owner}),
         project=project,
         states=frozenset({JobState.COMPLETED}),
         per_page=RUNS_LOOKED_AT,

@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 
 from nias_bridge.domain import ClusterView, Contents, JobState, Program, Resources, SlurmReport
+from nias_bridge.people import Quotas
 
 
 class Instant(TypeDecorator[datetime]):
@@ -185,4 +186,75 @@ cluster_view = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("view", Noun(ClusterView), nullable=False),
     CheckConstraint("id = 1", name="single"),
+)
+
+# The columns are named as the fields of people.Person; nobody but the store sees the password.
+people = Table(
+    "people",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("handle", String(64), nullable=False, unique=True),
+    Column("email", Text, nullable=False),
+    Column("email_key", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("password", Text),
+    Column("role", String(32), nullable=False),
+    Column("standing", String(32), nullable=False),
+    Column("unix_account", String(64), unique=True),
+    Column("subject", Text, unique=True),
+    Column("quotas", Noun(Quotas), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("name_key", Text, nullable=False, unique=True),
+    Column("shares", Boolean, nullable=False),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    Column("group_id", ForeignKey(groups.c.id), primary_key=True),
+    Column("person_id", ForeignKey(people.c.id), primary_key=True, index=True),
+)
+
+# The columns are named as the fields of people.Key; a key that is taken back is a row less.
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("person_id", ForeignKey(people.c.id), index=True),
+    Column("run_id", ForeignKey(runs.c.id), index=True),
+    Column("name", Words, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("scope", String(32), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("used_at", Instant),
+    sqlite_autoincrement=True,
+)
+
+# The audit log. Triggers (in its migration) keep its rows as they are; a run that is gone stays
+# named in them.
+deeds = Table(
+    "deeds",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("handle", String(64), nullable=False),
+    Column("via", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("run_id", Integer, index=True),
+    Column("detail", Words, nullable=False),
+    Index("ix_deeds_action", "action", "at"),
+    Index("ix_deeds_handle", "handle", "id"),
+    sqlite_autoincrement=True,
 )

@@ -43,19 +43,23 @@ class _Quiet(WSGIRequestHandler):
 
 @dataclass(frozen=True)
 class Live:
-    """A gateway that is served, and its bridge to change what it shows."""
+    """A gateway that is served, its bridge to change what it shows, and the cookie of a browser
+    in which the owner of the staged runs has signed in."""
 
     url: str
     bridge: Bridge
+    cookie: dict[str, str]
 
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
     bridge = staged.make_bridge(tmp_path)
-    server = make_server("127.0.0.1", 0, create_app(bridge), threaded=True, request_handler=_Quiet)
+    app = create_app(bridge)
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    yield Live(f"http://127.0.0.1:{server.port}", bridge)
+    url = f"http://127.0.0.1:{server.port}"
+    yield Live(url, bridge, {**staged.cookie(app, bridge), "url": url})
     server.shutdown()
     thread.join()
     server.server_close()
@@ -81,11 +85,15 @@ def complaints() -> list[str]:
 def open_context(
     chromium: Browser, live: Live, complaints: list[str]
 ) -> Iterator[Callable[..., BrowserContext]]:
-    """Opens windows on the gateway; each answers within ten seconds or the test fails."""
+    """Opens windows on the gateway; each answers within ten seconds or the test fails.
+
+    The owner of the staged runs is signed in, unless other cookies are given.
+    """
     opened = []
 
-    def make(**options: object) -> BrowserContext:
+    def make(cookies: list[dict[str, str]] | None = None, **options: object) -> BrowserContext:
         context = chromium.new_context(**{"base_url": live.url, "viewport": DESKTOP, **options})
+        context.add_cookies([live.cookie] if cookies is None else cookies)
         context.set_default_timeout(10_000)
         context.on("weberror", lambda error: complaints.append(str(error.error)))
         context.on(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 from client import Client
-from sites import served
+from sites import client_of, served
 
 from nias_bridge.assets import asset
 from nias_bridge.localcluster import LocalCluster
@@ -62,7 +62,7 @@ def site(cluster: LocalCluster, make_site: Callable[..., Site]) -> Iterator[Site
 
 @pytest.fixture(scope="module")
 def client(site: Site) -> Client:
-    return Client(site.url)
+    return client_of(site)
 
 
 @pytest.fixture(scope="module")

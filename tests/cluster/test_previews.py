@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from client import Client
-from sites import served
+from sites import client_of, served
 
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.site import Site, running
@@ -39,7 +39,7 @@ def site(cluster: LocalCluster, make_site: Callable[..., Site]) -> Any:
 
 @pytest.fixture(scope="module")
 def client(site: Site) -> Client:
-    return Client(site.url)
+    return client_of(site)
 
 
 def previews(client: Client, run_id: int) -> dict[str, Any]:

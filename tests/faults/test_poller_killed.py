@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from client import Client
-from sites import jobs_named, served
+from sites import client_of, jobs_named, served
 
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.site import Site, command, running
@@ -42,7 +41,7 @@ def quiet_site(cluster: LocalCluster, make_site: Callable[..., Site]) -> Iterato
 def test_a_poller_killed_anywhere_leaves_nothing_lost_and_nothing_run_twice(
     point: str, quiet_site: Site, slurm: Callable[..., str]
 ) -> None:
-    client = Client(quiet_site.url)
+    client = client_of(quiet_site)
     run_id = client.upload(COUNTS_ITSELF)["id"]
     call = command(quiet_site)
     script = Path(__file__).with_name("dying_poller.py").read_text()

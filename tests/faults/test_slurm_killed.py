@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from client import Client
-from sites import commands_of, jobs_named, served
+from sites import client_of, commands_of, jobs_named, served
 
 from nias_bridge import localcluster
 from nias_bridge.localcluster import LocalCluster
@@ -81,7 +80,7 @@ def executions(site: Site, project: str) -> int:
 def test_a_run_that_ends_while_slurmdbd_is_away_waits_for_its_record(
     own_cluster: LocalCluster, fragile: Site
 ) -> None:
-    client = Client(fragile.url)
+    client = client_of(fragile)
     run_id = client.upload(COUNTS_ITSELF.format(seconds=2))["id"]
     client.wait(run_id, lambda run: run["state"] == "RUNNING")
     os.kill(pid_of(own_cluster, "slurmdbd"), signal.SIGKILL)
@@ -98,7 +97,7 @@ def test_a_run_that_ends_while_slurmdbd_is_away_waits_for_its_record(
 def test_a_submission_into_a_frozen_slurmctld_is_found_by_its_token_and_not_repeated(
     own_cluster: LocalCluster, fragile: Site, slurm: Callable[..., str]
 ) -> None:
-    client = Client(fragile.url)
+    client = client_of(fragile)
     with frozen(pid_of(own_cluster, "slurmctld")):
         run_id = client.upload(COUNTS_ITSELF.format(seconds=0))["id"]
         client.wait(run_id, lambda run: run["state"] == "SUBMITTING" and run["note"])
@@ -111,7 +110,7 @@ def test_a_submission_into_a_frozen_slurmctld_is_found_by_its_token_and_not_repe
 def test_a_job_that_slurmctld_forgot_is_submitted_once_more_and_not_taken_for_another(
     own_cluster: LocalCluster, fragile: Site, slurm: Callable[..., str]
 ) -> None:
-    client = Client(fragile.url)
+    client = client_of(fragile)
     fillers = [client.upload(FILLS_A_SLOT)["id"] for _ in range(2)]
     for filler in fillers:
         client.wait(filler, lambda run: run["state"] == "RUNNING")

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
@@ -68,7 +68,7 @@ def received(folder: Path, tasks: int) -> Lab:
     made = staged.make_bridge(folder)
     # The Slurm in memory reads the script: it is where the gateway has it.
     paths = SharedPaths(folder / "shared", PurePosixPath(folder / "shared"))
-    bridge = Bridge(settings=made.settings, paths=paths, store=made.store)
+    bridge = replace(made, paths=paths)
     part = intake.new_part(bridge)
     toml = f"[sweep]\ngrid = {{ n = {list(range(tasks))} }}\nmax_parallel = 2\n"
     part.write_bytes(zipped("p", {"code.py": "", "nias.toml": toml}))

@@ -94,7 +94,7 @@ def test_what_a_running_job_uses_is_kept_until_its_record_comes(bridge: Bridge) 
 
 
 def test_pages_and_programs_are_told(bridge: Bridge) -> None:
-    web = create_app(bridge).test_client()
+    web = staged.program(create_app(bridge), bridge)
     for run, words, share in (
         (staged.running(bridge), "1.6 of 2 CPUs", 0.25),
         (ended(bridge), "8 GiB, used 900 MiB: 2 GiB would have been enough", 900 / 8192),

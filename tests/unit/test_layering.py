@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "nias_bridge"
 NAME = "nias_bridge"
 
-CORE = {"ports", "tasks", "domain", "errors"}
+CORE = {"ports", "people", "tasks", "domain", "errors"}
 TOOLS = {"settings", "pipconfig", "assets", "paths", "script", "node"}
 BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcluster"}
 
@@ -21,7 +21,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "domain": {"errors"},
     "tasks": {"domain", "errors"},
-    "ports": {"tasks", "domain", "errors"},
+    "people": {"domain", "errors"},
+    "ports": {"people", "tasks", "domain", "errors"},
     "pipconfig": {"errors"},
     "settings": CORE | {"pipconfig"},
     "assets": CORE,

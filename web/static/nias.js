@@ -80,6 +80,7 @@ async function ask(url, etag) {
   try {
     const headers = etag ? { "If-None-Match": etag } : {};
     const answer = await fetch(url, { headers, cache: "no-store" });
+    if (answer.status === 401) location.reload(); // signed out meanwhile: the page says so
     offline.hidden = answer.ok || answer.status === 304 || answer.status < 500;
     return answer;
   } catch {

@@ -140,8 +140,8 @@ def _span(lower: NDArray[Any], upper: NDArray[Any], margin: float = 0.04) -> tup
         half = abs(low) * 0.05 or 0.5  # a flat line lies in the middle
         return low - half, high + half
     return (
-        max(low - 2 * half * margin, -1e308),
-        min(high + 2 * half * margin, 1e308),
+        max(low - half * (2 * margin), -1e308),
+        min(high + half * (2 * margin), 1e308),
     )
 
 

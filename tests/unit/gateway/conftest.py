@@ -36,8 +36,9 @@ def app(warm_app: APIFlask, bridge: Bridge) -> APIFlask:
 
 
 @pytest.fixture
-def web(app: APIFlask) -> FlaskClient:
-    return app.test_client()
+def web(app: APIFlask, bridge: Bridge) -> FlaskClient:
+    """A program with a token of the person who owns the staged runs."""
+    return staged.program(app, bridge)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import inspect
 from html import unescape
 
 import pytest
-from apiflask import APIFlask
 from flask.testing import FlaskClient
 
 from nias_bridge import errors
@@ -52,14 +51,14 @@ def test_a_wrong_method_names_the_right_ones(web: FlaskClient) -> None:
 @pytest.mark.parametrize("path", ["/runs/1", "/api/v1/runs/1"])
 @pytest.mark.parametrize("error", [RuntimeError(SECRET), errors.SettingsError(SECRET)])
 def test_what_is_unexpected_says_nothing_of_the_inside(
-    app: APIFlask, monkeypatch: pytest.MonkeyPatch, path: str, error: Exception
+    web: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str, error: Exception
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(desk, "show", broken)
     monkeypatch.setattr(pages.desk, "log", broken)
-    answer = app.test_client().get(path)
+    answer = web.get(path)
     assert answer.status_code == 500
     assert INTERNAL in unescape(answer.get_data(as_text=True))
     assert "hunter2" not in answer.get_data(as_text=True)

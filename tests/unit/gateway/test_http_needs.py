@@ -36,7 +36,7 @@ def test_the_packages_are_known_at_upload_and_written_out_for_the_node(
     web: FlaskClient, bridge: Bridge, files: dict[str, str], asked: tuple[str, ...], note: str
 ) -> None:
     _, told = upload(web, **files)
-    run = bridge.store.run(told["id"], owner="lab")
+    run = bridge.store.run(told["id"])
     assert run.contents.requirements == asked
     assert note in run.contents.notes
     written = bridge.paths.run(run).folder / layout.MENDED_REQUIREMENTS

@@ -252,10 +252,6 @@ def test_home_says_when_nothing_is_being_started(web: FlaskClient, bridge: Bridg
     assert "The poller has been silent since" in page(web, "/")
 
 
-def test_the_gateway_says_where_it_listens(web: FlaskClient) -> None:
-    assert "listens on 127.0.0.1 only" in page(web, "/")
-
-
 def test_the_example_is_a_zip_that_the_gateway_itself_takes(web: FlaskClient) -> None:
     body = web.get("/example.zip").data
     with zipfile.ZipFile(io.BytesIO(body)) as packed:

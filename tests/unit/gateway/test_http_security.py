@@ -77,7 +77,7 @@ def test_an_upload_without_its_token_is_not_kept(web: FlaskClient, bridge: Bridg
 
 
 def test_every_answer_is_strict_with_the_browser(app: APIFlask, bridge: Bridge) -> None:
-    web = app.test_client()
+    web = staged.program(app, bridge)
     run = staged.completed(bridge)
     for path in ("/", "/upload", "/results", f"/runs/{run.id}", "/api/v1/runs", "/x", "/api/docs"):
         headers = web.get(path).headers

@@ -38,10 +38,15 @@ def served(bridge: Bridge) -> Iterator[int]:
     server.server_close()
 
 
-def talk(port: int, head: str, body: bytes) -> str:
+HUGE = "Content-Type: application/zip\nContent-Length: 5000000000"
+CHUNKED = "Content-Type: application/zip\nTransfer-Encoding: chunked"
+
+
+def talk(bridge: Bridge, port: int, head: str, body: bytes) -> str:
     """Send a request's bytes, end our side, and return the whole answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
-        lines = f"POST /api/v1/runs HTTP/1.1\nHost: 127.0.0.1\nConnection: close\n{head}\n\n"
+        known = "".join(f"{name}: {value}\n" for name, value in staged.token(bridge).items())
+        lines = f"POST /api/v1/runs HTTP/1.1\nHost: 127.0.0.1\nConnection: close\n{known}{head}\n\n"
         wire.sendall(lines.replace("\n", "\r\n").encode() + body)
         wire.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: wire.recv(65536), b"")).decode()
@@ -89,7 +94,9 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> N
     bridge = staged.make_bridge(tmp_path, upload_max_bytes=1000)
     with served(bridge) as port:
         # None of the announced gigabytes is ever sent: the answer comes all the same.
-        answer = talk(port, "Content-Type: application/zip\nContent-Length: 5000000000", b"")
+        answer = talk(
+            bridge, port, "Content-Type: application/zip\nContent-Length: 5000000000", b""
+        )
     assert " 413 " in answer.splitlines()[0]
     assert "at most" in answer
     assert kept(bridge) == []
@@ -100,14 +107,16 @@ def test_the_limit_holds_for_a_body_of_unannounced_length(tmp_path: Path) -> Non
     size = 1000 + uploads.FORM_ROOM + 1
     chunks = f"{size:x}\r\n".encode() + b"0" * size + b"\r\n0\r\n\r\n"
     with served(bridge) as port:
-        answer = talk(port, "Content-Type: application/zip\nTransfer-Encoding: chunked", chunks)
+        answer = talk(
+            bridge, port, "Content-Type: application/zip\nTransfer-Encoding: chunked", chunks
+        )
     assert " 413 " in answer.splitlines()[0]
     assert kept(bridge) == []
 
 
 def test_the_room_for_a_form_is_no_room_for_the_zip(tmp_path: Path) -> None:
     bridge = staged.make_bridge(tmp_path, upload_max_bytes=1000)
-    web = create_app(bridge).test_client()
+    web = staged.program(create_app(bridge), bridge)
     answer = web.post("/api/v1/runs", data=b"0" * 1001)
     assert answer.status_code == 422
     assert "at most 1,000" in answer.get_json()["detail"]
@@ -116,7 +125,7 @@ def test_the_room_for_a_form_is_no_room_for_the_zip(tmp_path: Path) -> None:
 def test_a_body_that_broke_off_is_refused(bridge: Bridge) -> None:
     head = f"Content-Type: application/zip\nContent-Length: {len(GOOD) + 10}"
     with served(bridge) as port:
-        answer = talk(port, head, GOOD)
+        answer = talk(bridge, port, head, GOOD)
     assert " 400 " in answer.splitlines()[0] or " 422 " in answer.splitlines()[0]
     assert kept(bridge) == []
 
@@ -125,7 +134,7 @@ def test_a_form_that_broke_off_is_refused(bridge: Bridge) -> None:
     form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="p.zip"\r\n\r\n' + GOOD
     head = f"Content-Type: multipart/form-data; boundary=x\nContent-Length: {len(form) + 9}"
     with served(bridge) as port:
-        answer = talk(port, head, form)
+        answer = talk(bridge, port, head, form)
     assert " 400 " in answer.splitlines()[0] or " 422 " in answer.splitlines()[0]
     assert kept(bridge) == []
 

@@ -1,0 +1,145 @@
+"""Who sends a request, by which key, and whether that reaches as far as the address asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from flask import g, redirect, request, session, url_for
+from flask.typing import ResponseReturnValue
+
+from nias_bridge.errors import NotAllowed, NotFound, NotSignedIn
+from nias_bridge.http.here import bridge, caller
+from nias_bridge.http.security import SAFE_METHODS
+from nias_bridge.people import NOBODY, Caller, KeyKind, Person, Scope
+from nias_bridge.services import keys, sharing
+
+SESSION, LINKS = "key", "links"  # what the signed cookie carries
+LINKS_MOST = 20
+BEARER = "bearer"
+# Addresses for which nobody need be signed in. All others need somebody.
+OPEN = frozenset(
+    {
+        "static",
+        "_bootstrap.static",
+        "bootstrap.static",
+        "openapi.spec",
+        "pages.example",
+        "docs.page",
+        "docs.file",
+        "api.health",
+        "api.live",
+        "accounts.sign_in",
+        "accounts.send_sign_in",
+        "accounts.sign_in_link",
+        "accounts.use_sign_in_link",
+        "accounts.register",
+        "accounts.send_register",
+        "accounts.invited",
+        "accounts.send_invited",
+        "accounts.forgotten",
+        "accounts.send_forgotten",
+        "accounts.password_link",
+        "accounts.use_password_link",
+        "sharing.open_link",
+    }
+)
+ADMINISTRATION = "administration"  # the blueprint that is an administrator's alone
+
+
+def signed_in(person: Person, *, remember: bool) -> None:
+    """This browser is the person's from now on, by a new key: what it carried before is void."""
+    forget()
+    secret = keys.open_session(bridge(), person, agent=request.user_agent.string, remember=remember)
+    session[SESSION] = secret
+    session.permanent = remember
+    g.caller = _by(KeyKind.SESSION, secret) or NOBODY
+    bridge().note("signed in")
+
+
+def forget() -> None:
+    """The browser's key is taken back, and its cookie emptied."""
+    secret = session.get(SESSION)
+    if isinstance(secret, str):
+        keys.close_session(bridge(), secret)
+    session.clear()
+
+
+def session_id() -> int | None:
+    """The number of the browser's own key."""
+    kind, _, number = caller().via.partition(" ")
+    return int(number) if kind == KeyKind.SESSION and number.isdigit() else None
+
+
+def remember_link(secret: str) -> None:
+    """This browser may look at the run that the link shows, as long as the link is good."""
+    links = [each for each in session.get(LINKS, []) if each != secret]
+    session[LINKS] = [*links, secret][-LINKS_MOST:]
+
+
+def safe_next(address: str | None) -> str:
+    """Where to go after signing in: an address of ours, never another site's."""
+    home = url_for("pages.home")
+    if not address or not address.startswith("/") or address[1:2] in ("/", "\\"):
+        return home
+    parts = urlsplit(address)
+    clean = not parts.scheme and not parts.netloc and address.isprintable() and "\\" not in address
+    return address if clean else home
+
+
+def know() -> None:
+    """Find out who sends this request. Raises NotSignedIn for a token that is not good."""
+    address = request.remote_addr or ""
+    g.caller = Caller(address=address)
+    given = request.authorization
+    if given is not None:
+        # Shown, a token alone says who asks: a cookie beside it means nothing.
+        if given.type == BEARER and given.token:
+            g.caller = _by(KeyKind.TOKEN, given.token) or g.caller
+        if caller().person is None:
+            raise NotSignedIn("This token is unknown, expired or revoked. Make a new one.")
+        return
+    secret = session.get(SESSION)
+    if isinstance(secret, str):
+        g.caller = _by(KeyKind.SESSION, secret) or g.caller
+    links = session.get(LINKS)
+    if isinstance(links, list):
+        g.caller = replace(caller(), links=sharing.shown_by(bridge(), links[:LINKS_MOST]))
+
+
+def _by(kind: KeyKind, secret: str) -> Caller | None:
+    return keys.known(bridge(), kind, secret, request.remote_addr or "")
+
+
+def allow() -> ResponseReturnValue | None:
+    """Let it pass, or say where to sign in. Raises NotSignedIn, NotAllowed, NotFound."""
+    if request.endpoint is None or request.endpoint in OPEN:
+        return None
+    who, changing = caller(), request.method not in SAFE_METHODS
+    if who.person is None:
+        shown = not changing and "run_id" in (request.view_args or {})
+        if who.links and shown:
+            return None  # which run it is, and whether a link shows it, is found out there
+        return _to_sign_in()
+    if request.path.startswith("/api/") and changing and request.authorization is None:
+        raise NotSignedIn(
+            "Changes by the API need a token: Authorization: Bearer … . Make one on your account's "
+            "page."
+        )
+    if request.blueprint == ADMINISTRATION and not who.administers:
+        raise NotFound("There is nothing at this address.")
+    if changing and not who.scope.reaches(Scope.SUBMIT):
+        raise NotAllowed("This token may only read. Use one with the scope submit.")
+    return None
+
+
+def _to_sign_in() -> ResponseReturnValue:
+    # Our own scripts follow no redirect to a page: they are told, and load their page anew.
+    page = request.method in SAFE_METHODS and request.accept_mimetypes.accept_html
+    script = request.headers.get("Sec-Fetch-Mode", "navigate") != "navigate"
+    if request.path.startswith("/api/") or script or not page:
+        raise NotSignedIn("Sign in first, or send a token: Authorization: Bearer … .")
+    wanted = request.full_path.rstrip("?")
+    where = url_for("accounts.sign_in", next=None if wanted == "/" else wanted)
+    return redirect(where, HTTPStatus.SEE_OTHER)

@@ -1,0 +1,218 @@
+"""People and their groups in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from nias_bridge.domain import name_key
+from nias_bridge.errors import BadRequest, NotFound
+from nias_bridge.people import Group, NewPerson, Person, Quotas, Role, Standing, email_key
+from nias_bridge.store.engine import reading, writing
+from nias_bridge.store.tables import groups, memberships, people, projects
+
+CHANGEABLE = frozenset({"email", "name", "role", "standing", "unix_account", "subject", "quotas"})
+_SHOWN = select(*(c for c in people.c if c.name not in ("email_key", "password")))
+
+
+class SqlPeople:
+    """The people of one engine's database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, new: NewPerson, *, at: datetime) -> Person:
+        while True:
+            try:
+                with _unique():
+                    return self._add(new, at)
+            except IntegrityError as error:
+                if "handle" not in str(error.orig):
+                    raise
+                # Somebody else took the handle meanwhile: the next free one, then.
+
+    def _add(self, new: NewPerson, at: datetime) -> Person:
+        with writing(self._engine) as connection:
+            values = {**asdict(new), "handle": _free_handle(connection, new.handle)}
+            added = connection.execute(
+                insert(people).values(
+                    **values, email_key=email_key(new.email), quotas=Quotas(), created_at=at
+                )
+            )
+            return _one(connection, added.inserted_primary_key[0])  # type: ignore[index]
+
+    def change(self, person_id: int, **changes: Any) -> Person:
+        if wrong := sorted(changes.keys() - CHANGEABLE):
+            raise ValueError(f"Not to be changed in a person: {', '.join(wrong)}.")
+        if "email" in changes:
+            changes["email_key"] = email_key(changes["email"])
+        with _unique(), writing(self._engine) as connection:
+            _one(connection, person_id)
+            if changes:
+                connection.execute(update(people).where(people.c.id == person_id).values(**changes))
+            return _one(connection, person_id)
+
+    def person(self, person_id: int) -> Person:
+        with reading(self._engine) as connection:
+            return _one(connection, person_id)
+
+    def find(
+        self, *, email: str = "", handle: str = "", subject: str = "", unix_account: str = ""
+    ) -> Person | None:
+        asked = {
+            people.c.email_key: email_key(email),
+            people.c.handle: handle,
+            people.c.subject: subject,
+            people.c.unix_account: unix_account,
+        }
+        wanted = _SHOWN.where(*(column == value for column, value in asked.items() if value))
+        if not any(asked.values()):
+            return None
+        with reading(self._engine) as connection:
+            row = connection.execute(wanted).mappings().one_or_none()
+        return None if row is None else _person(row)
+
+    def all(self) -> list[Person]:
+        with reading(self._engine) as connection:
+            rows = connection.execute(_SHOWN.order_by(func.lower(people.c.name), people.c.id))
+            return [_person(row) for row in rows.mappings()]
+
+    def password(self, person_id: int) -> str | None:
+        wanted = select(people.c.password).where(people.c.id == person_id)
+        with reading(self._engine) as connection:
+            hashed: str | None = connection.scalar(wanted)
+        return hashed
+
+    def set_password(self, person_id: int, hashed: str | None) -> None:
+        with writing(self._engine) as connection:
+            connection.execute(
+                update(people).where(people.c.id == person_id).values(password=hashed)
+            )
+
+    def groups(self) -> list[Group]:
+        with reading(self._engine) as connection:
+            return _groups(connection)
+
+    def save_group(self, name: str, *, shares: bool, group_id: int | None = None) -> Group:
+        values = {"name": name, "name_key": name_key(name), "shares": shares}
+        with _unique(), writing(self._engine) as connection:
+            if group_id is None:
+                added = connection.execute(insert(groups).values(**values))
+                group_id = added.inserted_primary_key[0]  # type: ignore[index]
+            else:
+                _group(connection, group_id)
+                connection.execute(update(groups).where(groups.c.id == group_id).values(**values))
+            return _group(connection, group_id)
+
+    def set_members(self, group_id: int, handles: Sequence[str]) -> Group:
+        wanted = select(people.c.id).where(people.c.handle.in_(handles))
+        with writing(self._engine) as connection:
+            _group(connection, group_id)
+            connection.execute(delete(memberships).where(memberships.c.group_id == group_id))
+            rows = [
+                {"group_id": group_id, "person_id": person_id}
+                for person_id in connection.scalars(wanted)
+            ]
+            if rows:
+                connection.execute(insert(memberships), rows)
+            return _group(connection, group_id)
+
+    def drop_group(self, group_id: int) -> None:
+        with writing(self._engine) as connection:
+            _group(connection, group_id)
+            connection.execute(delete(memberships).where(memberships.c.group_id == group_id))
+            connection.execute(delete(groups).where(groups.c.id == group_id))
+
+    def sees(self, person_id: int) -> frozenset[str]:
+        mine = (
+            select(memberships.c.group_id)
+            .join_from(memberships, groups)
+            .where(memberships.c.person_id == person_id, groups.c.shares)
+        )
+        others = (
+            select(people.c.handle)
+            .join_from(memberships, people)
+            .where(memberships.c.group_id.in_(mine), people.c.id != person_id)
+        )
+        with reading(self._engine) as connection:
+            return frozenset(connection.scalars(others))
+
+    def orphans(self) -> list[str]:
+        known = select(people.c.handle)
+        counted = (
+            select(projects.c.owner)
+            .where(projects.c.owner.not_in(known))
+            .group_by(projects.c.owner)
+            .order_by(func.count().desc(), projects.c.owner)
+        )
+        with reading(self._engine) as connection:
+            return list(connection.scalars(counted))
+
+
+@contextmanager
+def _unique() -> Iterator[None]:
+    """What may be one person's (or group's) alone is told as such."""
+    try:
+        yield
+    except IntegrityError as error:
+        told = str(error.orig)
+        for column, field, sentence in _TAKEN:
+            if column in told:
+                raise BadRequest(sentence, field) from None
+        raise
+
+
+_TAKEN = (
+    ("email_key", "email", "Somebody with this e-mail address has an account already."),
+    ("unix_account", "unix_account", "This Unix account is linked to somebody else."),
+    ("subject", "subject", "This sign-in belongs to somebody else's account."),
+    ("name_key", "name", "There is a group of this name already."),
+)
+
+
+def _free_handle(connection: Connection, wanted: str) -> str:
+    """The handle, or with a number behind it: neither a person's nor a stranger's projects'."""
+    like = f"{wanted}%"
+    taken = set(connection.scalars(select(people.c.handle).where(people.c.handle.like(like))))
+    handle, number = wanted, 1
+    while handle in taken:
+        number += 1
+        handle = f"{wanted}-{number}"
+    return handle
+
+
+def _one(connection: Connection, person_id: int) -> Person:
+    row = connection.execute(_SHOWN.where(people.c.id == person_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such person.")
+    return _person(row)
+
+
+def _person(row: Any) -> Person:
+    told = dict(row)
+    return Person(**{**told, "role": Role(told["role"]), "standing": Standing(told["standing"])})
+
+
+def _groups(connection: Connection) -> list[Group]:
+    members: dict[int, list[str]] = {}
+    joined = select(memberships.c.group_id, people.c.handle).join_from(memberships, people)
+    for group_id, handle in connection.execute(joined.order_by(people.c.handle)):
+        members.setdefault(group_id, []).append(handle)
+    rows = connection.execute(select(groups).order_by(groups.c.name_key))
+    return [
+        Group(id=row.id, name=row.name, shares=row.shares, members=tuple(members.get(row.id, ())))
+        for row in rows
+    ]
+
+
+def _group(connection: Connection, group_id: int) -> Group:
+    found = next((group for group in _groups(connection) if group.id == group_id), None)
+    if found is None:
+        raise NotFound("There is no such group.")
+    return found
