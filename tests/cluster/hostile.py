@@ -26,8 +26,12 @@ def list_shared_storage():
     return set(os.listdir(KNOWN["shared"])) - {"envs", "runs"}
 
 
-def list_the_runs_of_others():
-    return set(os.listdir(Path(KNOWN["victim"]).parents[1])) - {RUN.parent.name}
+def list_whose_runs_there_are():
+    return set(os.listdir(RUN.parents[2])) - {RUN.parts[-3]}
+
+
+def list_further_runs_of_its_owner():
+    return set(os.listdir(RUN.parents[1])) - {RUN.parts[-2]}
 
 
 def list_its_own_runs_folder():

@@ -11,23 +11,24 @@ from typing import Any
 
 import pytest
 from client import Client
-from sites import served
+from sites import client_of, served
 
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.node import layout
-from nias_bridge.site import Site, running
+from nias_bridge.site import Site, running, said
 
 HOSTILE = Path(__file__).with_name("hostile.py")
 DAEMON = "import time; print('daemon lives', flush=True); time.sleep(600)"
 # What the same code gets where the administrator turned the sandbox off.
 WITHOUT_WALLS = (
-    *("read_another_runs_zip", "list_shared_storage", "list_the_runs_of_others"),
+    *("read_another_runs_zip", "list_shared_storage", "list_whose_runs_there_are"),
     *("read_the_settings", "read_the_database", "read_a_file_in_the_nodes_tmp"),
     *("read_slurms_configuration", "speak_to_munge", "ask_slurm", "ask_the_accounting"),
     *("submit_a_job", "cancel_another_job", "see_other_processes"),
     *("read_the_supervisors_variables", "write_into_the_environment", "write_its_own_end"),
     *("write_into_the_cache_of_packages", "replace_the_node_program", "list_slurmds_spool"),
 )
+VICTIM = "victim@example.org"
 Slurm = Callable[..., str]
 
 
@@ -41,8 +42,10 @@ def hostile(
     conf = cluster.slurm_conf.read_text()
 
     def send(site: Site, ways: tuple[str, ...] = ()) -> tuple[dict[str, Any], Path]:
-        client = Client(site.url)
-        victim = client.ended(client.upload("open('output/mine', 'w').write('secret')")["id"])
+        client = client_of(site)
+        said(site, "user", "add", VICTIM)
+        her = Client(site.url, said(site, "token", "add", VICTIM))
+        victim = her.ended(her.upload("open('output/mine', 'w').write('secret')")["id"])
         folder = folder_of(site, victim)
         held = ("sbatch", "--parsable", "--hold", "--job-name=held", "--chdir=/", "--wrap=true")
         known = {
@@ -195,7 +198,7 @@ def test_the_attempts_are_real_ones_for_without_walls_each_gets_something(
 ) -> None:
     with served(make_site(cluster, sandbox="off")) as open_site, running(open_site, "poll"):
         run, _ = hostile(open_site, WITHOUT_WALLS)
-        client = Client(open_site.url)
+        client = client_of(open_site)
         report = got(client, run)
         nothing = [way for way in WITHOUT_WALLS if not report[way]]
         assert nothing == [], client.log(run["id"])
