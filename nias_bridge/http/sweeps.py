@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from nias_bridge.http import downloads
 from nias_bridge.http.here import bridge
 from nias_bridge.http.live import fragment
-from nias_bridge.services import sweeps
+from nias_bridge.services import previews, sweeps
 
 blueprint = Blueprint("sweeps", __name__, url_prefix="/runs/<int:run_id>")
 
@@ -109,5 +109,9 @@ def csv_of(run_id: int) -> Response:
 
 def _shown_task(run_id: int, index: int) -> dict[str, Any]:
     view = sweeps.show_task(bridge(), run_id, index)
-    images = [file for file in view.files if downloads.is_shown(file.path)]
-    return {"view": view, "run": view.run, "task": view.task, "images": images[:12]}
+    return {
+        "view": view,
+        "run": view.run,
+        "task": view.task,
+        "previews": previews.previews(bridge(), view.run, index) if view.task.state.ended else {},
+    }

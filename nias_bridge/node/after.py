@@ -1,4 +1,5 @@
-"""What follows once a job's results and its end are written: previews of the results.
+"""What follows once a job's results and its end are written: previews of the results, and what the
+build of an environment left for later.
 
 Whatever comes of them, the job ends as it did.
 """
@@ -11,33 +12,52 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
-from . import environment, files, layout, preview
-from .stopping import Stopped, StopSignals
+from . import claim, environment, files, layout, preview, sandbox
+from .stopping import TIME_LIMIT, Stopped, StopSignals
 
 # So long nobody tries again to build tools that could not be built.
 _REST_SECONDS = 3600.0
+_SECONDS_MIN = 2.0  # in fewer, previews of a task are hardly begun
 _FAILED = "tools-failed.txt"
+_PROGRAM = Path(__file__).parents[2]  # the file with all modules, or a checkout
 
 
 def make_previews(
-    shared: Path,
-    work: Path,
+    job: claim.Job,
     wish: environment.Wish,
     signals: StopSignals,
     say: Callable[[str], None],
+    *,
+    reason: str,
+    took: float,
 ) -> None:
-    """Make previews of the files in output/, until a signal comes; never raises."""
+    """Make previews of the files in output/, until a signal comes; never raises.
+
+    wish: the tools for it, which are built for a single run that finished, and must be there for
+    all others; reason: why the program ended; took: its seconds. A task of a sweep gives its slot
+    back soon: its previews may take a tenth of what the program took, and where that is too little
+    none are made. A job that was told to stop has none.
+    """
+    if reason not in ("finished", TIME_LIMIT):
+        return
+    seconds = float(preview.ALL_SECONDS_MAX)
+    if job.task is not None:
+        seconds = min(seconds, took / 10)
+        if seconds < _SECONDS_MIN:
+            return
+    # A job whose time limit came near waits for Slurm to end it, which leaves it some time.
+    allowed = signals.until_the_end() if reason == TIME_LIMIT else signals.breaking_off()
+    build = job.task is None and reason == "finished"
     started = time.monotonic()
     try:
-        with signals.breaking_off():
-            tools = _tools(shared, wish)
+        with allowed:
+            tools = (_tools if build else environment.there)(job.shared, wish)
             if tools is None:
                 return
             try:
-                program = shared / layout.BIN / layout.NODE_PROGRAM
-                output = work / layout.PROJECT / layout.OUTPUT
-                walls = wish.walls.around(hidden=[shared])
-                made = preview.run(tools.python, program, output, work / layout.PREVIEWS, walls)
+                made = _made(job, wish, tools, seconds)
+                if build and not tools.complete:
+                    _complete(job.shared, tools, wish.walls)
             finally:
                 tools.release()
     except Stopped:
@@ -47,6 +67,43 @@ def make_previews(
         return
     how = "made" if made else "made in part"
     say(f"Previews {how} in {time.monotonic() - started:.2g} s.")
+
+
+def _made(
+    job: claim.Job, wish: environment.Wish, tools: environment.Environment, seconds: float
+) -> bool:
+    output = job.work / layout.PROJECT / layout.OUTPUT
+    walls = wish.walls.around(hidden=[job.shared])
+    previews = job.work / layout.PREVIEWS
+    return preview.run(tools.python, _PROGRAM, output, previews, walls, seconds=seconds)
+
+
+def complete(
+    shared: Path,
+    made: environment.Environment,
+    walls: sandbox.Walls,
+    signals: StopSignals,
+    say: Callable[[str], None],
+) -> None:
+    """Complete the environment of a run that has its results, until a signal comes; never raises.
+
+    What is broken off, the next run that uses it begins again.
+    """
+    if made.complete:
+        return
+    try:
+        with signals.breaking_off():
+            _complete(shared, made, walls)
+    except Stopped:
+        return
+    except Exception as error:
+        say(f"The environment could not be completed: {type(error).__name__}: {error}.")
+
+
+def _complete(shared: Path, made: environment.Environment, walls: sandbox.Walls) -> None:
+    from . import building  # noqa: PLC0415  # as in environment: hardly any run needs it
+
+    building.complete(shared, made, walls)
 
 
 def _tools(shared: Path, wish: environment.Wish) -> Optional[environment.Environment]:

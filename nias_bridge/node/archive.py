@@ -6,7 +6,6 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -23,8 +22,7 @@ class ArchiveError(Exception):
     """The zip can't be accepted; one clear sentence for the researcher."""
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a zip may hold: bytes and files when unpacked, and how many times its own size."""
 
     unpacked_bytes: int
@@ -32,8 +30,7 @@ class Limits:
     ratio: int
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One file of the project: its path within it (NFC, “/”), its size in bytes."""
 
     path: str
@@ -42,8 +39,7 @@ class Entry:
     member: zipreader.Member
 
 
-@dataclass(frozen=True)
-class Inventory:
+class Inventory(NamedTuple):
     """What the zip holds of the one project; its name is as written (NFC), not yet judged.
 
     folders: also the empty ones; ignored: entries that are not of the project (what the zipping

@@ -5,19 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from . import files, layout
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One job: `run` is the run's folder, `work` where this job writes and has its claim.
 
     They differ for a task of a sweep, and when a person gave the run's script to sbatch by hand:
@@ -56,7 +53,7 @@ def this_job(run: Path, shared: Path, name: str, token: str, variables: Mapping[
         shared=shared,
         token=token,
         job_id=job_id,
-        node=variables.get("SLURMD_NODENAME") or socket.gethostname(),
+        node=variables.get("SLURMD_NODENAME") or os.uname().nodename,
         restarts=int(variables.get("SLURM_RESTART_COUNT") or 0),
         by_hand=by_hand,
         task=task,

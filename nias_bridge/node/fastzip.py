@@ -12,14 +12,15 @@ import os
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Optional
 
 from . import zipheaders
 from .zipheaders import DEFLATED, STORED, Entry
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 BLOCK = 1024 * 1024  # bytes; pieces of this size keep all cores busy
 _PACKED = """
@@ -47,6 +48,11 @@ class _Deflate(NamedTuple):
         return packed
 
 
+class _Threads(NamedTuple):
+    deflating: ThreadPoolExecutor
+    hashing: ThreadPoolExecutor
+
+
 class Packed(NamedTuple):
     """An entry of the zip: its size before packing in bytes, and what it holds."""
 
@@ -62,15 +68,14 @@ class Writer:
         self._file = file
         self._deflate = _fastest()
         self._written: list[Entry] = []
-        self._deflating = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "deflate")
-        self._hashing = ThreadPoolExecutor(1, "hash")
+        self._threads: Optional[_Threads] = None
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, kind: Any, *_: object) -> None:
-        self._deflating.shutdown(cancel_futures=True)
-        self._hashing.shutdown(cancel_futures=True)
+        for threads in self._threads or ():
+            threads.shutdown(cancel_futures=True)
         if kind is None:
             self._complete()
 
@@ -95,7 +100,7 @@ class Writer:
             size, crc, digest = self._write(chain([first], pieces), method)
             end = self._file.tell()
             _refuse_more(name, size, size_max)
-            entry = replace(entry, crc=crc, packed=end - start, size=size)
+            entry = entry._replace(crc=crc, packed=end - start, size=size)
             self._file.seek(offset)
             self._file.write(zipheaders.local(entry, zip64=zip64))
             self._file.seek(end)
@@ -122,6 +127,7 @@ class Writer:
         return Packed(name, len(content), hashlib.sha256(content).hexdigest())
 
     def _write(self, pieces: Iterator[bytes], method: int) -> tuple[int, int, str]:
+        self._threads = threads = self._threads or _started()
         digest = hashlib.sha256()
         size = crc = 0
         under_way: deque[tuple[Future[bytes], Future[None]]] = deque()
@@ -136,9 +142,9 @@ class Writer:
             for piece in pieces:
                 size += len(piece)
                 crc = self._deflate.module.crc32(piece, crc)
-                hashed = self._hashing.submit(digest.update, piece)
+                hashed = threads.hashing.submit(digest.update, piece)
                 if method == DEFLATED:
-                    under_way.append((self._deflating.submit(self._deflate.block, piece), hashed))
+                    under_way.append((threads.deflating.submit(self._deflate.block, piece), hashed))
                     if len(under_way) >= most:
                         write_oldest()
                 else:
@@ -165,6 +171,14 @@ class Writer:
         for entry in self._written:
             self._file.write(zipheaders.central(entry))
         self._file.write(zipheaders.end(len(self._written), start, self._file.tell()))
+
+
+def _started() -> _Threads:
+    # A run that leaves only small files needs none, and is not kept waiting for their import.
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    cores = len(os.sched_getaffinity(0))
+    return _Threads(ThreadPoolExecutor(cores, "deflate"), ThreadPoolExecutor(1, "hash"))
 
 
 def _fastest() -> _Deflate:

@@ -17,6 +17,8 @@ from typing import Optional
 from urllib.parse import unquote, urlsplit
 
 from . import blame, files, layout, requirements, sandbox
+from .environment import BuildFailed, OnlySource
+from .interpreter import base_python, site_packages
 
 _WORDS_KEPT = 40
 # Where Debian's and Red Hat's families keep the certificate authorities that the machine trusts.
@@ -25,28 +27,6 @@ _PACKAGE = re.compile(r"^\[\[packages\]\]$(.*?)(?=^\[\[|\Z)", re.MULTILINE | re.
 _FIELD = re.compile(r'^(name|version) = "([^"]+)"$', re.MULTILINE)
 _ARTEFACT = re.compile(r'url = "([^"]+)"[^}]*?sha256 = "([0-9a-f]{64})"')
 _ONLY_SOURCE = re.compile(r"Wheels are required for `([^`]+)`")
-
-
-class BuildFailed(Exception):
-    """The environment can't be built; `details` are the installer's own last words."""
-
-    def __init__(self, message: str, details: str) -> None:
-        self.details = details
-        super().__init__(message)
-
-
-class OnlySource(BuildFailed):
-    """Some packages exist only as source: to install them is to run their code."""
-
-    def __init__(self, packages: Sequence[str], details: str) -> None:
-        self.packages = tuple(packages)
-        told = ", ".join(self.packages)
-        super().__init__(
-            f"{told}: there is only source code for this Python, no wheel, and this site does not "
-            "build packages from source. Ask for a version that has a wheel, or ask the "
-            "administrator.",
-            details,
-        )
 
 
 @dataclass(frozen=True)
@@ -96,17 +76,6 @@ def install(job: Job) -> tuple[str, dict[str, str]]:
     lock, wheels = _as_installed(job.site, locked)
     files.write_text(job.made / layout.LOCK, lock)
     return ("uv" if uv else "pip"), wheels
-
-
-def site_packages(made: Path) -> Path:
-    """Where a virtual environment of this Python has its packages."""
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    return made / "lib" / version / "site-packages"
-
-
-def base_python() -> str:
-    """Where this runs in a virtual environment itself, the Python that it was made from."""
-    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
 
 
 def _uv(shared: Path) -> Optional[str]:

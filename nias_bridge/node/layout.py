@@ -2,7 +2,8 @@
 
 # <shared>/
 BIN = "bin"
-NODE_PROGRAM = "nias-node.pyz"
+NODE_PROGRAM = "nias-node.py"
+NODE_MODULES = "nias-node-{}.zip"  # by the hash of what is in it
 UV = "uv"
 SITE = "site.json"
 ENVIRONMENTS = "envs"

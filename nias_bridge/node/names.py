@@ -15,7 +15,7 @@ PATH_MAX_BYTES = 1000
 _UNICODE_PATH = 0x7075
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _JUNK = frozenset({".ds_store", "thumbs.db", "desktop.ini", "icon\r"})
-_DRIVE = re.compile(r"[A-Za-z]:")
+_DRIVE = r"[A-Za-z]:"
 
 
 class BadName(Exception):
@@ -25,6 +25,8 @@ class BadName(Exception):
 def code_page(members: Iterable[Member]) -> str:
     """The DOS code page of names that say nothing of theirs: the one that gives Latin letters."""
     names = b"".join(m.raw_name for m in members if not m.utf8 and not m.raw_name.isascii())
+    if not names:
+        return "cp437"
     return max(("cp437", "cp850"), key=lambda page: _latin_letters(names, page))
 
 
@@ -37,7 +39,7 @@ def parts(name: str) -> tuple[str, ...]:
     """The folders and the last part of a name. Raises BadName for one that leads elsewhere."""
     if name.startswith("/"):
         raise BadName("has an absolute path")
-    if _DRIVE.match(name):
+    if re.match(_DRIVE, name):
         raise BadName("has a drive letter")
     found = tuple(part for part in name.split("/") if part not in ("", "."))
     if ".." in found:

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from . import requirements
-
-try:
-    import tomllib
-except ImportError:  # before Python 3.11
-    tomllib = None  # type: ignore[assignment]
 
 REQUIREMENTS = "requirements.txt"
 LOCK = "uv.lock"
 PROJECT = "pyproject.toml"
 FILES = (REQUIREMENTS, LOCK, PROJECT)  # the first that says something counts, before the script
 # The block that PEP 723 describes.
-_SCRIPT = re.compile(r"(?m)^# /// script$\s(?P<content>(?:^#(?:| .*)$\s)+)^# ///$")
-_NEVER_HERE = re.compile(
+_SCRIPT = r"(?m)^# /// script$\s(?P<content>(?:^#(?:| .*)$\s)+)^# ///$"
+_NEVER_HERE = (
     r"(?:sys_platform|os_name|platform_system) == "
     r"'(?:win32|cygwin|darwin|emscripten|nt|Windows|Darwin)'"
 )
-_FOR_LINUX = re.compile(r"linux|-any\.whl$|\.(?:tar\.\w+|zip)$")
+_FOR_LINUX = r"linux|-any\.whl$|\.(?:tar\.\w+|zip)$"
 
 
 class NeedsError(Exception):
     """The file that says which packages are needed can't be read; one sentence, with its name."""
 
 
-@dataclass(frozen=True)
-class Needs:
+class Needs(NamedTuple):
     """What a project asks for, as the text of a requirements.txt; source: the file it is from.
 
     source is "" where no file says anything: the code gets the standard library.
@@ -55,7 +48,7 @@ def read(read_file: Callable[[str], Optional[bytes]], main: str = "code.py") -> 
         asked = _table(_toml(PROJECT, project), "project")
         if asked:
             return Needs(PROJECT, _text(_dependencies(PROJECT, asked)))
-    block = _SCRIPT.search(requirements.decode(read_file(main) or b""))
+    block = re.search(_SCRIPT, requirements.decode(read_file(main) or b""))
     if block is None:
         return Needs("", "")
     lines = (line[2:] if line.startswith("# ") else line[1:]
@@ -68,11 +61,13 @@ def _text(lines: list[str]) -> str:
 
 
 def _toml(file: str, content: bytes) -> dict[str, Any]:
-    if tomllib is None:
+    try:
+        import tomllib  # noqa: PLC0415  # most projects have no TOML to read
+    except ImportError:  # before Python 3.11
         raise NeedsError(
             f"The Python of this node is too old to read {file}; put a {REQUIREMENTS} beside "
             "code.py."
-        )
+        ) from None
     try:
         return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
@@ -134,7 +129,7 @@ def _reached(
             package.get("dependencies", []))  # fmt: skip
         for need in needs:
             marker = need.get("marker", "")
-            if _NEVER_HERE.fullmatch(marker):
+            if re.fullmatch(_NEVER_HERE, marker):
                 continue
             all_of = condition | {marker} if marker else condition
             for other in by_name[need["name"]]:
@@ -153,7 +148,7 @@ def _line(package: dict[str, Any], conditions: _Conditions) -> str:
     hashes = [
         each["hash"]
         for each in (*package.get("wheels", ()), package.get("sdist"))
-        if each and "hash" in each and _FOR_LINUX.search(each.get("url", each.get("path", "")))
+        if each and "hash" in each and re.search(_FOR_LINUX, each.get("url", each.get("path", "")))
     ]
     marker = ""
     if frozenset() not in conditions:

@@ -11,9 +11,8 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Optional
+from typing import BinaryIO, NamedTuple, Optional
 
 from . import layout, sandbox
 from .environment import CACHE, Environment, discard
@@ -53,8 +52,7 @@ while True:
 """ % (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these two; the program should not
 
 
-@dataclass(frozen=True)
-class _Started:
+class _Started(NamedTuple):
     """A program that runs, in a process group of its own.
 
     all_of_it: what os.kill is to be given so that nothing of it stays; told: where the first

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Optional, Union
 from urllib.parse import unquote
 
+# Compiled when they are first needed: a run needs few of them, and all would take it 10 ms.
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
 _CLAUSE = r"(?:===|~=|==|!=|<=|>=|<|>)\s*[A-Za-z0-9_.*+!-]+"
-_REQUIREMENT = re.compile(
+_REQUIREMENT = (
     rf"(?P<name>{_NAME})\s*(?:\[(?P<extras>[A-Za-z0-9._,\s-]*)\])?\s*"
     rf"(?P<open>\()?\s*(?P<spec>{_CLAUSE}(?:\s*,\s*{_CLAUSE})*)?\s*(?(open)\))\s*"
     r"(?:;\s*(?P<marker>[^;]*(?:[=<>]|\sin\s)[^;]*))?"
 )
-_HASHES = re.compile(r"(?:--hash[= ]\s*[A-Za-z0-9]+:[0-9A-Fa-f]+\s*)*")
-_LOCAL_VERSION = re.compile(r"(==\s*[A-Za-z0-9_.!-]+)\+[A-Za-z0-9._-]+")
-_LINK = re.compile(rf"(?:(?P<name>{_NAME})\s*(?P<extras>\[[^\]]*\])?\s*@\s*)?(?P<url>[a-z+]+:\S+)")
-_WHEEL = re.compile(rf"(?P<name>{_NAME})-(?P<version>[0-9][^-]*)-[^/]*\.whl$")
-_SOURCE = re.compile(
+# What most lines are: a name, perhaps with versions.
+_VERSIONS = r"(?:[=~!<>]=|[<>])[0-9](?:[0-9.]*[0-9])?"
+_PLAIN = rf"([A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?)((?:{_VERSIONS}(?:,{_VERSIONS})*)?)"
+_HASHES = r"(?:--hash[= ]\s*[A-Za-z0-9]+:[0-9A-Fa-f]+\s*)*"
+_LOCAL_VERSION = r"(==\s*[A-Za-z0-9_.!-]+)\+[A-Za-z0-9._-]+"
+_LINK = rf"(?:(?P<name>{_NAME})\s*(?P<extras>\[[^\]]*\])?\s*@\s*)?(?P<url>[a-z+]+:\S+)"
+_WHEEL = rf"(?P<name>{_NAME})-(?P<version>[0-9][^-]*)-[^/]*\.whl$"
+_SOURCE = (
     rf"(?P<name>{_NAME})-(?P<version>[0-9][A-Za-z0-9.!+]*)(?:\.tar\.(?:gz|bz2|xz)|\.zip|\.tgz)$"
 )
-_CONDA_FOLDER = re.compile(
-    r"/(?:croot|work|feedstock_root|build_artifacts|ci_\w+)(?:/|$)|/tmp/build/"
-)
-_CONDA_EXPORT = re.compile(
-    rf"(?P<name>_?{_NAME})=(?P<version>[0-9][A-Za-z0-9_.!+]*)(?:=[A-Za-z0-9_.]+)?"
-)
-_PIP_LIST = re.compile(rf"(?P<name>{_NAME})\s+(?P<version>[0-9][A-Za-z0-9.!+]*)")
-_PIP_COMMAND = re.compile(r"[!%]?\s*pip3?\s+install\s+(?P<rest>[^-\s]\S*)")
-_PATH = re.compile(r"[./~]|[A-Za-z]:[\\/]|.*[\\/]|.*\.(?:whl|zip|tgz|tar\.\w+)$", re.IGNORECASE)
-_COMMENT = re.compile(r"(?:^|\s)#.*$")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONDA_FOLDER = r"/(?:croot|work|feedstock_root|build_artifacts|ci_\w+)(?:/|$)|/tmp/build/"
+_CONDA_EXPORT = rf"(?P<name>_?{_NAME})=(?P<version>[0-9][A-Za-z0-9_.!+]*)(?:=[A-Za-z0-9_.]+)?"
+_PIP_LIST = rf"(?P<name>{_NAME})\s+(?P<version>[0-9][A-Za-z0-9.!+]*)"
+_PIP_COMMAND = r"[!%]?\s*pip3?\s+install\s+(?P<rest>[^-\s]\S*)"
+_PATH = r"(?i)[./~]|[A-Za-z]:[\\/]|.*[\\/]|.*\.(?:whl|zip|tgz|tar\.\w+)$"
+_COMMENT = r"(?:^|\s)#.*$"
+_CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 
 LINE_MAX = 500
 LINES_MAX = 5000
@@ -69,8 +68,7 @@ _NOT_PACKAGES = _words("""
 _ONLY_THERE = ("github.com/", "gitlab.com/", "bitbucket.org/")
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """A line that can't work on the cluster.
 
     line: its number, from 1; mend: what to write in its place ("" to leave it out), None where no
@@ -176,7 +174,7 @@ def _logical_lines(text: str) -> Iterator[_Line]:
                 continue
         else:
             joined.append(line)
-        whole = " ".join(_COMMENT.sub("", " ".join(joined)).split())
+        whole = " ".join(re.sub(_COMMENT, "", " ".join(joined)).split())
         joined = []
         if whole:
             yield _Line(first, number, whole)
@@ -197,7 +195,9 @@ def _mended(text: str) -> Optional[str]:
 
 
 def _judge(text: str) -> _Judgement:
-    if _CONTROL.search(text):
+    if len(text) <= LINE_MAX and re.fullmatch(_PLAIN, text):
+        return _name(text) or text
+    if re.search(_CONTROL, text):
         return _Fault("it has control characters; write the file as plain text.")
     bare, hashes = _without_hashes(text)
     if len(bare) > LINE_MAX or len(hashes) > _WITH_HASHES_MAX:
@@ -212,7 +212,7 @@ def _judge(text: str) -> _Judgement:
 def _without_hashes(text: str) -> tuple[str, str]:
     bare, mark, rest = text.partition(" --hash")
     hashes = f"--hash{rest}" if mark else ""
-    return (bare.strip(), hashes) if _HASHES.fullmatch(hashes) else (text, "")
+    return (bare.strip(), hashes) if re.fullmatch(_HASHES, hashes) else (text, "")
 
 
 def _option(bare: str) -> Optional[_Fault]:
@@ -235,7 +235,7 @@ def _option(bare: str) -> Optional[_Fault]:
 
 
 def _link(bare: str) -> Optional[_Fault]:
-    found = _LINK.fullmatch(bare.partition(" ;")[0].strip())
+    found = re.fullmatch(_LINK, bare.partition(" ;")[0].strip())
     if not found or re.match(r"[A-Za-z]:[\\/]", bare):
         return None
     name, extras, url = found["name"], found["extras"] or "", found["url"]
@@ -259,7 +259,7 @@ def _link(bare: str) -> Optional[_Fault]:
 def _file_link(name: Optional[str], extras: str, path: str, pinned: Optional[str]) -> _Fault:
     if pinned:
         return _Fault("it is a file of another computer; write name==version.", pinned)
-    if name and _CONDA_FOLDER.search(path):
+    if name and re.search(_CONDA_FOLDER, path):
         folder = re.search(rf"/{re.escape(name)}-([0-9][A-Za-z0-9.]*?)(?:-[^/]*)?/", path)
         if folder:
             return _Fault(
@@ -274,7 +274,7 @@ def _file_link(name: Optional[str], extras: str, path: str, pinned: Optional[str
 
 
 def _pinned(file: str) -> Optional[str]:
-    found = _WHEEL.fullmatch(file) or _SOURCE.fullmatch(file)
+    found = re.fullmatch(_WHEEL, file) or re.fullmatch(_SOURCE, file)
     if not found:
         return None
     return f"{found['name'].replace('_', '-')}=={found['version'].split('+')[0]}"
@@ -282,7 +282,7 @@ def _pinned(file: str) -> Optional[str]:
 
 def _local_path(bare: str) -> Optional[_Fault]:
     head = bare.partition(";")[0].partition("[")[0].strip()
-    if not _PATH.match(head):
+    if not re.match(_PATH, head):
         return None
     if head.startswith("."):
         return _Fault("packages of the project's own are not installed; write name==version.")
@@ -291,31 +291,31 @@ def _local_path(bare: str) -> Optional[_Fault]:
 
 
 def _written_elsewise(bare: str) -> Optional[_Fault]:
-    command = _PIP_COMMAND.fullmatch(bare)
+    command = re.fullmatch(_PIP_COMMAND, bare)
     if command:
         return _Fault("it is a command; write only the package.", command["rest"].strip("'\""))
     if bare.split() == ["Package", "Version"]:
         return _Fault("it is the heading of “pip list”; leave it out.", "")
-    found = _CONDA_EXPORT.fullmatch(bare)
+    found = re.fullmatch(_CONDA_EXPORT, bare)
     if found and _key(found["name"]) in _NOT_PACKAGES:
         return _Fault(f"{found['name']} is part of conda, not a Python package; leave it out.", "")
     if found:
         return _Fault("it is conda's way to write it.", f"{found['name']}=={found['version']}")
-    found = _PIP_LIST.fullmatch(bare)
+    found = re.fullmatch(_PIP_LIST, bare)
     if found:
         return _Fault("it lacks “==”.", f"{found['name']}=={found['version']}")
     return None
 
 
 def _syntax(bare: str) -> Optional[_Fault]:
-    if _REQUIREMENT.fullmatch(bare):
+    if re.fullmatch(_REQUIREMENT, bare):
         return None
     return _Fault("it is no requirement; write name, or name==version.")
 
 
 def _name(bare: str) -> Optional[_Fault]:
-    found = _REQUIREMENT.fullmatch(bare)
-    name = found["name"] if found else ""
+    found = re.match(_NAME, bare)
+    name = found.group() if found else ""
     if name in _STANDARD and bare == name:
         return _Fault(f"{name} is part of Python; leave it out.", "")
     if _key(name) in _NOT_PACKAGES:
@@ -327,7 +327,7 @@ def _name(bare: str) -> Optional[_Fault]:
 
 
 def _local_version(bare: str) -> Optional[_Fault]:
-    without = _LOCAL_VERSION.sub(r"\1", bare)
+    without = re.sub(_LOCAL_VERSION, r"\1", bare)
     if without == bare:
         return None
     return _Fault("its version (after “+”) is one computer's own build.", without)
@@ -349,8 +349,11 @@ def _key(name: str) -> str:
 
 
 def _normal(line: str) -> str:
+    plain = re.fullmatch(_PLAIN, line)
+    if plain:
+        return _key(plain[1]) + ",".join(sorted(set(plain[2].split(","))))
     bare, hashes = _without_hashes(" ".join(line.split()))
-    found = _REQUIREMENT.fullmatch(bare)
+    found = re.fullmatch(_REQUIREMENT, bare)
     if not found:
         return " ".join(line.split())
     extras = sorted({_key(e.strip()) for e in (found["extras"] or "").split(",") if e.strip()})

@@ -9,12 +9,10 @@ import shutil
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from . import (
     after,
@@ -38,13 +36,13 @@ from .preview import TOOLS
 from .stopping import TIME_LIMIT, TOLD_TO_STOP, Stopped, StopSignals
 from .words import counted, duration
 
-USAGE = """usage: nias-node.pyz run --folder RUN --shared SHARED --name JOBNAME --token TOKEN
-                          [-- CODE.PY [ARGUMENT …]]"""
+USAGE = """usage: nias-node.py run --folder RUN --shared SHARED --name JOBNAME --token TOKEN
+                         [-- CODE.PY [ARGUMENT …]]"""
 _OPTIONS = {"--folder", "--shared", "--name", "--token"}
 _LIMITS = archive.Limits(unpacked_bytes=100 * 1000**3, files=200_000, ratio=10_000)
 _FAILED = 1
 _LAST_BYTES = 16 * 1024
-MISSED = re.compile(r"^(?:ImportError|ModuleNotFoundError)\b", re.MULTILINE)
+MISSED = r"(?m)^(?:ImportError|ModuleNotFoundError)\b"
 LACKING = (
     "The environment had lost files that belong to its packages. It is built anew for the next "
     "run: run this again."
@@ -55,8 +53,7 @@ UNCONFINED = (
 )
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(NamedTuple):
     """How the job ended: one word, a sentence for the researcher, and the last words of whoever
     failed. exit_code and signal are the program's, None where it did not end by itself."""
 
@@ -80,21 +77,31 @@ class NoSuchTask(Exception):
     """The job array has more tasks than the sweep: somebody gave it another --array by hand."""
 
 
-@dataclass
 class Course:
     """What is known of the job so far; written to progress.json at every phase.
 
-    command: the file of the project that is run, and its arguments; max_rss: the most memory that
-    a process of the job had by its program's end, in bytes.
+    command: the file of the project that is run, and its arguments; made: its environment; max_rss:
+    the most memory that a process of the job had by its program's end, in bytes.
     """
 
-    job: claim.Job
-    command: Sequence[str]
-    started: float = field(default_factory=time.time)
-    timings: dict[str, float] = field(default_factory=dict)
-    environment: Optional[dict[str, Any]] = None
-    elsewhere: Sequence[str] = ()
-    max_rss: Optional[int] = None
+    def __init__(self, job: claim.Job, command: Sequence[str]) -> None:
+        self.job = job
+        self.command = command
+        self.started = time.time()
+        self.timings: dict[str, float] = {}
+        self.made: Optional[environment.Environment] = None
+        self.elsewhere: Sequence[str] = ()
+        self.max_rss: Optional[int] = None
+
+    @property
+    def environment(self) -> Optional[dict[str, Any]]:
+        """What is told of the environment."""
+        return self.made and {
+            "key": self.made.key,
+            "built": self.made.built,
+            "seconds": round(self.made.seconds, 4),
+            "packages": self.made.packages,
+        }
 
     def enter(self, phase: str) -> None:
         """Tell that a phase begins. Progress is only news: a full disk must not end the job."""
@@ -171,27 +178,21 @@ def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> i
             sentence = f"The results could not be collected: {_words(error)}."
             say(sentence)
             if ending.status:
-                ending = replace(ending, message=f"{ending.message} {sentence}")
+                ending = ending._replace(message=f"{ending.message} {sentence}")
             else:
                 ending = Ending("internal", sentence)
     _write_exit(course, ending, collected, site)
-    if _is_to_be_seen(job, ending, collected) and site.get("previews"):
-        after.make_previews(job.shared, job.work, _wish(job, site, TOOLS), signals, say)
+    if site.get("previews") and collected and collected.files:
+        took = course.timings.get("code", 0.0)
+        wish = _wish(job, site, TOOLS)
+        after.make_previews(job, wish, signals, say, reason=ending.reason, took=took)
+    if course.made and ending.reason == "finished":
+        after.complete(job.shared, course.made, sandbox.walls(site), signals, say)
     if ending.reason == TIME_LIMIT and job.job_id is not None:
         # Slurm is to end the job itself, so that the accounting says TIMEOUT.
         while not signals.ending_now:
             time.sleep(0.2)
     return ending.status
-
-
-def _is_to_be_seen(job: claim.Job, ending: Ending, collected: Optional[collect.Collected]) -> bool:
-    # A task of a sweep has a row in its table, and there are hundreds of them.
-    return (
-        job.task is None
-        and ending.reason == "finished"
-        and collected is not None
-        and collected.files > 0
-    )
 
 
 def say(sentence: str) -> None:
@@ -238,8 +239,13 @@ def _ending_of(course: Course, site: Mapping[str, Any], signals: StopSignals) ->
     except Exception as error:
         sentence = f"The job could not be run: {_words(error)}."
         say(sentence)
-        details = "" if isinstance(error, OSError) else traceback.format_exc()
-        return Ending("internal", sentence, details)
+        return Ending("internal", sentence, "" if isinstance(error, OSError) else _trace())
+
+
+def _trace() -> str:
+    import traceback  # noqa: PLC0415  # it takes milliseconds that hardly any job needs
+
+    return traceback.format_exc()
 
 
 def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Ending:
@@ -247,19 +253,14 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
     project = job.work / layout.PROJECT
     with course.timed("unpacking", "unpack"), signals.breaking_off():
         shutil.rmtree(project, ignore_errors=True)
-        limits = archive.Limits(**{**asdict(_LIMITS), **site.get("limits", {})})
+        limits = _LIMITS._replace(**site.get("limits", {}))
         archive.unpack(job.run / layout.ARCHIVE, project, limits, layout.ARCHIVE)
         wish = _wish(job, site, _wanted(job, project, course.command[0]))
     with course.timed("environment", "environment"), signals.breaking_off():
         made = _obtained(job, wish)
         with suppress(OSError):
             files.write_text(job.work / layout.LOCK, made.lock)
-    course.environment = {
-        "key": made.key,
-        "built": made.built,
-        "seconds": round(made.seconds, 4),
-        "packages": made.packages,
-    }
+    course.made = made
     say(f"Environment {'built' if made.built else 'reused'} in {duration(made.seconds)} "
         f"({counted(made.packages, 'package')}).")  # fmt: skip
     with course.timed("running", "code"), program.private_folder(str(job.job_id)) as private:
@@ -282,9 +283,9 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
             course.elsewhere = elsewhere.written_since(project, job.work / layout.PROGRESS)
     name = course.command[0]
     ending = _finished(name, code)
-    if code > 0 and MISSED.search(_last_words()) and soundness.doubt(made.folder):
+    if code > 0 and re.search(MISSED, _last_words()) and soundness.doubt(made.folder):
         say(LACKING)
-        ending = replace(ending, message=f"{ending.message} {LACKING}")
+        ending = ending._replace(message=f"{ending.message} {LACKING}")
     say(f"{name} {_how(code)} after {course.timings['code']:.1f} s.")
     return ending
 
@@ -336,7 +337,7 @@ def _wanted(job: claim.Job, project: Path, main: str) -> tuple[str, ...]:
             raise environment.BuildFailed(str(error), "") from None
         needed = needs.Needs("", "")
     if mended.is_file():
-        needed = replace(needed, text=requirements.decode(mended.read_bytes()))
+        needed = needed._replace(text=requirements.decode(mended.read_bytes()))
     if needed.source not in ("", needs.REQUIREMENTS):
         say(f"There is no {needs.REQUIREMENTS}: the packages are those that {needed.source} names.")
     lines, problems = requirements.parse(needed.text)
@@ -381,10 +382,10 @@ def _write_exit(
     told = {
         "job_id": course.job.job_id,
         "token": course.job.token,
-        **asdict(ending),
+        **ending._asdict(),
         "timings": course.timings,
         "environment": course.environment,
-        "collected": asdict(collected) if collected else None,
+        "collected": collected._asdict() if collected else None,
         "metrics": metrics.read(course.job.work / layout.PROJECT / layout.OUTPUT),
         "elsewhere": list(course.elsewhere),
         "max_rss": course.max_rss,

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 OFF = "off"  # the administrator's word for: without walls
 HOME, TEMPORARY = Path("/home/me"), Path("/tmp")  # noqa: S108  # as a confined program sees them
@@ -32,7 +30,7 @@ _NAMESPACES = (
     *("--unshare-cgroup-try", "--cap-drop", "ALL", "--die-with-parent"),
 )
 _GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-_GPU_DEVICES = re.compile(r"nvidia.*|dri|kfd")
+_GPU_DEVICES = ("nvidia", "dri", "kfd")  # how their names begin
 
 Bind = tuple[Path, Path]
 
@@ -45,8 +43,7 @@ class Refused(Exception):
         super().__init__(message)
 
 
-@dataclass(frozen=True)
-class Walls:
+class Walls(NamedTuple):
     """What a confined program sees beside the system, and what of it it may write to.
 
     standing: False where the administrator turned the sandbox off; network: whether the node's is
@@ -72,13 +69,15 @@ class Walls:
         **others: Any,
     ) -> Walls:
         """These walls with more between them, each folder seen where it is."""
-        return replace(
-            self,
+        return self._replace(
             hidden=(*self.hidden, *hidden),
             readable=(*self.readable, *((path, path) for path in readable)),
             writable=(*self.writable, *((path, path) for path in writable)),
             **others,
         )
+
+
+STANDING = Walls()
 
 
 def walls(site: Mapping[str, Any]) -> Walls:
@@ -164,8 +163,9 @@ def _gpus() -> Iterator[str]:
     """The devices, where Slurm gave the job any: which of them it may use, Slurm's cgroup says."""
     if all(os.environ.get(name, "") in ("", "NoDevFiles") for name in _GPU_VARIABLES):
         return
-    for name in sorted(filter(_GPU_DEVICES.fullmatch, os.listdir("/dev"))):  # noqa: PTH208
-        yield from ("--dev-bind", f"/dev/{name}", f"/dev/{name}")
+    for name in sorted(os.listdir("/dev")):  # noqa: PTH208
+        if name.startswith(_GPU_DEVICES):
+            yield from ("--dev-bind", f"/dev/{name}", f"/dev/{name}")
 
 
 def _read_only(binds: Iterable[Bind]) -> Iterator[str]:

@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
-from . import bytecode, files
+from . import files
 
 RECORD = "nias-environment.json"
+LATER = "later"  # in it, as long as the environment is still to be completed
+# Modules that no program imports in its ordinary life: compiling them would take as long again.
+NOT_COMPILED = r"/(tests?|testing/tests|idle_test)/"
 BROKEN = ".broken"  # a file beside an environment, by its key, that a run has found to lack files
 _WATCHED_DEPTH = 2  # of folders below site-packages
 
@@ -78,7 +81,7 @@ def _site_packages(made: Path) -> list[Path]:
 
 def _is_watched(name: str) -> bool:
     # Where modules were not compiled, root's Python would write beside them, read-only or not.
-    return name != "__pycache__" and not re.search(bytecode.NOT_COMPILED, f"/{name}/")
+    return name != "__pycache__" and not re.search(NOT_COMPILED, f"/{name}/")
 
 
 def _changed(path: str) -> int:

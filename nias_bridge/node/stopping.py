@@ -71,6 +71,17 @@ class StopSignals:
         finally:
             self._may_break_off = False
 
+    @contextmanager
+    def until_the_end(self) -> Iterator[None]:
+        """Within this block Slurm's word that the end is now, or one that came, raises Stopped."""
+        self._may_break_off = True
+        try:
+            if self.ending_now:
+                raise Stopped(TOLD_TO_STOP)
+            yield
+        finally:
+            self._may_break_off = False
+
     def _heard(self, number: int, frame: Optional[FrameType]) -> None:
         reason = _REASONS[signal.Signals(number)]
         self.reason = self.reason or reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 STORED, DEFLATED = 0, 8
 LIMIT = 0xFFFFFFFF  # of the fields of a zip without zip64
@@ -18,8 +18,7 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A file in the zip, or a folder where its name ends in a slash.
 
     packed, size and offset in bytes; when as `dos_time` gives it.

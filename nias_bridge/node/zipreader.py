@@ -7,8 +7,6 @@ bomb at once.
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import struct
 import zlib
 from collections.abc import Iterator
@@ -120,7 +118,7 @@ def content(file: BinaryIO, member: Member) -> Iterator[bytes]:
                 raise ZipError("holds more than the zip says")
             crc = zlib.crc32(piece, crc)
             yield piece
-    except (zlib.error, lzma.LZMAError, ValueError, EOFError):
+    except (zlib.error, ValueError, EOFError):
         raise ZipError("is damaged: its data can't be unpacked") from None
     except OSError as error:
         if error.errno is not None:
@@ -300,7 +298,7 @@ def _unpacked(file: BinaryIO, member: Member) -> Iterator[bytes]:
     elif member.method == DEFLATED:
         yield from _inflated(file, member.packed)
     elif member.method == BZIP2:
-        yield from _decompressed(file, member.packed, bz2.BZ2Decompressor())
+        yield from _bzip2(file, member.packed)
     elif member.method == LZMA:
         yield from _lzma(file, member.packed)
     else:
@@ -330,7 +328,15 @@ def _inflated(file: BinaryIO, packed: int) -> Iterator[bytes]:
         yield piece
 
 
+def _bzip2(file: BinaryIO, packed: int) -> Iterator[bytes]:
+    import bz2  # noqa: PLC0415  # hardly any zip needs it, and every run reads one
+
+    yield from _decompressed(file, packed, bz2.BZ2Decompressor())
+
+
 def _lzma(file: BinaryIO, packed: int) -> Iterator[bytes]:
+    import lzma  # noqa: PLC0415  # as above
+
     head = file.read(9)
     if packed < 9 or len(head) < 9 or head[2:4] != b"\x05\x00":
         raise EOFError
@@ -344,7 +350,11 @@ def _lzma(file: BinaryIO, packed: int) -> Iterator[bytes]:
         "lp": properties // 9 % 5,
         "pb": properties // 45,
     }
-    yield from _decompressed(file, packed - 9, lzma.LZMADecompressor(lzma.FORMAT_RAW, None, [kind]))
+    try:
+        unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, None, [kind])
+        yield from _decompressed(file, packed - 9, unpacker)
+    except lzma.LZMAError as error:
+        raise ValueError(str(error)) from None
 
 
 def _decompressed(file: BinaryIO, packed: int, decompressor: Any) -> Iterator[bytes]:

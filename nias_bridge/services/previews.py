@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
@@ -52,43 +53,49 @@ class Preview:
 _PREVIEW = TypeAdapter(Preview)
 
 
-def previews(bridge: Bridge, run: Run) -> dict[str, Preview]:
-    """The previews of a run by the paths of the files; {} where there are none (yet).
+def previews(bridge: Bridge, run: Run, task: int | None = None) -> dict[str, Preview]:
+    """The previews of a run, or of a task of a sweep, by the paths of the files; {} where there are
+    none (yet).
 
     What stands on the job's side of shared storage is not trusted: an entry that is not as it
     should be counts as none.
     """
     try:
-        with shared.open_beneath(bridge.paths.run(run).folder, _in(layout.PREVIEW_INDEX)) as file:
+        with shared.open_beneath(_folder(bridge, run, task), _in(layout.PREVIEW_INDEX)) as file:
             listed = json.loads(file.read(INDEX_MAX_BYTES))["files"]
         return {path: found for path, told in listed.items() if (found := _preview(told))}
     except (NotFound, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
-def preview(bridge: Bridge, run_id: int, path: str) -> Preview:
+def preview(bridge: Bridge, run_id: int, path: str, task: int | None = None) -> Preview:
     """That of one file of the results. Raises NotFound."""
     run = desk.find(bridge, run_id)
-    found = previews(bridge, run).get(path)
+    found = previews(bridge, run, task).get(path)
     if found is None:
         raise NotFound(f"There is no preview of “{path}”.")
     return found
 
 
-def piece(bridge: Bridge, run_id: int, name: str) -> BinaryIO:
+def piece(bridge: Bridge, run_id: int, name: str, task: int | None = None) -> BinaryIO:
     """A picture or text of a preview by its name, opened. Raises NotFound."""
     run = desk.find(bridge, run_id)
     if not PIECE.fullmatch(name):
         raise NotFound("There is no such piece of a preview.")
-    return shared.open_beneath(bridge.paths.run(run).folder, _in(name))
+    return shared.open_beneath(_folder(bridge, run, task), _in(name))
 
 
-def text(bridge: Bridge, run_id: int, found: Preview) -> str:
+def text(bridge: Bridge, run_id: int, found: Preview, task: int | None = None) -> str:
     """The text of a preview, "" where it has none."""
     if not found.text:
         return ""
-    with piece(bridge, run_id, found.text) as file:
+    with piece(bridge, run_id, found.text, task) as file:
         return file.read(TEXT_MAX_BYTES).decode("utf-8", "replace")
+
+
+def _folder(bridge: Bridge, run: Run, task: int | None) -> Path:
+    files = bridge.paths.run(run)
+    return files.folder if task is None else files.task(task).folder
 
 
 def _preview(told: Any) -> Preview | None:

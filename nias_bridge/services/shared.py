@@ -28,7 +28,7 @@ def install(bridge: Bridge) -> None:
     root = bridge.paths.root
     for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    ship.build(root / layout.BIN / layout.NODE_PROGRAM)
+    ship.build(root / layout.BIN)
     _copy_if_new(Path(find_uv_bin()), root / layout.BIN / layout.UV)
     settings = bridge.settings
     site = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from nias_bridge.node import zipheaders, zipreader
@@ -117,7 +117,7 @@ def _with_crc(part: Part, entry: Entry) -> Entry:
     crc = 0
     for piece in part.pieces():
         crc = zlib.crc32(piece, crc)
-    return replace(entry, crc=crc)
+    return entry._replace(crc=crc)
 
 
 def _is_large(entry: Entry) -> bool:

@@ -17,7 +17,7 @@ import pytest
 import uv
 
 from nias_bridge import pipconfig
-from nias_bridge.node import environment, layout, soundness
+from nias_bridge.node import building, files, layout, soundness
 from nias_bridge.node.environment import BuildFailed, Wish, obtain
 
 VARIABLES = pipconfig.told()
@@ -104,7 +104,7 @@ def test_what_lies_deep_or_was_cut_short_is_found_by_a_close_look_and_mended_by_
     module = next(made.folder.glob("lib/*/site-packages/pluggy/_hooks.py"))
     module.unlink()  # a hard link to uv's cache: that must stay whole
     module.write_bytes(b"")
-    record = environment.files.read_json(made.folder / soundness.RECORD)
+    record = files.read_json(made.folder / soundness.RECORD)
     inside = module.parent.relative_to(made.folder).as_posix()
     os.utime(module.parent, ns=(0, record["folders"][inside]))
     assert not obtain(shared, wish("pluggy==1.3.0"), silent).built, "a quick look sees nothing"
@@ -122,7 +122,7 @@ def _build_slowly(root: Path, marker: Path) -> None:
         marker.touch()
         time.sleep(SECONDS)
 
-    environment.bytecode.provide = wait  # type: ignore[assignment]  # within this process alone
+    building.bytecode.provide = wait  # type: ignore[assignment]  # within this process alone
     obtain(root, wish("iniconfig==1.1.1"), silent)
 
 

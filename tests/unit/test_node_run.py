@@ -11,7 +11,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){SLEEPS
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shared")
-    ship.build(root / layout.BIN / layout.NODE_PROGRAM)
+    ship.build(root / layout.BIN)
     (root / layout.BIN / layout.UV).symlink_to(uv.find_uv_bin())
     return root
 
@@ -45,6 +45,7 @@ class Node:
 
     run: Path
     shared: Path
+    options: list[str] = field(default_factory=list)
 
     def start(self, job_id: int = 7, name: str = "nias-tok-p", **slurm: str) -> subprocess.Popen:
         variables = {
@@ -56,7 +57,8 @@ class Node:
             "SLURM_CPUS_ON_NODE": "1",
             **slurm,
         }
-        command = [sys.executable, str(self.shared / layout.BIN / layout.NODE_PROGRAM), "run",
+        program = str(self.shared / layout.BIN / layout.NODE_PROGRAM)
+        command = [sys.executable, "-I", "-S", *self.options, program, "run",
                    "--folder", str(self.run), "--shared", str(self.shared),
                    "--name", "nias-tok-p", "--token", "tok"]  # fmt: skip
         with (self.run / layout.LOG).open("ab") as log:
@@ -458,7 +460,7 @@ def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
     job = node("", requirements__txt="anything\n")
     job.shared = tmp_path / "other"
     (job.shared / layout.BIN).mkdir(parents=True)
-    ship.build(job.shared / layout.BIN / layout.NODE_PROGRAM)
+    ship.build(job.shared / layout.BIN)
     installer = job.shared / layout.BIN / layout.UV
     installer.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
     installer.chmod(0o755)
@@ -476,30 +478,30 @@ def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
 
 
 def test_the_same_program_is_not_written_again(tmp_path):
-    target = tmp_path / "bin" / "x.pyz"
-    ship.build(target)
-    before = target.stat()
-    ship.build(target)
-    assert target.stat().st_ino == before.st_ino
-    target.write_bytes(b"old")
-    ship.build(target)
-    assert zipfile.is_zipfile(target)
-    assert [p.name for p in target.parent.iterdir()] == ["x.pyz"]
+    ship.build(tmp_path / "bin")
+    before = {path: path.stat().st_ino for path in (tmp_path / "bin").iterdir()}
+    ship.build(tmp_path / "bin")
+    assert {path: path.stat().st_ino for path in (tmp_path / "bin").iterdir()} == before
+    program = tmp_path / "bin" / layout.NODE_PROGRAM
+    text = program.read_bytes()
+    program.write_bytes(b"old")
+    ship.build(tmp_path / "bin")
+    assert program.read_bytes() == text
+    assert {path.name for path in (tmp_path / "bin").iterdir()} == {path.name for path in before}
 
 
 def test_another_python_runs_it_from_its_sources(tmp_path):
-    ship.build(tmp_path / "all.pyz")
-    with (
-        zipfile.ZipFile(tmp_path / "all.pyz") as whole,
-        zipfile.ZipFile(tmp_path / "sources.pyz", "w") as sources,
-    ):
-        for name in whole.namelist():
-            data = whole.read(name)
+    ship.build(tmp_path)
+    (modules,) = tmp_path.glob("*.zip")
+    with zipfile.ZipFile(modules) as whole:
+        content = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(modules, "w") as sources:
+        for name, data in content.items():
             sources.writestr(name, b"\0\0\r\n" + data[4:] if name.endswith("c") else data)
     told = subprocess.run(
-        [sys.executable, "-I", tmp_path / "sources.pyz"], check=False, capture_output=True
+        [sys.executable, "-I", tmp_path / layout.NODE_PROGRAM], check=False, capture_output=True
     )
-    assert (told.returncode, told.stderr[:21]) == (2, b"usage: nias-node.pyz ")
+    assert (told.returncode, told.stderr[:20]) == (2, b"usage: nias-node.py ")
 
 
 def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
@@ -508,7 +510,7 @@ def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
     (job.shared / layout.BIN).mkdir(parents=True)
     (job.shared / layout.ENVIRONMENTS).symlink_to(shared / layout.ENVIRONMENTS)
     program = job.shared / layout.BIN / layout.NODE_PROGRAM
-    ship.build(program)
+    ship.build(program.parent)
     process = job.start()
     wait_for(lambda: "waits" in job.log)
     program.unlink()
@@ -516,6 +518,19 @@ def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
     (job.run / layout.PROJECT / "go").touch()
     assert process.wait(SECONDS) == 0
     assert job.results() == {}
+
+
+def test_a_job_whose_environment_is_there_imports_nothing_that_takes_long(node):
+    job = node("open('output/a', 'w').write('x')")
+    assert job.finish() == 0  # its environment is there now
+    (job.run / layout.SWEEP).write_text('[{"n": 1}]')
+    job.options = ["-X", "importtime"]
+    assert job.finish(8) == 0
+    imported = {line.rpartition("|")[2].strip() for line in job.log.splitlines()}
+    assert "nias_bridge.node.environment" in imported
+    slow = {"ast", "asyncio", "concurrent.futures", "dataclasses", "inspect", "socket", "tomllib"}
+    ours = {"building", "installer", "blame", "bytecode", "preview.__main__"}
+    assert not imported & (slow | {f"nias_bridge.node.{name}" for name in ours})
 
 
 # Environments
@@ -532,9 +547,10 @@ def index(shared):
 
 
 @pytest.mark.usefixtures("index")
-def test_what_was_installed_is_kept_with_the_run(node):
+def test_what_was_installed_is_kept_with_the_run_and_compiled_once_that_has_its_results(node):
     job = node("import iniconfig", requirements__txt="iniconfig==2.0.0\n")
     assert job.finish() == 0
+    assert list(job.shared.glob("cache/compiled/*/*/iniconfig/__pycache__/*.pyc"))
     lock = (job.run / layout.LOCK).read_text()
     assert lock.splitlines()[1] == "iniconfig==2.0.0 \\"
     assert lock.count("--hash=sha256:") == 1

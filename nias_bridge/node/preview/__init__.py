@@ -1,7 +1,7 @@
 """Previews of what a run left in output/: made on the node, from an environment of their own.
 
 `run` starts them as a program of its own, once the results are published; it may fail without
-harm. `python -m nias_bridge.node.preview OUTPUT_DIR PREVIEWS_DIR` is the same by hand.
+harm. `python -m nias_bridge.node.preview OUTPUT_DIR PREVIEWS_DIR [SECONDS]` is the same by hand.
 """
 
 from __future__ import annotations
@@ -37,15 +37,24 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def run(python: Path, program: Path, output: Path, previews: Path, walls: sandbox.Walls) -> bool:
+def run(
+    python: Path,
+    program: Path,
+    output: Path,
+    previews: Path,
+    walls: sandbox.Walls,
+    *,
+    seconds: float = ALL_SECONDS_MAX,
+) -> bool:
     """Write previews of the files in `output` into `previews`; False when that did not end well.
 
     python: of the tools environment. program: the node program, or a folder with the package.
-    Takes ALL_SECONDS_MAX and little more at most. Nothing of the researcher's is imported: -I
-    keeps Python from the current folder, her home and her variables. Parsers of what she left see
-    that and no network. Raises sandbox.Refused.
+    Takes these seconds, by the clock, and little more at most. Nothing of the researcher's is
+    imported: -I keeps Python from the current folder, her home and her variables. Parsers of what
+    she left see that and no network. Raises sandbox.Refused.
     """
     command = [str(python), "-I", "-c", _START, str(program), str(output), str(previews)]
+    command.append(str(seconds))
     # Of output/ its folder is shown: a link that stands in its place leads to nothing then.
     shown = [python.parent.parent, program, output.parent]
     walls = walls.around(readable=shown, writable=[previews], network=False)
@@ -58,7 +67,7 @@ def run(python: Path, program: Path, output: Path, previews: Path, walls: sandbo
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=ALL_SECONDS_MAX + 2 * SECONDS_MAX,
+            timeout=seconds + 2 * SECONDS_MAX,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):

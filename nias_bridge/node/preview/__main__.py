@@ -32,9 +32,12 @@ class _Found(NamedTuple):
     size: int
 
 
-def make(output: Path, previews: Path) -> dict[str, Any]:
-    """Look into the files of `output`; writes index.json into `previews` and returns it."""
-    until = time.monotonic() + ALL_SECONDS_MAX
+def make(output: Path, previews: Path, seconds: float = ALL_SECONDS_MAX) -> dict[str, Any]:
+    """Look into the files of `output`; writes index.json into `previews` and returns it.
+
+    seconds: after which no further file is begun.
+    """
+    until = time.monotonic() + seconds
     guard.no_new_privileges()
     previews.mkdir(exist_ok=True)
     found = sorted(_found(output), key=lambda f: (KINDS.index(f.kind), -f.size, f.path))
@@ -130,8 +133,9 @@ def _opened(output: Path, path: str) -> BinaryIO:
 
 def main(arguments: Sequence[str]) -> int:
     """The command; returns its exit status."""
-    if len(arguments) != 2:
-        print("usage: python -m nias_bridge.node.preview OUTPUT_DIR PREVIEWS_DIR", file=sys.stderr)
+    if len(arguments) not in (2, 3):
+        print("usage: python -m nias_bridge.node.preview OUTPUT_DIR PREVIEWS_DIR [SECONDS]",
+              file=sys.stderr)  # fmt: skip
         return 2
     # One thread for each library, before any is imported: children are forked from here on.
     os.environ.update(
@@ -141,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
         HDF5_USE_FILE_LOCKING="FALSE",
         HDF5_PLUGIN_PRELOAD="::",  # no filter is loaded from anywhere
     )
-    make(Path(arguments[0]), Path(arguments[1]))
+    make(Path(arguments[0]), Path(arguments[1]), *map(float, arguments[2:]))
     return 0
 
 

@@ -107,6 +107,26 @@ def test_a_task_has_a_page_with_its_log_files_and_parameters(web: FlaskClient, s
     assert web.get(f"/runs/{sweep.id}/tasks/9").status_code == 404
 
 
+def test_what_the_node_saw_in_a_tasks_files_is_shown_beside_them(
+    web: FlaskClient, bridge: Bridge, sweep: Run
+) -> None:
+    folder = bridge.paths.run(sweep).task(1).previews
+    folder.mkdir()
+    (folder / "0001-a.svg").write_bytes(b"<svg/>")
+    seen = {"deep/é.txt": {"kind": "text", "plots": ["0001-a.svg"]}}
+    (folder / "index.json").write_text(json.dumps({"files": seen}))
+    look, piece = f"/runs/{sweep.id}/tasks/1/look/deep/%C3%A9.txt", "tasks/1/previews/0001-a.svg"
+    assert f'data-look="{look}"' in web.get(f"/runs/{sweep.id}/tasks/1").get_data(as_text=True)
+    for how in ("", "?part"):
+        shown = web.get(look + how).get_data(as_text=True)
+        assert f'src="/runs/{sweep.id}/{piece}"' in shown
+        assert f'href="/runs/{sweep.id}/tasks/1/files/deep/%C3%A9.txt"' in shown
+    with web.get(f"/runs/{sweep.id}/{piece}") as answer:
+        assert answer.data == b"<svg/>"
+    assert web.get(look.replace("tasks/1", "tasks/0")).status_code == 404
+    assert "data-look" not in web.get(f"/runs/{sweep.id}/tasks/0").get_data(as_text=True)
+
+
 def test_the_results_are_one_zip_with_a_folder_for_each_task_that_has_ended(
     web: FlaskClient, sweep: Run, tmp_path: Path
 ) -> None:
