@@ -131,7 +131,8 @@ def _options(walls: Walls) -> Iterator[str]:
         yield from ("--bind", str(walls.private / "home"), str(HOME))
     else:
         yield from ("--tmpfs", str(TEMPORARY))
-    yield from _read_only((path, path) for path in walls.site)
+    for folder in walls.site:  # not every node has to have it
+        yield from ("--ro-bind-try", str(folder), str(folder))
     for folder in walls.hidden:
         yield from ("--tmpfs", str(folder))
     yield from _read_only((path, path) for path in _pythons())

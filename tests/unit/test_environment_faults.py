@@ -17,7 +17,7 @@ import pytest
 import uv
 
 from nias_bridge import pipconfig
-from nias_bridge.node import building, files, layout, soundness
+from nias_bridge.node import building, files, layout, sandbox, soundness
 from nias_bridge.node.environment import BuildFailed, Wish, obtain
 
 VARIABLES = pipconfig.told()
@@ -191,3 +191,16 @@ def test_what_has_no_wheel_is_built_for_its_owner_alone(shared):
     built_from = {p.relative_to(shared).as_posix() for p in shared.rglob("python_speech_features*")}
     assert built_from
     assert all(path.split("/")[1:3] == ["private", "ada"] for path in built_from)
+
+
+def test_source_is_not_built_where_it_cannot_be_confined(shared, tmp_path, monkeypatch):
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'no namespaces here' >&2; exit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    sandbox._try.cache_clear()
+    try:
+        with pytest.raises(sandbox.Refused, match="bubblewrap does not work"):
+            obtain(shared, wish(ONLY_SOURCE, owner="eve"), silent)
+    finally:
+        sandbox._try.cache_clear()
+    assert not list((shared / layout.ENVIRONMENTS / layout.PRIVATE / "eve").glob("[!.]*.use"))
