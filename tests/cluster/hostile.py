@@ -113,7 +113,7 @@ def see_other_processes():
 def read_the_supervisors_variables():
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if b"nias-node.pyz" in (process / "cmdline").read_bytes():
+            if b"nias-node.py" in (process / "cmdline").read_bytes():
                 return (process / "environ").read_bytes()[:20]
     return None
 
