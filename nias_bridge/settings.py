@@ -23,6 +23,9 @@ CONFIG_VARIABLE = "NIAS_BRIDGE_CONFIG"
 DEFAULT_CONFIG = Path("/etc/nias-bridge/nias-bridge.toml")
 PREFIX = "NIAS_BRIDGE_"
 
+# Where machines keep what no job may see: sockets, settings, homes, other people's files.
+WALLED_OFF = ("/dev", "/etc", "/home", "/proc", "/root", "/run", "/sys", "/tmp", "/var", "/var/lib")  # noqa: S108
+
 MIB = 1024 * 1024
 DISTINCT_MIN = 8  # different characters in a secret key; 32 random hexadecimal ones have more
 Seconds = Annotated[float, Field(gt=0)]
@@ -130,6 +133,15 @@ class Settings(BaseSettings):
         default_factory=dict, description="Further environment of every code.py"
     )
 
+    sandbox: Literal["required", "off"] = Field(
+        "required",
+        description="Whether code.py is confined by bubblewrap, or refused where it can't be",
+    )
+    sandbox_readonly: tuple[Path, ...] = Field(
+        (), description="Further folders of the nodes that code.py may read, such as /opt/apps"
+    )
+    job_network: bool = Field(True, description="Whether code.py may use the network")
+
     previews: bool = Field(
         True, description="Whether the nodes make previews of results, some seconds for each run"
     )
@@ -167,6 +179,16 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         if not value.is_absolute():
             raise ValueError("must be an absolute path")
+        return value
+
+    @field_validator("sandbox_readonly")
+    @classmethod
+    def _folders(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        for folder in value:
+            if not folder.is_absolute() or ".." in folder.parts:
+                raise ValueError("must be absolute paths")
+            if len(folder.parts) < 2 or str(folder) in WALLED_OFF:
+                raise ValueError(f"can't have {folder}: name the folder within it that is needed")
         return value
 
     @property

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
-from . import claim, environment, files, layout, preview
+from . import claim, environment, files, layout, preview, sandbox
 from .stopping import TIME_LIMIT, Stopped, StopSignals
 
 # So long nobody tries again to build tools that could not be built.
@@ -55,10 +55,10 @@ def make_previews(
             if tools is None:
                 return
             try:
-                how = "made" if _made(job, tools, seconds) else "made in part"
+                how = "made" if _made(job, wish, tools, seconds) else "made in part"
                 say(f"Previews {how} in {time.monotonic() - started:.2g} s.")
                 if build:
-                    complete(job.shared, tools, signals, say)
+                    complete(job.shared, tools, wish.walls, signals, say)
             finally:
                 tools.release()
     except Stopped:
@@ -67,14 +67,19 @@ def make_previews(
         say(f"Previews could not be made: {type(error).__name__}: {error}.")
 
 
-def _made(job: claim.Job, tools: environment.Environment, seconds: float) -> bool:
+def _made(
+    job: claim.Job, wish: environment.Wish, tools: environment.Environment, seconds: float
+) -> bool:
     output = job.work / layout.PROJECT / layout.OUTPUT
-    return preview.run(tools.python, _PROGRAM, output, job.work / layout.PREVIEWS, seconds)
+    walls = wish.walls.around(hidden=[job.shared])
+    previews = job.work / layout.PREVIEWS
+    return preview.run(tools.python, _PROGRAM, output, previews, walls, seconds=seconds)
 
 
 def complete(
     shared: Path,
     made: environment.Environment,
+    walls: sandbox.Walls,
     signals: StopSignals,
     say: Callable[[str], None],
 ) -> None:
@@ -88,7 +93,7 @@ def complete(
         with signals.breaking_off():
             from . import building  # noqa: PLC0415  # as in environment: hardly any run needs it
 
-            building.complete(shared, made)
+            building.complete(shared, made, walls)
     except Stopped:
         return
     except Exception as error:

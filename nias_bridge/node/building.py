@@ -58,8 +58,10 @@ def build_once(
         return _made(root, everybodys, own, wish, say), True
 
 
-def complete(root: Path, made: Environment) -> None:
+def complete(root: Path, made: Environment, walls: sandbox.Walls = sandbox.STANDING) -> None:
     """Make what its build left for later: compiled modules, and matplotlib's list of fonts.
+
+    walls: between which code of packages is run for it.
 
     Nothing is done where that is there, or where another job does it right now. Raises OSError.
     """
@@ -76,7 +78,7 @@ def complete(root: Path, made: Environment) -> None:
         site = site_packages(made.folder)
         record["bytes"] += bytecode.complete(site, made.place.cache / "compiled", lacking)
         with _writable(made.folder):
-            _list_fonts(root, made)
+            _list_fonts(root, made, walls)
             _write_record(made.folder, record)
 
 
@@ -100,9 +102,8 @@ def _made(
     except OnlySource as refused:
         if not wish.source:
             raise
-        where = "" if sandbox.works() else " (without a sandbox: bubblewrap does not work here)"
         say(f"{', '.join(refused.packages)}: there is no wheel, only source code. It is built for "
-            f"your runs alone{where}.")  # fmt: skip
+            "your runs alone.")  # fmt: skip
     return _build(root, own, wish, source=True)
 
 
@@ -124,6 +125,7 @@ def _build(root: Path, place: Place, wish: Wish, *, source: bool) -> Found:
             shared=root,
             cache=place.cache / "uv",
             source=source,
+            walls=wish.walls,
         )
         tool, wheels = installer.install(job)
         files.write_text(job.site / STANDARD_CODE, _STANDARD_CODE)
@@ -159,7 +161,7 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
     (folder / soundness.RECORD).chmod(0o444)
 
 
-def _list_fonts(root: Path, made: Environment) -> None:
+def _list_fonts(root: Path, made: Environment, walls: sandbox.Walls) -> None:
     # matplotlib looks through all fonts when it finds no list of them in HOME: 0.3 s in every run.
     if not (site_packages(made.folder) / _FONTS).is_dir():
         return
@@ -168,8 +170,11 @@ def _list_fonts(root: Path, made: Environment) -> None:
     listed.mkdir(parents=True)
     try:
         command = [str(made.python), "-c", "import matplotlib.font_manager"]
+        inside = walls.around(
+            hidden=[root], readable=[made.folder], writable=[aside], network=False
+        )
         subprocess.run(
-            sandbox.confined(command, root, [aside], readable=[made.folder]),
+            sandbox.confined(command, inside),
             env={"MPLCONFIGDIR": str(listed), "HOME": str(aside)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from . import layout, requirements, soundness
+from . import layout, requirements, sandbox, soundness
 from .interpreter import base_python, site_packages
 
 FORMAT = 2  # of what is made here; a new number leaves all older environments alone
@@ -49,13 +49,15 @@ class Wish(NamedTuple):
     """What an environment is to be: for these requirements, of this owner's run.
 
     variables: the environment of the installing step (indexes, proxies, certificates);
-    source: whether what exists only as source may be built, for this owner alone.
+    source: whether what exists only as source may be built, for this owner alone; walls: what
+    code of packages is confined by while they are built.
     """
 
     requirements: tuple[str, ...]
     owner: str
     variables: Mapping[str, str]
     source: bool = True
+    walls: sandbox.Walls = sandbox.STANDING
 
 
 class Place(NamedTuple):

@@ -8,18 +8,19 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from . import program
+from . import claim, program
 
 
-def facts(node: str, site: Mapping[str, Any]) -> dict[str, Any]:
+def facts(job: claim.Job, site: Mapping[str, Any]) -> dict[str, Any]:
     """The node, its Python, system and Slurm, the seed of Python's hashes, the bridge's version."""
     system = os.uname()
     libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else ""
     return {
-        "node": node,
+        "node": job.node,
         "python": sys.version.split()[0],
         "platform": f"{system.sysname} {system.release} {system.machine} {libc}".strip(),
-        "slurm": slurm_version(),
+        # Of a sweep the first task tells it for all: each question takes some milliseconds.
+        "slurm": slurm_version() if job.task in (None, 0) else None,
         "hash_seed": site.get("run_variables", {}).get("PYTHONHASHSEED", program.HASH_SEED),
         "bridge": site.get("version"),
     }

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -43,7 +43,7 @@ class Job:
     """One installation: into the new folder `made`, for whom `wanted` are the requirements.
 
     cache: uv's, on the filesystem of `made`, so that it hard-links; shared: the root of shared
-    storage; source: whether what has no wheel may be built, in the sandbox.
+    storage; source: whether what has no wheel may be built, between these walls.
     """
 
     made: Path
@@ -53,6 +53,7 @@ class Job:
     shared: Path
     cache: Path
     source: bool
+    walls: sandbox.Walls
 
     @property
     def python(self) -> Path:
@@ -137,6 +138,18 @@ def _as_uv_names_them(variables: Mapping[str, str]) -> dict[str, str]:
 def _is_there(link: str) -> bool:
     parts = urlsplit(link)
     return parts.scheme not in ("", "file") or os.access(unquote(parts.path), os.R_OK | os.X_OK)
+
+
+def _paths_in(value: str) -> Iterator[Path]:
+    for word in value.split():
+        parts = urlsplit(word)
+        path = Path(unquote(parts.path))
+        if (
+            parts.scheme in ("", "file")
+            and path.is_absolute()
+            and (path.is_file() or path.is_dir())
+        ):
+            yield path
 
 
 def _with_pip(job: Job) -> list[Locked]:
@@ -237,7 +250,15 @@ def _lines(lines: Iterable[str]) -> str:
 def _run(command: Sequence[str], job: Job, variables: Mapping[str, str]) -> None:
     folder = job.made.parent
     if job.source:
-        command = sandbox.confined(command, job.shared, [folder, job.cache])
+        # What the administrator names by path (certificates, a folder of wheels) is to be there.
+        named = [path for value in job.variables.values() for path in _paths_in(value)]
+        walls = job.walls.around(
+            hidden=[job.shared],
+            readable=[*named, job.shared / layout.BIN],
+            writable=[folder, job.cache],
+            network=True,
+        )
+        command = sandbox.confined(command, walls)
     own = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(folder), "TMPDIR": str(folder)}
     with subprocess.Popen(
         command,

@@ -20,7 +20,7 @@ def read(output: Path) -> dict[str, float]:
     true and false are no numbers; what is nested, and what is beyond NUMBERS_MAX, is passed over.
     """
     try:
-        content = json.loads(_bytes(output / FILE))
+        content = json.loads(_bytes(output))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):
@@ -29,9 +29,14 @@ def read(output: Path) -> dict[str, float]:
     return {name[:NAME_MAX]: found[name] for name in list(found)[:NUMBERS_MAX]}
 
 
-def _bytes(path: Path) -> bytes:
-    # The program may have put a link or a pipe there.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _bytes(output: Path) -> bytes:
+    # The program may have put a link or a pipe there, or a link in place of the folder.
+    folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(FILE, how, dir_fd=folder)
+    finally:
+        os.close(folder)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _BYTES_MAX:

@@ -29,6 +29,7 @@ from . import (
     parameters,
     program,
     requirements,
+    sandbox,
     soundness,
 )
 from .preview import TOOLS
@@ -45,6 +46,10 @@ MISSED = r"(?m)^(?:ImportError|ModuleNotFoundError)\b"
 LACKING = (
     "The environment had lost files that belong to its packages. It is built anew for the next "
     "run: run this again."
+)
+UNCONFINED = (
+    "{why} on the node {node}, and code that can't be confined is not run. The administrator can "
+    'make bubblewrap work there (README: On your own cluster), or set sandbox = "off".'
 )
 
 
@@ -182,7 +187,7 @@ def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> i
         wish = _wish(job, site, TOOLS)
         after.make_previews(job, wish, signals, say, reason=ending.reason, took=took)
     if course.made and ending.reason == "finished":
-        after.complete(job.shared, course.made, signals, say)
+        after.complete(job.shared, course.made, sandbox.walls(site), signals, say)
     if ending.reason == TIME_LIMIT and job.job_id is not None:
         # Slurm is to end the job itself, so that the accounting says TIMEOUT.
         while not signals.ending_now:
@@ -227,6 +232,10 @@ def _ending_of(course: Course, site: Mapping[str, Any], signals: StopSignals) ->
     except environment.BuildFailed as error:
         say(f"{error}\n{error.details}".rstrip())
         return Ending("environment", str(error), error.details)
+    except sandbox.Refused as refused:
+        sentence = UNCONFINED.format(why=refused, node=course.job.node)
+        say(f"{sentence}\n{refused.details}".rstrip())
+        return Ending("sandbox", sentence, refused.details)
     except Exception as error:
         sentence = f"The job could not be run: {_words(error)}."
         say(sentence)
@@ -256,13 +265,18 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         f"({counted(made.packages, 'package')}).")  # fmt: skip
     with course.timed("running", "code"), program.private_folder(str(job.job_id)) as private:
         say(f"{course.command[0]} starts.")
+        walls = sandbox.walls(site).around(
+            hidden=[job.shared], readable=[made.folder], private=private
+        )
+        given = site.get("run_variables", {})
         variables = {
-            **program.variables(made, project, private, site.get("run_variables", {})),
+            **program.variables(made, project, walls, private, given),
             "NIAS_RUN": "/".join(job.run.parts[-3:]),
             **_parameters(job),
         }
         try:
-            code = program.run(made, project, course.command, variables, signals)
+            command = [str(made.python), *course.command]
+            code = program.run(project, command, variables, walls, signals)
         finally:
             course.max_rss = _peak_memory()
             # progress.json was written just before: what is newer is the program's.
@@ -304,6 +318,7 @@ def _wish(job: claim.Job, site: Mapping[str, Any], wanted: Sequence[str]) -> env
         owner=job.owner,
         variables=site.get("build_variables", {}),
         source=site.get("source_builds") != "forbid",
+        walls=sandbox.walls(site),
     )
 
 
@@ -374,7 +389,7 @@ def _write_exit(
         "metrics": metrics.read(course.job.work / layout.PROJECT / layout.OUTPUT),
         "elsewhere": list(course.elsewhere),
         "max_rss": course.max_rss,
-        **facts.facts(course.job.node, site),
+        **facts.facts(course.job, site),
         "started": course.started,
         "ended": time.time(),
     }

@@ -28,6 +28,16 @@ class Stopped(BaseException):
         super().__init__(reason)
 
 
+@contextmanager
+def held_back() -> Iterator[None]:
+    """No signal is heard within this block but after it; what is started in it never hears any."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class StopSignals:
     """Remembers the first signal's reason, and whether Slurm has said that the end is now."""
 

@@ -38,6 +38,9 @@ def install(bridge: Bridge) -> None:
         "previews": settings.previews,
         "source_builds": settings.source_builds,
         "run_variables": dict(settings.run_variables),
+        "sandbox": settings.sandbox,
+        "sandbox_readonly": [str(folder) for folder in settings.sandbox_readonly],
+        "job_network": settings.job_network,
         "limits": {
             "unpacked_bytes": settings.unpacked_max_bytes,
             "files": settings.unpacked_max_files,

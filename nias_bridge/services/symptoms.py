@@ -13,11 +13,11 @@ from nias_bridge.services.lastwords import LastError, last_error, programs_words
 class Symptoms:
     """What is known of a run that ended.
 
-    reason: the node's word (finished, time limit, told to stop, environment, archive, internal);
-    words: the last 16 KB or so of the log; details: the installer's own words; outputs: how many
-    files were collected from output/, None where unknown; elsewhere: files that the run wrote in
-    the project but not in output/; most_memory (bytes), most_time (seconds) and has_gpus: what the
-    cluster can give, as far as known.
+    reason: the node's word (finished, time limit, told to stop, environment, sandbox, archive,
+    internal); words: the last 16 KB or so of the log; details: the installer's own words; outputs:
+    how many files were collected from output/, None where unknown; elsewhere: files that the run
+    wrote in the project but not in output/; most_memory (bytes), most_time (seconds) and has_gpus:
+    what the cluster can give, as far as known.
     """
 
     state: JobState

@@ -39,3 +39,10 @@ def test_links_and_pipes_are_not_read(tmp_path: Path) -> None:
     (tmp_path / metrics.FILE).unlink()
     os.mkfifo(tmp_path / metrics.FILE)
     assert metrics.read(tmp_path) == {}
+
+
+def test_a_link_in_place_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / metrics.FILE).write_text('{"a": 1}')
+    (tmp_path / "output").symlink_to("others")
+    assert metrics.read(tmp_path / "output") == {}

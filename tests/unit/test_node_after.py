@@ -87,7 +87,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]
     """Whether a job that ended so gets previews, on a node that has tools but may build none."""
     tools = environment.Place(tmp_path / "envs", tmp_path / "cache", "tools")
     (tools.folder / "bin").mkdir(parents=True)
-    (tools.folder / "bin/python").symlink_to(sys.executable)
+    (tools.folder / "bin/python").symlink_to(Path(sys.executable).resolve())
     (tmp_path / "project/output").mkdir(parents=True)
     (tmp_path / "project/output/notes.txt").write_text("seen")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -20,6 +21,14 @@ from nias_bridge import pipconfig
 from nias_bridge.node import layout, ship
 
 SECONDS = 20
+
+SLEEPS = """
+import time
+open('output/partial', 'w').write('x')
+print('sleeping')
+time.sleep(60)
+"""
+STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){SLEEPS}"
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +106,22 @@ def wait_for(seen: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def descendants(process: int) -> list[int]:
+    """The processes below this one: bubblewrap, the first one within the walls, the program."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [pid for child in map(int, children) for pid in (child, *descendants(child))]
+
+
+def running_in(folder: Path) -> dict[int, str]:
+    """The processes that have this as their current folder, and their command lines."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cwd").readlink() == folder:
+                found[int(process.name)] = (process / "cmdline").read_text()
+    return found
+
+
 def test_a_job_leaves_its_results_and_how_it_ended(node):
     job = node("import sys\nprint('one')\nprint('two', file=sys.stderr)\nprint('three', end='')\n"
                "open('output/a', 'w').write('x')")  # fmt: skip
@@ -152,9 +177,8 @@ def test_its_environment_is_clean_and_has_what_it_needs(node, shared):
     assert seen["cwd"] == str(job.run / "project")
     assert seen["NIAS_OUTPUT"] == str(job.run / "project" / "output")
     assert seen["PATH"].startswith(seen["VIRTUAL_ENV"])
-    assert seen["tmp"] == seen["TMPDIR"]
-    assert not Path(seen["TMPDIR"]).exists()
-    assert not Path(seen["HOME"]).exists()
+    assert (seen["tmp"], seen["TMPDIR"], seen["HOME"]) == ("/tmp", "/tmp", "/home/me")
+    assert not list(job.run.parent.glob("nias-7-*"))
 
 
 # Claims
@@ -250,10 +274,12 @@ def test_a_program_that_closes_its_outputs_does_not_end_ours(node):
     assert "files collected" in job.log
 
 
-def test_a_program_that_ends_its_own_job_is_not_told_to_be_cancelled(node):
-    job = node("import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)")
-    assert job.finish() == 143
-    assert job.exit["reason"] == "told to stop"
+def test_a_job_that_was_told_to_stop_is_not_told_to_be_cancelled(node):
+    job = node(SLEEPS)
+    process = job.start()
+    wait_for(lambda: "sleeping" in job.log)
+    process.terminate()
+    assert process.wait(SECONDS) == 143
     assert "told to stop" in job.exit["message"]
     assert "cancel" not in (job.exit["message"] + job.log).lower()
 
@@ -264,20 +290,16 @@ def test_the_peak_of_a_short_programs_memory_is_known(node):
     assert 300 << 20 <= job.exit["max_rss"] < 420 << 20
 
 
-def test_what_the_program_left_running_is_ended(node):
+@pytest.mark.parametrize("away", [False, True], ids=["beside it", "in a session of its own"])
+def test_what_the_program_left_running_is_ended(node, away):
     job = node("import subprocess, sys\n"
-               "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-               "open('output/pid', 'w').write(str(p.pid))")  # fmt: skip
+               "subprocess.Popen([sys.executable, '-c', 'print(\"left\", flush=True);"
+               f"import time; time.sleep(60)'], start_new_session={away})\n"
+               "while 'left\\n' not in open('/proc/self/fd/1').read(): pass")  # fmt: skip
     started = time.monotonic()
     assert job.finish() == 0
     assert time.monotonic() - started < 10
-    pid = int(job.results()["pid"])
-
-    def gone() -> bool:
-        state = Path(f"/proc/{pid}/stat")
-        return not state.exists() or state.read_text().split()[2] == "Z"
-
-    wait_for(gone)
+    assert not running_in(job.run / layout.PROJECT)
 
 
 def test_results_that_do_not_fit_on_the_disk_are_told(node, monkeypatch):
@@ -297,15 +319,87 @@ def test_results_that_do_not_fit_on_the_disk_are_told(node, monkeypatch):
     assert not (job.run / layout.RESULTS).exists()
 
 
-# Signals
+# The walls
 
-SLEEPS = """
-import time
-open('output/partial', 'w').write('x')
-print('sleeping')
-time.sleep(60)
-"""
-STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){SLEEPS}"
+
+def test_a_node_that_cannot_confine_it_refuses_the_run_and_says_why(node, tmp_path):
+    job = node("open('output/ran', 'w')")
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho 'no namespaces here' >&2; exit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    assert job.finish(PATH=f"{tmp_path}:/usr/bin:/bin", SLURMD_NODENAME="n7") == 1
+    assert job.exit["reason"] == "sandbox"
+    assert job.exit["message"].startswith("bubblewrap does not work on the node n7")
+    assert job.exit["details"] == "no namespaces here"
+    assert job.exit["message"] in job.log
+    assert "no namespaces here" in job.log
+    assert job.results() == {}
+
+
+def test_where_the_administrator_turned_it_off_it_runs_as_it_is(node, shared, tmp_path):
+    (tmp_path / "bwrap").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    (shared / layout.BIN / layout.SITE).write_text('{"sandbox": "off"}')
+    job = node("import os, sys; open('output/a', 'w').write(os.environ['HOME']); sys.exit(3)")
+    try:
+        assert job.finish(PATH=f"{tmp_path}:/usr/bin:/bin") == 3
+    finally:
+        (shared / layout.BIN / layout.SITE).unlink()
+    assert Path(job.results()["a"].decode()).is_relative_to(job.run.parent)
+
+
+def test_without_walls_too_all_is_ended_when_slurm_wants_it(node, shared):
+    (shared / layout.BIN / layout.SITE).write_text('{"sandbox": "off"}')
+    job = node(STUBBORN)
+    process = job.start()
+    try:
+        wait_for(lambda: "sleeping" in job.log)
+    finally:
+        (shared / layout.BIN / layout.SITE).unlink()
+    process.terminate()
+    assert process.wait(SECONDS) == 143
+    assert not running_in(job.run / layout.PROJECT)
+    assert job.results() == {"partial": b"x"}
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 127, 130, 137, 143, 255])
+def test_an_exit_code_is_never_taken_for_a_signal(node, code):
+    job = node(f"raise SystemExit({code})")
+    assert job.finish() == code
+    assert (job.exit["exit_code"], job.exit["signal"]) == (code, None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV, signal.SIGTERM, signal.SIGPIPE])
+def test_a_signal_is_never_taken_for_an_exit_code(node, number):
+    job = node(f"import os, signal; signal.signal({number}, signal.SIG_DFL);"
+               f"os.kill(os.getpid(), {number})")  # fmt: skip
+    assert job.finish() == 128 + number
+    assert (job.exit["exit_code"], job.exit["signal"]) == (None, number)
+
+
+def test_the_program_inherits_neither_our_files_nor_our_way_with_signals(node):
+    job = node("import json, os, signal; status = open('/proc/self/status').read()\n"
+               "kept = {name: int(value, 16) for name, value in (line.split(':', 1)"
+               " for line in status.splitlines() if line.startswith(('SigBlk', 'SigIgn')))}\n"
+               "json.dump({**kept, 'files': sorted(os.listdir('/proc/self/fd'))},"
+               " open('output/a', 'w'))")  # fmt: skip
+    assert job.finish() == 0
+    seen = json.loads(job.results()["a"])
+    python_ignores = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
+    libcs_own = 1 << 31 | 1 << 32
+    assert (seen["SigBlk"], seen["SigIgn"] & ~libcs_own) == (0, python_ignores)
+    assert {"0", "1", "2"} <= set(seen["files"]) and len(seen["files"]) <= 5
+
+
+def test_when_its_supervisor_is_killed_the_program_ends_too(node):
+    job = node(SLEEPS)
+    process = job.start()
+    wait_for(lambda: "sleeping" in job.log)
+    process.kill()
+    process.wait(SECONDS)
+    wait_for(lambda: not running_in(job.run / layout.PROJECT))
+
+
+# Signals
 
 
 def test_near_the_time_limit_partial_results_are_collected_and_slurm_ends_the_job(node):
@@ -334,15 +428,32 @@ def test_a_cancelled_job_collects_what_there_is(node, code):
     assert job.results() == {"partial": b"x"}
 
 
-def test_a_signal_to_all_processes_at_once_is_a_cancel_too(node):
-    job = node(f"import os; open('output/pid', 'w').write(str(os.getpid())){SLEEPS}")
+TIDIES_UP = f"""
+import signal, sys, time
+def tidy_up(*_):
+    time.sleep(0.3)
+    open('output/tidied', 'w').write('x')
+    sys.exit(143)
+signal.signal(signal.SIGTERM, tidy_up)
+{SLEEPS}"""
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [(SLEEPS, {"partial": b"x"}), (TIDIES_UP, {"partial": b"x", "tidied": b"x"})],
+    ids=["ends", "tidies up"],
+)
+def test_a_signal_to_all_processes_at_once_is_a_cancel_too(node, code, left):
+    job = node(code)
     process = job.start()
     wait_for(lambda: "sleeping" in job.log)
-    os.kill(int((job.run / "project/output/pid").read_text()), signal.SIGTERM)
+    for one in descendants(process.pid):
+        os.kill(one, signal.SIGTERM)
     time.sleep(0.05)
     process.terminate()
     assert process.wait(SECONDS) == 143
     assert job.exit["reason"] == "told to stop"
+    assert job.results() == left
 
 
 def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
@@ -394,9 +505,7 @@ def test_another_python_runs_it_from_its_sources(tmp_path):
 
 
 def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
-    job = node(
-        "import time, os\nprint('waits')\nwhile not os.path.exists('../go'): time.sleep(.01)"
-    )
+    job = node("import time, os\nprint('waits')\nwhile not os.path.exists('go'): time.sleep(.01)")
     job.shared = tmp_path / "other"
     (job.shared / layout.BIN).mkdir(parents=True)
     (job.shared / layout.ENVIRONMENTS).symlink_to(shared / layout.ENVIRONMENTS)
@@ -406,7 +515,7 @@ def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
     wait_for(lambda: "waits" in job.log)
     program.unlink()
     program.write_bytes(b"not a program")
-    (job.run / "go").touch()
+    (job.run / layout.PROJECT / "go").touch()
     assert process.wait(SECONDS) == 0
     assert job.results() == {}
 

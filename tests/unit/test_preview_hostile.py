@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import struct
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -205,6 +206,52 @@ def test_a_folder_swapped_for_a_link_is_not_followed(tmp_path: Path):
 
 
 def test_where_nothing_can_be_started_nothing_breaks(tmp_path: Path):
-    from nias_bridge.node import preview
+    from nias_bridge.node import preview, sandbox
 
-    assert preview.run(tmp_path / "no-python", tmp_path, tmp_path, tmp_path / "p") is False
+    told = preview.run(
+        tmp_path / "no-python", tmp_path, tmp_path / "output", tmp_path / "p", sandbox.Walls()
+    )
+    assert told is False
+
+
+TAKEN_OVER = """
+import os, socket
+from pathlib import Path
+
+def tried(what):
+    try:
+        return str(what())
+    except OSError:
+        return "nothing"
+
+def main(words):
+    output, previews = Path(words[0]), Path(words[1])
+    mine = output.parent.parent
+    ways = [
+        lambda: (mine / "others").read_text(),
+        lambda: (output / "linked").read_text(),
+        lambda: (output / "new").write_text("x"),
+        lambda: socket.create_connection(("127.0.0.1", int((output / "port").read_text()))),
+    ]
+    told = [(output / "port").read_text() and "own files", *map(tried, ways)]
+    (previews / "told").write_text("\\n".join(told))
+"""
+
+
+def test_a_parser_that_was_taken_over_reads_nothing_else_and_reaches_nobody(tmp_path: Path):
+    from nias_bridge.node import preview, sandbox
+
+    package = tmp_path / "program" / "nias_bridge" / "node" / "preview"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent, package.parent.parent):
+        (folder / "__init__.py").touch()
+    (package / "__main__.py").write_text(TAKEN_OVER)
+    output, previews = tmp_path / "project" / "output", tmp_path / "previews"
+    output.mkdir(parents=True)
+    (tmp_path / "others").write_text(SECRET)
+    (output / "linked").symlink_to(tmp_path / "others")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (output / "port").write_text(str(server.getsockname()[1]))
+        python = Path(sys.executable)
+        assert preview.run(python, tmp_path / "program", output, previews, sandbox.Walls())
+    assert (previews / "told").read_text().split("\n") == ["own files", *["nothing"] * 4]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from previews import PACKAGE, pictures_of
 
-from nias_bridge.node import preview
+from nias_bridge.node import preview, sandbox
 from nias_bridge.node.preview import measure, svg
 
 numbers = st.floats(-1e300, 1e300, allow_nan=False)
@@ -125,5 +125,5 @@ def test_previews_are_made_by_a_program_in_one_file(tmp_path: Path):
     output.mkdir()
     np.save(output / "a.npy", np.arange(5))
     (output / "numpy.py").write_text("raise SystemExit('the researcher’s own module was imported')")
-    assert preview.run(Path(sys.executable), program, output, pictures_of(output))
+    assert preview.run(Path(sys.executable), program, output, pictures_of(output), sandbox.Walls())
     assert (pictures_of(output) / "0001-a.svg").is_file()

@@ -156,3 +156,10 @@ def test_secrets_are_not_in_what_is_printed(write: Write, monkeypatch: pytest.Mo
 
 def test_every_setting_says_what_it_is() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize("folder", ["/", "/etc", "/home", "/var/lib", "apps", "/opt/../etc"])
+def test_no_job_is_shown_a_folder_with_everybodys_things(write: Write, folder: str) -> None:
+    write(f'{NEEDED}sandbox_readonly = ["/opt/apps", "{folder}"]\n')
+    with pytest.raises(SettingsError, match="sandbox_readonly"):
+        read_settings()

@@ -10,6 +10,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from nias_bridge.node import sandbox
+
 # What the tools environment holds; environment.obtain() builds it like any other.
 TOOLS = (
     "h5py>=3.9,<4",
@@ -36,19 +38,30 @@ sys.exit(main(sys.argv[1:]))
 
 
 def run(
-    python: Path, program: Path, output: Path, previews: Path, seconds: float = ALL_SECONDS_MAX
+    python: Path,
+    program: Path,
+    output: Path,
+    previews: Path,
+    walls: sandbox.Walls,
+    *,
+    seconds: float = ALL_SECONDS_MAX,
 ) -> bool:
     """Write previews of the files in `output` into `previews`; False when that did not end well.
 
     python: of the tools environment. program: the node program, or a folder with the package.
     Takes these seconds, by the clock, and little more at most. Nothing of the researcher's is
-    imported: -I keeps Python from the current folder, her home and her variables.
+    imported: -I keeps Python from the current folder, her home and her variables. Parsers of what
+    she left see that and no network. Raises sandbox.Refused.
     """
     command = [str(python), "-I", "-c", _START, str(program), str(output), str(previews)]
     command.append(str(seconds))
+    # Of output/ its folder is shown: a link that stands in its place leads to nothing then.
+    shown = [python.parent.parent, program, output.parent]
+    walls = walls.around(readable=shown, writable=[previews], network=False)
     try:
+        previews.mkdir(exist_ok=True)
         done = subprocess.run(
-            command,
+            sandbox.confined(command, walls),
             cwd="/",
             env={"PATH": os.defpath, "LANG": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
