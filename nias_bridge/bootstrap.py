@@ -11,6 +11,7 @@ from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.local import LocalRunner
+from nias_bridge.slurm.ssh import Connection, Login, SshRunner
 from nias_bridge.store import open_store
 
 
@@ -28,6 +29,19 @@ def open_bridge(settings: Settings) -> Bridge:
 
 def open_scheduler(settings: Settings) -> Scheduler:
     """The way to Slurm that the settings name."""
+    if settings.ssh_host:
+        login = Login(
+            host=settings.ssh_host,
+            port=settings.ssh_port,
+            user=settings.ssh_user,
+            key=settings.ssh_key,
+            certificate=settings.ssh_certificate,
+            known_hosts=settings.ssh_known_hosts,
+        )
+        connection = Connection(login, settings.slurm_timeout)
+        return CliScheduler(
+            SshRunner(connection, settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout)
+        )
     return CliScheduler(
         LocalRunner(settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout)
     )
