@@ -37,7 +37,7 @@ class LocalRunner:
         try:
             process = subprocess.Popen(
                 [program, *argv[1:]],
-                env=self._environment(),
+                env=self.environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -68,12 +68,13 @@ class LocalRunner:
             raise Unreachable(f"There is no {name} {where}; set slurm_bin to the folder it is in.")
         return program
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """What the programs get."""
         given = {"SLURM_CONF": os.environ["SLURM_CONF"]} if "SLURM_CONF" in os.environ else {}
-        return given | environment(self.bin, self.conf)
+        return given | clean_environment(self.bin, self.conf)
 
 
-def environment(bin_: Path | None, conf: Path | None) -> dict[str, str]:
+def clean_environment(bin_: Path | None, conf: Path | None) -> dict[str, str]:
     """All that Slurm's commands get, and so all that sbatch hands on to the job."""
     given = {
         "PATH": f"{bin_}:{PATH}" if bin_ else PATH,

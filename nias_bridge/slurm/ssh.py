@@ -18,7 +18,7 @@ import paramiko.hostkeys
 
 from nias_bridge.errors import Unreachable
 from nias_bridge.slurm.commands import Output
-from nias_bridge.slurm.local import PATH, environment
+from nias_bridge.slurm.local import PATH, clean_environment
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,9 @@ class SshRunner:
 
     def _line(self, argv: Sequence[str]) -> str:
         """One command of a shell, whichever the account has, that sets all that Slurm's get."""
-        variables = [f"{name}={value}" for name, value in environment(self.bin, self.conf).items()]
+        variables = [
+            f"{name}={value}" for name, value in clean_environment(self.bin, self.conf).items()
+        ]
         limit = ["timeout", "-s", "KILL", f"{self.timeout:g}"]
         program = str(self.bin / argv[0]) if self.bin else argv[0]
         return "cd / && exec " + shlex.join(

@@ -5,16 +5,26 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from loginnode import LoginNode
-from ways import Way, command_line, fake
+from ways import Way, fake, real_one
 
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.ports import Scheduler
 from nias_bridge.slurm.cli import CliScheduler
+from nias_bridge.slurm.local import LocalRunner
+from nias_bridge.slurm.native import PyslurmScheduler, beside
 from nias_bridge.slurm.ssh import Connection, SshRunner
+
+# The ways to a real Slurm, each with its fixture. pyslurm is there where a site built it.
+WAYS = {"fake": "", "command line": "scheduler", "ssh": "ssh"}
+if find_spec("pyslurm"):
+    WAYS["pyslurm"] = "pyslurm"
+else:
+    collect_ignore = ["test_pyslurm.py"]
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +35,14 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-@pytest.fixture(scope="module", params=["fake", "command line", "ssh"])
+@pytest.fixture(scope="module", params=WAYS)
 def way(request: pytest.FixtureRequest, folder: Path) -> Way:
     """Each way in turn, its jobs in a folder of their own."""
     folder = folder / request.param.replace(" ", "-")
     folder.mkdir()
     if request.param == "fake":
         return fake(folder)
-    by_command_line = request.getfixturevalue("scheduler")
-    if request.param == "ssh":
-        return command_line(folder, request.getfixturevalue("ssh"))
-    return command_line(folder, by_command_line)
+    return real_one(folder, request.getfixturevalue(WAYS[request.param]))
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +54,14 @@ def ssh(cluster: LocalCluster, login_node: LoginNode) -> Iterator[Scheduler]:
 
 
 @pytest.fixture(scope="module")
+def pyslurm(cluster: LocalCluster) -> Iterator[PyslurmScheduler]:
+    """pyslurm on the session's Slurm, with the command line beside it."""
+    scheduler = beside(LocalRunner(conf=cluster.slurm_conf, timeout=15))
+    yield scheduler
+    scheduler.worker.close()
+
+
+@pytest.fixture(scope="module")
 def real(folder: Path, scheduler: Scheduler) -> Way:
     """The command line on a real Slurm."""
-    return command_line(folder, scheduler)
+    return real_one(folder, scheduler)

@@ -71,9 +71,9 @@ class Way:
         return until(found)
 
 
-def until(found: Callable[[], T | None]) -> T:
+def until(found: Callable[[], T | None], seconds: float = SECONDS) -> T:
     """What `found` finds within the deadline."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while (thing := found()) is None:
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.1)
@@ -94,7 +94,7 @@ def fake(folder: Path) -> Way:
     return Way(scheduler, folder, play, lambda: scheduler.next_submit("reject"), _now())
 
 
-def command_line(folder: Path, scheduler: Scheduler) -> Way:
+def real_one(folder: Path, scheduler: Scheduler) -> Way:
     return Way(scheduler, folder, lambda _job_id, _ending: None, lambda: None, _now())
 
 
