@@ -9,6 +9,7 @@ others, and a script with an option that is not in OPTIONS is submitted by sbatc
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -20,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nias_bridge.domain import JobState, NodeReport, SlurmReport, Usage
+from nias_bridge.domain import JobState, NodeReport, SlurmReport, Usage, time_limit_seconds
 from nias_bridge.errors import SubmissionUnclear, Unreachable
 from nias_bridge.slurm import commands, values
 from nias_bridge.slurm.cli import CliScheduler
@@ -28,6 +29,8 @@ from nias_bridge.slurm.commands import MIB, Output
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.refusals import refusal
 from nias_bridge.slurm.worker import Lost, Worker, serve
+
+log = logging.getLogger(__name__)
 
 MODULE = "nias_bridge.slurm.native"
 DIRECTIVE = "#SBATCH "
@@ -60,6 +63,7 @@ CONVERTED: dict[str, Callable[[str], object]] = {
     "cpus_per_task": int,
     "ntasks": int,
     "partitions": lambda value: value.split(","),
+    "time_limit": lambda value: _whole_minutes(time_limit_seconds(value)),
     # pyslurm knows a signal by its number or as Python has it.
     "signal": lambda value: re.sub(r"\b(?:SIG)?(?=[A-Z]\w+)", "SIG", value),
 }
@@ -80,6 +84,12 @@ def description(script: str) -> dict[str, object] | None:
             else:
                 return None
     return told
+
+
+def _whole_minutes(seconds: int) -> str:
+    """Up, as Slurm does, in the one format that pyslurm reads without fail."""
+    minutes = -(-seconds // 60)
+    return f"{minutes // 1440}-{minutes // 60 % 24:02}:{minutes % 60:02}:00"
 
 
 def _directives(script: str) -> Iterator[str]:
@@ -201,18 +211,20 @@ def _version() -> str:
 
 
 def _submit(script: str, options: Mapping[str, object]) -> int | None:
+    """The job's id, or None where pyslurm could make no description of it, and sent nothing."""
     pyslurm = _pyslurm()
-    job = _description(pyslurm)(
-        script=script,
-        script_args=[script],  # as sbatch does: the job's command is then told
-        environment=_environment(options),
-        **options,
-    )
     try:
+        job = _description(pyslurm)(
+            script=script,
+            script_args=[script],  # as sbatch does: the job's command is then told
+            environment=_environment(options),
+            **options,
+        )
         return int(job.submit())
     except pyslurm.RPCError as error:
         raise refusal(str(error), killed=False) from None
-    except ValueError:  # of an option, before anything was sent: sbatch says it in Slurm's words
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        log.warning("pyslurm can't describe %s: %s", script, error)
         return None
 
 

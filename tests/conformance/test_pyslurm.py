@@ -148,7 +148,7 @@ def test_slurm_that_is_not_there_is_unreachable_and_nothing_ends_the_gateway(
     port = f"SlurmctldPort={cluster.slurmctld_port}"
     dead = tmp_path / "slurm.conf"
     dead.write_text(cluster.slurm_conf.read_text().replace(port, "SlurmctldPort=1"))
-    gone = beside(LocalRunner(conf=dead, timeout=5))
+    gone = beside(LocalRunner(conf=dead, timeout=1))
     for ask in (gone.queue, gone.nodes):
         with pytest.raises(Unreachable):
             ask()
@@ -158,7 +158,7 @@ def test_slurm_that_is_not_there_is_unreachable_and_nothing_ends_the_gateway(
     gone.worker.close()
     dead.unlink()
     # Without a slurm.conf libslurm ends its process at import.
-    nothing = beside(LocalRunner(timeout=20))
+    nothing = beside(LocalRunner(timeout=10))
     nothing.worker.environment = {**nothing.worker.environment, "SLURM_CONF": str(dead)}
     with pytest.raises(Unreachable, match="pyslurm gave no answer"):
         nothing.queue()

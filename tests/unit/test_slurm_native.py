@@ -32,7 +32,7 @@ def test_options_are_told_by_the_names_that_pyslurm_has_for_them() -> None:
         script("--time='01:00:00'", "--exclusive", "--partition=a,b", "--ntasks=1", "--no-requeue")
     )
     assert told == {
-        "time_limit": "01:00:00",
+        "time_limit": "0-01:00:00",
         "resource_sharing": "no",
         "partitions": ["a", "b"],
         "ntasks": 1,
@@ -43,6 +43,14 @@ def test_options_are_told_by_the_names_that_pyslurm_has_for_them() -> None:
 def test_a_quoted_value_and_a_signal_are_read_as_they_are_meant() -> None:
     told = description(script("'--output=/a b/#1 = %j'", "--signal=B:USR1@30"))
     assert told == {"standard_output": "/a b/#1 = %j", "signal": "B:SIGUSR1@30"}
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [("1", "0-00:01:00"), ("90", "0-01:30:00"), ("0:30", "0-00:01:00"), ("1-12", "1-12:00:00")],
+)
+def test_a_time_limit_is_told_in_whole_minutes_whatever_its_format(written: str, told: str) -> None:
+    assert description(script(f"--time={written}")) == {"time_limit": told}
 
 
 @pytest.mark.parametrize("option", ["--mem=0", "--dependency=singleton", "-t 20", "--time 20"])
