@@ -271,8 +271,8 @@ def _queue() -> list[SlurmReport]:
 def _queued(job: Any) -> SlurmReport | None:
     told = str(job.id)
     if job.array_id:
-        waiting = job.array_tasks_waiting
-        told = f"{job.array_id}_{f'[{waiting}]' if waiting else job.array_task_id}"
+        waiting, task = job.array_tasks_waiting, job.array_task_id or 0  # 0 is told as None
+        told = f"{job.array_id}_{f'[{waiting}]' if waiting else task}"
     job_id, tasks = values.job(told)
     state = commands.state_of(job.state, told)
     if job_id is None or state is None:
