@@ -29,13 +29,14 @@ BACK_OFF_MAX = 60.0
 GRACE_SECONDS = 2.0
 CHUNK = 1 << 16
 
-# What is run there is sure not to have been started where one of these two lines is its last word.
+# Before _BEGIN nothing was started, and what is printed is the account's own: of its .bashrc, say.
+_BEGIN = "nias-bridge: it begins"
 _NO_CONF = "nias-bridge: no slurm.conf"
 _NO_PROGRAM = "nias-bridge: no program"
 _GUARD = f"""\
 test -r "${{SLURM_CONF:-/}}" || {{ echo "{_NO_CONF}" >&2; exit 127; }}; \
 command -v "$0" >/dev/null || {{ echo "{_NO_PROGRAM}" >&2; exit 127; }}; \
-exec "$0" "$@"\
+echo "{_BEGIN}"; exec "$0" "$@"\
 """
 
 
@@ -143,17 +144,18 @@ class SshRunner:
             late = passed.is_set()
             # Without the end of its output the status says nothing: the answer may be cut in two.
             whole = channel.eof_received and not late
-        told = stderr.decode(errors="replace")
+        said, told = stdout.decode(errors="replace"), stderr.decode(errors="replace")
+        before, begun, answer = said.partition(f"{_BEGIN}\n")
+        if whole and not begun:
+            raise self._not_started(argv[0], told or before)
         if late:
             channel.get_transport().close()  # not even its deadline there was kept: it is dead
         if late or (whole and status < 0):
             told += f"\nno end within {self.timeout:g} s"
         elif not whole:
             told += f"\nthe connection to {self.connection.login} was lost{why}"
-        elif status == 127:
-            self._check_started(argv[0], told)
         killed = status < 0 or not whole
-        return Output(-signal.SIGKILL if killed else status, stdout.decode(errors="replace"), told)
+        return Output(-signal.SIGKILL if killed else status, answer, told)
 
     def _line(self, argv: Sequence[str]) -> str:
         """One command of a shell, whichever the account has, that sets all that Slurm's get."""
@@ -166,19 +168,24 @@ class SshRunner:
             ["env", "-i", *variables, *limit, "sh", "-c", _GUARD, program, *argv[1:]]
         )
 
-    def _check_started(self, program: str, told: str) -> None:
-        last = told.strip().rpartition("\n")[2]
+    def _not_started(self, program: str, words: str) -> Unreachable:
+        last = words.strip().rpartition("\n")[2]
         host = self.connection.login.host
         if last == _NO_CONF:
-            raise Unreachable(
+            return Unreachable(
                 f"There is no {self.conf} on {host} that can be read; set slurm_conf to Slurm's "
                 "slurm.conf there."
             )
         if last == _NO_PROGRAM:
-            where = f"in {self.bin}" if self.bin else f"in {PATH}"
-            raise Unreachable(
-                f"There is no {program} {where} on {host}; set slurm_bin to the folder it is in."
+            return Unreachable(
+                f"There is no {program} in {self.bin or PATH} on {host}; set slurm_bin to the "
+                "folder it is in."
             )
+        user = self.connection.login.user
+        return Unreachable(
+            f"{host} runs no commands for {user}: {last or 'it ended without a word'}. Does the "
+            "account have a shell that does, and its key no command= of its own?"
+        )
 
 
 class _RefuseUnknown(paramiko.MissingHostKeyPolicy):

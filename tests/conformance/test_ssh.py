@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -18,6 +19,7 @@ from loginnode import HOST, LoginNode, make_key
 from ways import until
 
 from nias_bridge.errors import SubmissionUnclear, Unreachable
+from nias_bridge.ports import Scheduler
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.commands import Output
 from nias_bridge.slurm.ssh import Connection, Login, SshRunner
@@ -109,6 +111,43 @@ def test_a_program_that_ends_with_127_by_itself_was_started(
     fake_slurm(programs, sbatch="echo 'something: not found' >&2; exit 127")
     run = SshRunner(connect(), bin=programs, timeout=5)
     assert run(["sbatch"]).status == 127
+
+
+def with_key_options(node: LoginNode, folder: Path, options: str) -> Login:
+    """A login whose key has these options in authorized_keys."""
+    make_key(folder / "optional")
+    line = f"{options} {(folder / 'optional.pub').read_text()}"
+    with (node.folder / "authorized_keys").open("a") as keys:
+        keys.write(line)
+    return replace(node.login, key=folder / "optional")
+
+
+def test_an_account_that_runs_no_commands_surely_started_none(
+    node: LoginNode, connect: Callable[..., Connection], tmp_path: Path
+) -> None:
+    forced = 'command="echo This account is currently not available.; exit 1"'
+    login = with_key_options(node, tmp_path, forced)
+    with pytest.raises(Unreachable, match=r"runs no commands .*This account is currently not"):
+        submission(SshRunner(connect(login), timeout=5))()
+
+
+def test_what_the_accounts_own_profile_prints_is_no_part_of_the_answer(
+    node: LoginNode, connect: Callable[..., Connection], tmp_path: Path
+) -> None:
+    noisy = 'command="echo Welcome!; eval \\"$SSH_ORIGINAL_COMMAND\\""'
+    run = SshRunner(connect(with_key_options(node, tmp_path, noisy)), timeout=5)
+    assert run(["echo", "answer"]) == Output(0, "answer\n", "")
+
+
+def test_a_look_at_a_thousand_jobs_is_two_commands_there(
+    ssh: Scheduler, login_node: LoginNode
+) -> None:
+    ssh.queue()
+    log = login_node.folder / "log"
+    before = log.read_text().count("Starting session")
+    ssh.queue()
+    ssh.accounting(since=datetime.now(UTC), job_ids=range(1, 1001))
+    assert log.read_text().count("Starting session") - before == 2
 
 
 def test_many_threads_share_one_connection(
