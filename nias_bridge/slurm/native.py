@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from nias_bridge.domain import JobState, NodeReport, SlurmReport, Usage, time_limit_seconds
 from nias_bridge.errors import SubmissionUnclear, Unreachable
@@ -31,6 +31,8 @@ from nias_bridge.slurm.refusals import refusal
 from nias_bridge.slurm.worker import Lost, Worker, serve
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MODULE = "nias_bridge.slurm.native"
 DIRECTIVE = "#SBATCH "
@@ -130,13 +132,11 @@ class PyslurmScheduler:
 
     def queue(self) -> list[SlurmReport]:
         """Raises Unreachable."""
-        reports: list[SlurmReport] = self._answer("queue")
-        return reports
+        return self._read("queue", self.by_command.queue)
 
     def nodes(self) -> list[NodeReport]:
         """Raises Unreachable."""
-        reports: list[NodeReport] = self._answer("nodes")
-        return reports
+        return self._read("nodes", self.by_command.nodes)
 
     def accounting(
         self, *, since: datetime, job_ids: Sequence[int] = (), names: Sequence[str] = ()
@@ -162,18 +162,23 @@ class PyslurmScheduler:
             return "pyslurm is not installed"
         try:
             cluster = _cluster_version(self.by_command.run(["scontrol", "show", "config"]))
-            pyslurm: str = self._answer("version")
+            pyslurm: str = self.worker.call("version")
         except Unreachable as error:
             return str(error).rstrip(".")
+        except Lost as lost:
+            return f"pyslurm does not work here: {lost}"
         if values.release(pyslurm) != values.release(cluster):
             return f"pyslurm {pyslurm} is made for another Slurm than this cluster's {cluster}"
         return ""
 
-    def _answer(self, question: str) -> Any:
+    def _read(self, question: str, by_command: Callable[[], list[T]]) -> list[T]:
         try:
-            return self.worker.call(question)
+            told: list[T] = self.worker.call(question)
         except Lost as lost:
-            raise Unreachable(f"pyslurm gave no answer: {lost}.") from None
+            # Of a job, say, that pyslurm can't read: the others must not be unknown for it.
+            log.warning("pyslurm gave no answer (%s): the command is asked instead.", lost)
+            return by_command()
+        return told
 
 
 def beside(commands_here: LocalRunner) -> PyslurmScheduler:
@@ -284,7 +289,7 @@ def _queued(job: Any) -> SlurmReport | None:
         name=job.name or "",
         state=state,
         reason=commands.known(job.state_reason or ""),
-        user=job.user_name or "",
+        user=_user(job),
         workdir=job.working_directory or "",
         partition=job.partition or "",
         nodes=nodes,
@@ -298,6 +303,13 @@ def _queued(job: Any) -> SlurmReport | None:
         restarts=job.requeue_count or 0,
         array_tasks=tasks,
     )
+
+
+def _user(job: Any) -> str:
+    try:
+        return job.user_name or ""
+    except KeyError:  # 22.5's word for an account that is not known on this machine
+        return str(job.user_id)
 
 
 def _nodes() -> list[NodeReport]:

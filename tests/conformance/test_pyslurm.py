@@ -15,6 +15,7 @@ from ways import Ending, Way, real_one, until
 from nias_bridge.domain import JobState, SlurmReport
 from nias_bridge.errors import SubmissionUnclear, Unreachable
 from nias_bridge.localcluster import LocalCluster
+from nias_bridge.slurm import native
 from nias_bridge.slurm.commands import Output
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.native import PyslurmScheduler, beside, description
@@ -142,7 +143,7 @@ def test_a_frozen_slurmctld_leaves_a_submission_unclear_and_the_queue_unreachabl
     assert time.monotonic() - begin < 5
 
 
-def test_slurm_that_is_not_there_is_unreachable_and_nothing_ends_the_gateway(
+def test_slurm_that_is_not_there_is_unreachable(
     tmp_path: Path, cluster: LocalCluster, here: Way
 ) -> None:
     port = f"SlurmctldPort={cluster.slurmctld_port}"
@@ -156,10 +157,29 @@ def test_slurm_that_is_not_there_is_unreachable_and_nothing_ends_the_gateway(
     with pytest.raises((Unreachable, SubmissionUnclear)):
         gone.submit(script, name="nias-nobody", log=PurePosixPath("/dev/null"))
     gone.worker.close()
-    dead.unlink()
-    # Without a slurm.conf libslurm ends its process at import.
-    nothing = beside(LocalRunner(timeout=10))
-    nothing.worker.environment = {**nothing.worker.environment, "SLURM_CONF": str(dead)}
-    with pytest.raises(Unreachable, match="pyslurm gave no answer"):
-        nothing.queue()
-    nothing.worker.close()
+
+
+def test_where_pyslurm_ends_its_process_the_queue_is_asked_of_the_command(
+    tmp_path: Path, cluster: LocalCluster, here: Way, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = here.submit("nias-by-the-command", Ending.WELL)
+    lame = beside(LocalRunner(conf=cluster.slurm_conf, timeout=15))
+    # Where it can't read its slurm.conf libslurm ends the process, at import already.
+    broken = tmp_path / "broken.conf"
+    broken.write_text("NoSuchOption=1\n")
+    lame.worker.environment = {**lame.worker.environment, "SLURM_CONF": str(broken)}
+    assert job_id in {report.job_id for report in lame.queue()}
+    assert "pyslurm gave no answer (its process ended with status 1)" in caplog.text
+    assert "pyslurm does not work here: its process ended" in lame.unfit()
+    lame.worker.close()
+
+
+def test_an_account_that_is_not_known_here_is_told_by_its_number() -> None:
+    class Job:
+        user_id = 4711
+
+        @property
+        def user_name(self) -> str:
+            raise KeyError("getpwuid(): uid not found: 4711")
+
+    assert native._user(Job()) == "4711"
