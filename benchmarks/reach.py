@@ -62,6 +62,9 @@ def main() -> None:
             for way, submit in submits.items():
                 calls[way].append(timed(submit))
         print_table("the call", calls)
+        subprocess.run(
+            ["scancel", "--name=nias-bench,plain.sbatch"], check=True, env=slurm(cluster)
+        )
         through = {
             way: uploads(state / way, cluster, asked.runs, settings)
             for way, settings in ways(cluster, node).items()
@@ -87,8 +90,11 @@ def machine() -> Iterator[tuple[Path, LocalCluster, LoginNode]]:
 
 
 def scontrol(cluster: LocalCluster, *words: str) -> None:
-    environment = {**os.environ, "SLURM_CONF": str(cluster.slurm_conf)}
-    subprocess.run(["scontrol", *words], check=True, env=environment)
+    subprocess.run(["scontrol", *words], check=True, env=slurm(cluster))
+
+
+def slurm(cluster: LocalCluster) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "SLURM_CONF": str(cluster.slurm_conf)}
 
 
 def ways(cluster: LocalCluster, node: LoginNode) -> dict[str, dict[str, Any]]:
@@ -135,9 +141,8 @@ def by_way(state: Path, cluster: LocalCluster, node: LoginNode) -> dict[str, Cal
 def plain_sbatch(state: Path, cluster: LocalCluster) -> Callable[[], object]:
     script = state / "plain.sbatch"
     script.write_text(SCRIPT)
-    environment = {"PATH": os.environ["PATH"], "SLURM_CONF": str(cluster.slurm_conf)}
-    argv = ["sbatch", "--parsable", "--output=/dev/null", str(script)]
-    return lambda: subprocess.run(argv, check=True, capture_output=True, env=environment)
+    argv = ["sbatch", "--job-name=nias-bench", "--output=/dev/null", str(script)]
+    return lambda: subprocess.run(argv, check=True, capture_output=True, env=slurm(cluster))
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -161,6 +166,7 @@ def uploads(state: Path, cluster: LocalCluster, runs: int, settings: dict[str, A
         for number in range(runs + 1):
             sent = client.upload("print(1)\n")
             client.wait(sent["id"], lambda told: told["job_id"] is not None)
+            client.cancel(sent["id"])
             run: Run = store.run(sent["id"])
             if number and run.submitted_at:  # the first one finds the poller just started
                 taken.append((run.submitted_at - run.created_at).total_seconds())
