@@ -24,7 +24,7 @@ from nias_bridge.site import Site
 
 SECONDS = 2.0
 GROWTH = 64 * 1024**2  # bytes
-GIVE_UP = 30
+GIVE_UP = 15
 ZIP = {"Content-Type": "application/zip"}
 
 
