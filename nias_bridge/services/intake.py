@@ -51,6 +51,7 @@ _INSTEAD = {
 _AS_IT_IS = ("", needs.REQUIREMENTS)
 HELD_SECONDS = 24 * 3600
 COUNT_BELOW = 100_000
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{22}")  # as token_urlsafe(16) makes them
 _TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # noqa: S105  # none that look alike
 
 
@@ -232,6 +233,8 @@ def sweep(bridge: Bridge) -> None:
 def sources(bridge: Bridge, run: Run) -> dict[str, str]:
     """The Python modules in a run's zip by their paths, as many as are read; {} without the zip."""
     zipped = bridge.paths.run(run).archive
+    if not shared.is_plain(zipped):
+        return {}
     try:
         inventory = archive.judge(zipped, f"{run.project}.zip", _limits(bridge.settings))
     except (archive.ArchiveError, OSError):
@@ -396,7 +399,7 @@ def _held_name(part: Path) -> Path:
 
 def _find_held(bridge: Bridge, upload_id: str) -> tuple[Path, str, tuple[Caution, ...]]:
     part = bridge.paths.uploads / f"{upload_id}.part"
-    if part.parent != bridge.paths.uploads or not part.is_file():
+    if not _UPLOAD_ID.fullmatch(upload_id) or not part.is_file():
         raise NotFound("This upload is no longer here. Choose the zip again.")
     try:
         told = json.loads(_held_name(part).read_text(encoding="utf-8"))
