@@ -57,7 +57,8 @@ def scheduler(node: LoginNode, folder: Path) -> CliScheduler:
     keys = {name: folder / fields[name].default.name for name in ("ssh_key", "ssh_known_hosts")}
     settings = Settings(
         **kept, **keys, ssh_host=HOST, ssh_port=node.port, ssh_user=node.user,
-        database_url="sqlite://", secret_key="for tests only, and long enough for it", slurm_timeout=10,
+        database_url="sqlite://", secret_key="for tests only, and long enough for it",
+        slurm_timeout=10,
     )  # fmt: skip
     assert settings.shared_root_on_cluster == PurePosixPath("/shared/nias")
     chosen = open_scheduler(settings)
