@@ -223,7 +223,7 @@ class Node:
         slurm = {"SLURM_JOB_NAME": "nias-tok-p", "SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "1"}
         variables = {"PATH": "/usr/bin:/bin", "TMPDIR": str(self.shared.parent), **slurm}
         read, write = os.pipe()
-        with (folder / layout.LOG).open("ab") as log, open(read) as told_peak:
+        with (folder / layout.LOG).open("ab") as log, os.fdopen(read) as told_peak:
             subprocess.run(
                 [sys.executable, "-IS", "-c", _MEASURED, str(write), *argv],
                 env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
