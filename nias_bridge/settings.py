@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -77,6 +77,13 @@ class Settings(BaseSettings):
     poll_interval: Seconds = Field(1.0, description="Seconds between two questions to Slurm")
     lease_seconds: Seconds = Field(
         15, description="Seconds after which another poller may take over from a silent one"
+    )
+    identity: Literal["service", "unix"] = Field(
+        "service", description="As whom jobs run: the bridge's account, or each owner's own"
+    )
+    run_as: Path = Field(
+        Path("/usr/lib/nias-bridge/run-as"),
+        description="With “unix”, the program that sudo lets the bridge call",
     )
     verdict_after: Seconds = Field(
         600, description="Seconds without a record after which the node's own word decides"
@@ -168,6 +175,15 @@ class Settings(BaseSettings):
         if not value.is_absolute():
             raise ValueError("must be an absolute path")
         return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Settings:
+        if self.identity == "unix" and self.shared_root_on_cluster not in (
+            None,
+            PurePosixPath(self.shared_root),
+        ):
+            raise ValueError("identity “unix” wants shared_root to be the nodes' path of it too")
+        return self
 
     @property
     def url(self) -> str:

@@ -27,6 +27,7 @@ STANDARD_CODE = "nias-bridge.pth"
 CACHE = "cache"  # what every run finds in ~/.cache
 LOCK, USE = ".lock", ".use"  # files beside an environment, by its key
 BUILDING = ".building-"
+LEFT_SECONDS = 24 * 3600  # after which what is being built is a leftover
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,15 @@ class Wish:
     """What an environment is to be: for these requirements, of this owner's run.
 
     variables: the environment of the installing step (indexes, proxies, certificates);
-    source: whether what exists only as source may be built, for this owner alone.
+    source: whether what exists only as source may be built, for this owner alone; alone: every
+    environment is this owner's alone, because jobs run as their owners' accounts.
     """
 
     requirements: tuple[str, ...]
     owner: str
     variables: Mapping[str, str]
     source: bool = True
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,11 @@ def lent(root: Path, wish: Wish) -> Iterator[None]:
         os.close(hold)
 
 
+def place(root: Path, wish: Wish) -> Path:
+    """The folder in which such an environment is, or is going to be."""
+    return _places(root, wish)[0].environments
+
+
 def put_aside(folder: Path) -> Path:
     """Take an environment from its place at once; `discard` the folder that is returned."""
     aside = folder.with_name(f"{BUILDING}{folder.name}-{os.urandom(4).hex()}")
@@ -168,16 +176,13 @@ def discard(folder: Path) -> None:
 
 
 def _places(root: Path, wish: Wish) -> tuple[_Place, _Place]:
-    everybodys = root / layout.ENVIRONMENTS
-    caches = root / layout.CACHE
-    return (
-        _Place(everybodys, caches, _key(wish)),
-        _Place(
-            everybodys / layout.PRIVATE / wish.owner,
-            caches / layout.PRIVATE / wish.owner,
-            _key(wish, wish.owner),
-        ),
+    everybodys = (root / layout.ENVIRONMENTS, root / layout.CACHE)
+    owners = (
+        everybodys[0] / layout.PRIVATE / wish.owner,
+        everybodys[1] / layout.PRIVATE / wish.owner,
     )
+    wheels = _Place(*(owners if wish.alone else everybodys), _key(wish))
+    return wheels, _Place(*owners, _key(wish, wish.owner))
 
 
 def _key(wish: Wish, owner: str = "") -> str:
@@ -235,6 +240,12 @@ def _building(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+def _is_old(folder: Path) -> bool:
+    with suppress(OSError):
+        return folder.stat().st_mtime < time.time() - LEFT_SECONDS
+    return False
+
+
 def _made(
     root: Path, everybodys: _Place, own: _Place, wish: Wish, say: Callable[[str], None]
 ) -> _Found:
@@ -254,8 +265,11 @@ def _build(root: Path, place: _Place, wish: Wish, *, source: bool) -> _Found:
     place.environments.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(place.folder):
         put_aside(place.folder)  # it is there but does not work
-    for leftover in place.environments.glob(f"{BUILDING}{place.key}-*"):
-        discard(leftover)  # so is this, or its builder died
+    for leftover in place.environments.glob(f"{BUILDING}*"):
+        # Its builder died; or it was put aside by the gateway, which can't remove what is another
+        # account's.
+        if leftover.name.startswith(f"{BUILDING}{place.key}-") or _is_old(leftover):
+            discard(leftover)
     building = place.environments / f"{BUILDING}{place.key}-{os.urandom(4).hex()}"
     building.mkdir()
     try:

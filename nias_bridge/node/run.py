@@ -303,6 +303,7 @@ def _wish(job: claim.Job, site: Mapping[str, Any], wanted: Sequence[str]) -> env
         owner=job.owner,
         variables=site.get("build_variables", {}),
         source=site.get("source_builds") != "forbid",
+        alone=site.get("identity") == "unix",
     )
 
 

@@ -143,7 +143,7 @@ def log(bridge: Bridge, run_id: int, offset: int, limit: int = LOG_PART_BYTES) -
 def log_part(file: Path, ended: bool, offset: int, limit: int = LOG_PART_BYTES) -> LogPart:
     """A part of a log, as `log` gives it; `ended`: nothing is going to be added."""
     try:
-        opened = file.open("rb")
+        opened = shared.open_plain(file)
     except OSError:
         return LogPart(text="", offset=0, next_offset=0, size=0, ended=ended)
     with opened:

@@ -6,19 +6,18 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from nias_bridge.node import environment, layout, soundness
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import read_json
 
 log = logging.getLogger(__name__)
-
-LEFT_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ def prune(bridge: Bridge, size: int) -> list[KeptEnvironment]:
     """
     for place in _places(bridge).values():
         for leftover in place.glob(f"{environment.BUILDING}*"):
-            if leftover.stat().st_mtime < time.time() - LEFT_SECONDS:
+            if leftover.stat().st_mtime < time.time() - environment.LEFT_SECONDS:
                 environment.discard(leftover)
     there = kept(bridge)
     left = sum(one.size for one in there)
@@ -77,7 +76,7 @@ def _places(bridge: Bridge) -> dict[str, Path]:
 
 
 def _folders(place: Path) -> Iterator[Path]:
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, PermissionError):
         for folder in place.iterdir():
             if (
                 folder.is_dir()
@@ -91,6 +90,13 @@ def _told(folder: Path, owner: str) -> KeptEnvironment | None:
     record = read_json(folder / soundness.RECORD)
     if folder.name.startswith(".") or not record:
         return None
+    try:
+        return _read(folder, owner, record)
+    except (KeyError, TypeError, ValueError, OSError):
+        return None  # it may be an account's own, who can write there what she likes
+
+
+def _read(folder: Path, owner: str, record: Mapping[str, Any]) -> KeptEnvironment:
     use = folder.with_name(f"{folder.name}{environment.USE}")
     with _alone(use) as free:
         used_at = use.stat().st_mtime if use.exists() else record["built_at"]
@@ -98,9 +104,9 @@ def _told(folder: Path, owner: str) -> KeptEnvironment | None:
         key=folder.name,
         folder=folder,
         owner=owner,
-        requirements=tuple(record["requirements"]),
-        python=record["python"],
-        size=record.get("bytes", 0),
+        requirements=tuple(map(str, record["requirements"])),
+        python=str(record["python"]),
+        size=int(record.get("bytes", 0)),
         built_at=datetime.fromtimestamp(record["built_at"], UTC),
         used_at=datetime.fromtimestamp(used_at, UTC),
         in_use=not free,
@@ -114,7 +120,10 @@ def _remove(one: KeptEnvironment) -> bool:
         if not free:
             return False
         # Gone from its place within this lock: a job that comes now waits, and then builds it.
-        doomed = environment.put_aside(one.folder)
+        try:
+            doomed = environment.put_aside(one.folder)
+        except PermissionError:
+            return False
     environment.discard(doomed)
     return True
 
@@ -126,6 +135,9 @@ def _alone(use: Path) -> Iterator[bool]:
         held = os.open(use, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         yield True
+        return
+    except PermissionError:
+        yield False
         return
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
