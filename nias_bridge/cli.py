@@ -93,7 +93,7 @@ def install_shared() -> None:
 @click.option("--gateway", default=SERVICE_USER, show_default=True, help="Who serve and poll are.")
 @click.option("--sudoers", type=click.Path(path_type=Path), default=SUDOERS, show_default=True)
 def install_run_as(gateway: str, sudoers: Path) -> None:
-    """As root, for identity = "unix": the program that runs jobs as their owners, and sudo's rule."""
+    """As root, for identity = "unix": the program that runs jobs as others, and sudo's rule."""
     settings = read_settings()
     install(settings, gateway, sudoers)
     click.echo(f"{settings.run_as} is in place; {sudoers} lets {gateway} call it.")
