@@ -51,13 +51,26 @@ def kept(bridge: Bridge) -> list[KeptEnvironment]:
 def prune(bridge: Bridge, size: int) -> list[KeptEnvironment]:
     """Remove the least recently used until all have no more than `size` bytes; returns them.
 
-    One that a job uses, on whichever node, stays. What dead builders left goes after a day.
+    One that a job uses, on whichever node, stays. What dead builders left goes after a day. Where
+    environments are their owners' accounts', `size` is what each owner may have, and the files go
+    when her next job builds one.
     """
     for place in _places(bridge).values():
         for leftover in place.glob(f"{environment.BUILDING}*"):
-            if leftover.stat().st_mtime < time.time() - environment.LEFT_SECONDS:
-                environment.discard(leftover)
+            if leftover.lstat().st_mtime < time.time() - environment.LEFT_SECONDS:
+                _discard(leftover)
     there = kept(bridge)
+    if bridge.settings.identity == "service":
+        return _down_to(size, there)
+    owners = dict.fromkeys(one.owner for one in there)
+    return [
+        gone
+        for owner in owners
+        for gone in _down_to(size, [one for one in there if one.owner == owner])
+    ]
+
+
+def _down_to(size: int, there: list[KeptEnvironment]) -> list[KeptEnvironment]:
     left = sum(one.size for one in there)
     removed = []
     for one in there:
@@ -124,19 +137,25 @@ def _remove(one: KeptEnvironment) -> bool:
             doomed = environment.put_aside(one.folder)
         except PermissionError:
             return False
-    environment.discard(doomed)
+    _discard(doomed)
     return True
+
+
+def _discard(folder: Path) -> None:
+    # Another account's it could swap for a link meanwhile; nor could we remove it.
+    if folder.lstat().st_uid == os.geteuid():
+        environment.discard(folder)
 
 
 @contextmanager
 def _alone(use: Path) -> Iterator[bool]:
     """Within this block nobody begins to use the environment; False: somebody does already."""
     try:
-        held = os.open(use, os.O_RDWR | os.O_CLOEXEC)
+        held = os.open(use, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         yield True
         return
-    except PermissionError:
+    except OSError:
         yield False
         return
     try:
