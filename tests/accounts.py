@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from conftest import missing
 
 from nias_bridge.identity import install
 from nias_bridge.settings import Settings
@@ -45,6 +48,9 @@ def _once_unlocked(argv: Sequence[str]) -> None:
 @contextmanager
 def run_as_installed(settings: Settings, gateway: str) -> Iterator[Path]:
     """The program under the settings' own name for it, and a rule of sudo's for it."""
+    for needed, package in (("sudo", "sudo"), ("getfacl", "acl"), ("useradd", "passwd")):
+        if shutil.which(needed, path=f"{os.defpath}:/usr/sbin:/sbin") is None:
+            missing(f"no {needed} here: apt-get install {package}")
     sudoers = Path("/etc/sudoers.d", f"nias-test-{secrets.token_hex(3)}")
     try:
         install.install(settings, gateway, sudoers)

@@ -141,7 +141,9 @@ def _open_to_passers(root: Path) -> None:
     (root / layout.BIN).chmod(0o755)
     (root / layout.UPLOADS).chmod(0o700)
     for owners in (root / layout.RUNS).iterdir():
-        owners.chmod(stat.S_IMODE(owners.stat().st_mode) & ~0o007)
+        mode = stat.S_IMODE(owners.stat().st_mode)
+        if mode & 0o007:
+            owners.chmod(mode & ~0o007)
 
 
 def _copy_if_new(source: Path, target: Path) -> None:

@@ -6,8 +6,11 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -331,6 +334,32 @@ def test_what_the_caller_has_in_its_environment_changes_nothing(
     )
     assert (alone.returncode, alone.stdout.splitlines()[0]) == (0, alice)
     assert "SBATCH_WRAP" not in alone.stdout
+
+
+def test_an_sbatch_that_hangs_is_ended_though_its_caller_could_not_end_it(
+    program: Path, settings: Settings, shared: Path, alice: str, nias: str
+) -> None:
+    text, sbatch = program.read_text(), settings.slurm_bin / "sbatch"
+    kept = sbatch.read_text()
+    program.write_text(text.replace("ANSWER_SECONDS = 25", "ANSWER_SECONDS = 2"))
+    sbatch.write_text(f"#!/bin/sh\necho $$ > {shared}/runs/{RUN}/pid\nexec sleep 60\n")
+    code = (
+        "import sys\n"
+        "from nias_bridge.slurm.local import LocalRunner\n"
+        "print(LocalRunner(timeout=1)(sys.argv[1:]).status)\n"
+    )
+    argv = ["sudo", "--non-interactive", program, "submit", alice, RUN, JOB, "slurm.out"]
+    try:
+        assert do(nias, [*argv[:3], "hand-over", alice, RUN]).returncode == 0
+        begin = time.monotonic()
+        done = do(nias, [sys.executable, "-c", code, *argv])
+        assert (done.stdout.strip(), done.stderr) == (str(-signal.SIGKILL), "")
+        assert time.monotonic() - begin < 20
+        stat = Path("/proc", (shared / "runs" / RUN / "pid").read_text().strip(), "stat")
+        assert not stat.exists() or stat.read_text().split()[2] == "Z"
+    finally:
+        program.write_text(text)
+        sbatch.write_text(kept)
 
 
 def test_sudo_lets_the_gateway_call_nothing_else(nias: str, program: Path) -> None:

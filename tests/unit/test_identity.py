@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 import staged
 from pydantic import ValidationError
 
 from nias_bridge.domain import JobState, Run
-from nias_bridge.errors import NotAllowed, Rejected, SchedulerError, SettingsError, Unreachable
+from nias_bridge.errors import (
+    NotAllowed,
+    NotFound,
+    Rejected,
+    SchedulerError,
+    SettingsError,
+    Unreachable,
+)
 from nias_bridge.identity import install, run_as
 from nias_bridge.poller import look
 from nias_bridge.services import desk, identity, intake, shared
 from nias_bridge.services.advance import Desk, advance
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.evidence import read_json
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.commands import Output
@@ -147,6 +157,40 @@ def test_a_zip_that_became_a_link_is_not_taken_for_the_next_run(bridge: Bridge) 
     again = intake.repeat(bridge, run)
     assert not os.path.lexists(bridge.paths.run(again).archive)
     assert intake.sources(bridge, run) == {}
+
+
+def test_no_link_on_the_way_to_a_file_is_followed_out_of_a_folder(tmp_path: Path) -> None:
+    for name in ("hers", "his"):
+        (tmp_path / name / "tasks").mkdir(parents=True)
+        (tmp_path / name / "tasks" / "exit.json").write_text(f'{{"of": "{name}"}}')
+    his = tmp_path / "his" / "tasks"
+    assert read_json(his / "exit.json") == {"of": "his"}
+    assert [path for path, _ in shared.listing(tmp_path / "his", Path("tasks"))] == ["exit.json"]
+    shutil.rmtree(his)
+    his.symlink_to(tmp_path / "hers" / "tasks")
+    assert read_json(his / "exit.json") == {}
+    assert list(shared.listing(his, Path())) == []
+    assert list(shared.listing(tmp_path / "his", Path("tasks"))) == []
+    for root, inside in ((his, "exit.json"), (tmp_path / "his", "tasks/exit.json")):
+        with pytest.raises(NotFound):
+            shared.open_beneath(root, inside)
+
+
+def test_a_file_that_was_replaced_while_it_was_opened_is_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, opens = tmp_path / "progress.json", os.open
+    file.write_text('{"phase": "unpacking"}')
+
+    def open_and_replace(*arguments: Any) -> int:
+        descriptor = opens(*arguments)
+        shared.write(file, '{"phase": "running"}')
+        monkeypatch.setattr(os, "open", opens)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_replace)
+    assert read_json(file) == {"phase": "unpacking"}
+    assert read_json(file) == {"phase": "running"}
 
 
 SAID = {
