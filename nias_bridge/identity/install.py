@@ -28,11 +28,12 @@ def install(settings: Settings, gateway: str, sudoers: Path = SUDOERS) -> None:
     program = settings.run_as
     program.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     _write(program, Path(run_as.__file__).read_text(encoding="utf-8"), 0o755)
-    _write(program.with_name(f"{program.name}.json"), config(settings, gateway), 0o644)
+    told = program.with_name(f"{program.name}.json")
+    _write(told, config(settings, gateway, _only_group(told)), 0o644)
     _write(sudoers, checked(rule(program, gateway)), 0o440)
 
 
-def config(settings: Settings, gateway: str) -> str:
+def config(settings: Settings, gateway: str, only_group: str = "") -> str:
     """What the program may not be told by its caller. Raises SettingsError without sbatch."""
     path = str(settings.slurm_bin) if settings.slurm_bin else _USUAL
     sbatch = shutil.which("sbatch", path=path)
@@ -43,7 +44,7 @@ def config(settings: Settings, gateway: str) -> str:
         "shared": str(settings.shared_root),
         "slurm_bin": str(Path(sbatch).parent),
         "slurm_conf": str(settings.slurm_conf or ""),
-        "only_group": "",
+        "only_group": only_group,
     }
     return json.dumps(told, indent=1) + "\n"
 
@@ -77,6 +78,13 @@ def checked(text: str) -> str:
     if done.returncode:
         raise SettingsError(f"visudo refuses the rule: {(done.stderr or done.stdout).strip()}")
     return text
+
+
+def _only_group(file: Path) -> str:
+    """What the administrator wrote there, which a new version leaves as it is."""
+    if not file.exists():
+        return ""
+    return str(json.loads(file.read_text(encoding="utf-8")).get("only_group", ""))
 
 
 def _grouped(patterns: tuple[str, ...]) -> list[str]:

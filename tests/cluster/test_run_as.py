@@ -238,7 +238,7 @@ def test_no_job_runs_as_an_account(
 
 
 def test_where_a_group_is_named_only_its_members_are_let(
-    sudo: Sudo, program: Path, shared: Path, alice: str
+    sudo: Sudo, program: Path, settings: Settings, shared: Path, alice: str, nias: str
 ) -> None:
     config = program.with_name("run-as.json")
     kept = config.read_text()
@@ -247,6 +247,8 @@ def test_where_a_group_is_named_only_its_members_are_let(
         assert "is not in the group video" in sudo("hand-over", alice, RUN).stderr
         with account("carol", "--groups", "video") as carol:
             assert sudo("hand-over", carol, RUN).returncode == 0
+        install.install(settings, nias, sudoers=shared / "sudoers")
+        assert json.loads(config.read_text())["only_group"] == "video"
     finally:
         config.write_text(kept)
 
