@@ -71,7 +71,7 @@ def open_plain(file: Path) -> BinaryIO:
     opened = os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
     really = os.readlink(f"/proc/self/fd/{opened.fileno()}")  # noqa: PTH115  # bytes, no text
     plain = stat.S_ISREG(os.fstat(opened.fileno()).st_mode)
-    if not plain or really.removesuffix(_REPLACED) != str(file):
+    if not plain or really not in (str(file), f"{file}{_REPLACED}"):
         opened.close()
         raise OSError(errno.ELOOP, "it is not a plain file, or a link leads to it", str(file))
     return opened
