@@ -68,13 +68,13 @@ def open_plain(file: Path) -> BinaryIO:
     What is below a run's folder its job may have put there: to follow a link of the job's would be
     to read for its owner what is another's. Raises OSError.
     """
-    opened = os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
-    really = os.readlink(f"/proc/self/fd/{opened.fileno()}")  # noqa: PTH115  # bytes, no text
-    plain = stat.S_ISREG(os.fstat(opened.fileno()).st_mode)
+    opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    really = os.readlink(f"/proc/self/fd/{opened}")  # noqa: PTH115  # it may be no text
+    plain = stat.S_ISREG(os.fstat(opened).st_mode)
     if not plain or really not in (str(file), f"{file}{_REPLACED}"):
-        opened.close()
+        os.close(opened)
         raise OSError(errno.ELOOP, "it is not a plain file, or a link leads to it", str(file))
-    return opened
+    return os.fdopen(opened, "rb")
 
 
 def take(source: Path, target: Path) -> None:

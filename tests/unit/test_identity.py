@@ -176,6 +176,13 @@ def test_no_link_on_the_way_to_a_file_is_followed_out_of_a_folder(tmp_path: Path
             shared.open_beneath(root, inside)
 
 
+def test_what_is_no_plain_file_is_closed_again(tmp_path: Path) -> None:
+    (tmp_path / "exit.json").mkdir()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert read_json(tmp_path / "exit.json") == {}
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 def test_a_file_that_was_replaced_while_it_was_opened_is_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
