@@ -239,7 +239,7 @@ def test_by_plain_slurm_commands_nobody_stops_or_becomes_another(
     assert slurm("sbatch", f"--uid={lab.alice.account}", "--wrap=true").returncode
     # Her script can't be read by him, and his own job of that name, there, is not her run.
     assert "Unable to open file" in slurm("sbatch", str(folder / "job.sbatch")).stderr
-    assert slurm("scontrol", "write", "batch_script", job, "-").returncode
+    assert slurm("scontrol", "write", "batch_script", job, "-").stdout == ""
     named = slurm(
         *("sbatch", "--parsable", f"--job-name={at_work['job_name']}", f"--chdir={folder}"),
         *("--output=/dev/null", "--wrap=touch stolen; exit 7"),
