@@ -36,7 +36,7 @@ from nias_bridge.errors import (
     RequirementProblem,
 )
 from nias_bridge.node import archive, needs, projectfile, requirements
-from nias_bridge.services import estimates, foresight, shared, wishes
+from nias_bridge.services import estimates, foresight, identity, shared, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
@@ -99,9 +99,11 @@ def judge(
 ) -> Judged:
     """What is in this zip, read from its directory. Raises BadUpload.
 
-    cautions: what was found when its code was read before, which takes a second or two.
+    cautions: what was found when its code was read before, which takes a second or two. Raises
+    NotAllowed where the caller has no account for her jobs.
     """
     owner, view = bridge.person.handle, bridge.store.cluster()
+    identity.user_of(bridge, owner)
     try:
         inventory = archive.judge(part, filename, _limits(bridge.settings))
         said = wishes.read(
@@ -238,14 +240,13 @@ def sweep(bridge: Bridge) -> None:
 
 def sources(bridge: Bridge, run: Run) -> dict[str, str]:
     """The Python modules in a run's zip by their paths, as many as are read; {} without the zip."""
-    zipped = bridge.paths.run(run).archive
-    if not shared.is_plain(zipped):
-        return {}
     try:
-        inventory = archive.judge(zipped, f"{run.project}.zip", _limits(bridge.settings))
+        with shared.open_plain(bridge.paths.run(run).archive) as file:
+            zipped = Path(f"/proc/self/fd/{file.fileno()}")  # what was opened, whatever comes now
+            inventory = archive.judge(zipped, f"{run.project}.zip", _limits(bridge.settings))
+            return foresight.sources(zipped, inventory)
     except (archive.ArchiveError, OSError):
         return {}
-    return foresight.sources(zipped, inventory)
 
 
 def check_resources(asked: Resources) -> None:
@@ -282,6 +283,7 @@ def repeat(
 
     lock: what is to be installed, to the last byte.
     """
+    identity.user_of(bridge, bridge.person.handle)
     if tasks is None:
         tasks = [task.parameters for task in bridge.store.tasks(run.id)] if run.tasks else ()
     contents = run.contents
@@ -297,9 +299,8 @@ def repeat(
             (old.archive, files.archive),
             (old.mended_requirements, files.mended_requirements),
         ):
-            if source.exists():
-                target.unlink(missing_ok=True)
-                os.link(source, target)
+            target.unlink(missing_ok=True)
+            shared.take(source, target)
         if lock is not None:
             shared.write(files.exact_lock, lock)
         if requirements is not None:
