@@ -15,7 +15,7 @@ from threading import Event, Thread
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import environments, estimates, intake
+from nias_bridge.services import environments, estimates, intake, retention
 from nias_bridge.services.advance import advance, note_usage
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.sight import Desk, Sight
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 WAKE_SECONDS = 0.2
 CLUSTER_SECONDS = 10.0
 USAGE_SECONDS = 5.0
+TIDY_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0
 CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
 
@@ -61,10 +62,12 @@ class Rounds:
         self.bridge = bridge
         self.scheduler = scheduler
         self._measuring: Thread | None = None
+        self._tidying: Thread | None = None
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self.follow_jobs: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
             self.measure: (USAGE_SECONDS, 0.0),
+            self.tidy: (TIDY_SECONDS, 0.0),
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
 
@@ -139,9 +142,22 @@ class Rounds:
         except Exception as error:  # figures of a moment: nothing waits for them
             log.warning("What running jobs use is not known: %s", error)
 
+    def tidy(self) -> None:
+        """Weigh and remove files of ended runs: in a thread, since many files take long."""
+        if self._tidying is None or not self._tidying.is_alive():
+            self._tidying = Thread(target=self._tidy, name="tidy", daemon=True)
+            self._tidying.start()
+
+    def _tidy(self) -> None:
+        try:
+            retention.tidy(self.bridge)
+        except Exception as error:  # nothing waits for it, and it goes on where it was
+            log.warning("Files of ended runs could not be seen to: %s", error)
+
     def sweep(self) -> None:
-        """Remove what uploads left behind, and environments past their size."""
+        """Remove what uploads left behind, environments past their size, runs past their time."""
         intake.sweep(self.bridge)
+        retention.sweep(self.bridge)
         environments.prune(self.bridge, self.bridge.settings.environments_max_bytes)
 
     def _advance(self, run: Run, *, sight: Sight | None) -> None:

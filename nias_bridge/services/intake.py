@@ -35,7 +35,7 @@ from nias_bridge.errors import (
     RequirementProblem,
 )
 from nias_bridge.node import archive, needs, projectfile, requirements
-from nias_bridge.services import estimates, foresight, shared, wishes
+from nias_bridge.services import estimates, foresight, quotas, shared, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
@@ -167,7 +167,7 @@ def receive(
 
     add: with the packages in its requirements that the code imports and they lack. Raises
     BadUpload, BadRequirements (unless `mend` and every problem has a mend), ProjectExists
-    (unless `again`), BadRequest.
+    (unless `again`), BadRequest, OverQuota.
     """
     try:
         judged = judge(bridge, part, filename)
@@ -177,9 +177,13 @@ def receive(
 
 
 def hold(bridge: Bridge, part: Path, filename: str) -> str:
-    """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id."""
+    """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id.
+
+    Raises BadUpload, OverQuota.
+    """
     try:
         judged = judge(bridge, part, filename)
+        quotas.check(bridge, judged.contents)
         estimates.ask(bridge, part.stem, wishes.filled(judged.resources, judged.suggestion))
         cautions = [asdict(each) for each in judged.contents.cautions]
         owner = bridge.person.handle
@@ -276,8 +280,9 @@ def repeat(
 ) -> Run:
     """A new run of the same zip, asking for the same but for what is given here.
 
-    lock: what is to be installed, to the last byte.
+    lock: what is to be installed, to the last byte. Raises OverQuota.
     """
+    quotas.check(bridge, run.contents)
     if tasks is None:
         tasks = [task.parameters for task in bridge.store.tasks(run.id)] if run.tasks else ()
     contents = run.contents
@@ -317,6 +322,7 @@ def _accept(
     add: bool,
     resources: Resources | None,
 ) -> Run:
+    quotas.check(bridge, judged.contents)
     asked = resources or Resources()
     check_resources(asked)
     wishes.refuse_beyond(asked, judged.limits)

@@ -1,4 +1,4 @@
-"""Which Unix accounts a person's jobs may run as: one rule, for who links them and who uses them."""
+"""Which Unix accounts jobs may run as: one rule, for who links them and who uses them."""
 
 from __future__ import annotations
 

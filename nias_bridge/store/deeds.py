@@ -22,6 +22,10 @@ class SqlDeeds:
         with writing(self._engine) as connection:
             connection.execute(insert(deeds).values(**asdict(deed)))
 
+    def actions(self) -> list[str]:
+        with reading(self._engine) as connection:
+            return list(connection.scalars(select(deeds.c.action).distinct().order_by("action")))
+
     def count(self, action: str, *, since: datetime, address: str = "", detail: str = "") -> int:
         wanted = select(func.count()).where(deeds.c.action == action, deeds.c.at > since)
         if address:

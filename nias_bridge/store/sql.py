@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nias_bridge.domain import (
+    ENDED_STATES,
     MOVES,
     OPEN_STATES,
     ClusterView,
@@ -32,9 +33,11 @@ from nias_bridge.domain import (
     NewRun,
     Page,
     Run,
+    Used,
     name_key,
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
+from nias_bridge.store import stored
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
 from nias_bridge.store.engine import reading, writing
@@ -113,6 +116,7 @@ class SqlStore:
                     changed_at=new.created_at,
                     submissions=0,
                     note="",
+                    stored_bytes=new.contents.size + new.contents.unpacked_size,
                     version=0,
                 )
             )
@@ -186,6 +190,39 @@ class SqlStore:
         with writing(self._engine) as connection:
             _one(connection, run_id)
             connection.execute(update(runs).where(runs.c.id == run_id).values(pinned=pinned))
+            return _one(connection, run_id)
+
+    def used(self, *, since: datetime, owner: str | None = None) -> dict[str, Used]:
+        with reading(self._engine) as connection:
+            return stored.used(connection, since, owner)
+
+    def largest(self, owner: str, most: int) -> list[Run]:
+        wanted = _WHOLE_RUN.where(projects.c.owner == owner, *stored.MAY_GO)
+        biggest = wanted.order_by(runs.c.stored_bytes.desc(), runs.c.id).limit(most)
+        with reading(self._engine) as connection:
+            return [Run(**row) for row in connection.execute(biggest).mappings()]
+
+    def unweighed(self, most: int) -> list[Run]:
+        wanted = _WHOLE_RUN.where(runs.c.weighed.is_(False), runs.c.state.in_(ENDED_STATES))
+        with reading(self._engine) as connection:
+            rows = connection.execute(wanted.order_by(runs.c.id).limit(most)).mappings()
+            return [Run(**row) for row in rows]
+
+    def weigh(self, run_id: int, stored_bytes: int) -> None:
+        with writing(self._engine) as connection:
+            stored.weigh(connection, run_id, stored_bytes)
+
+    def announce(self, *, ended_before: datetime | None, leaves_at: datetime) -> None:
+        with writing(self._engine) as connection:
+            stored.announce(connection, ended_before, leaves_at)
+
+    def leave(self, *, now: datetime) -> list[Run]:
+        with writing(self._engine) as connection:
+            return [_one(connection, run_id) for run_id in stored.leave(connection, now)]
+
+    def remove(self, run_id: int, *, at: datetime, by: str) -> Run:
+        with writing(self._engine) as connection:
+            stored.remove(connection, _one(connection, run_id), at, by)
             return _one(connection, run_id)
 
     def tasks(self, run_id: int, states: frozenset[JobState] = frozenset()) -> list[Task]:
