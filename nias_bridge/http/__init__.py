@@ -12,6 +12,7 @@ from nias_bridge.assets import asset
 from nias_bridge.http import (
     accounts,
     administration,
+    administration_api,
     api,
     comparisons,
     docs,
@@ -58,10 +59,10 @@ def create_app(bridge: Bridge) -> APIFlask:
     uploads.init_app(app)
     errors.init_app(app)
     Bootstrap5(app)
-    for module in (api, sweep_api):
+    for module in (api, sweep_api, administration_api):
         security.csrf.exempt(module.blueprint)  # no cookie means anything there
     for module in (
-        *(accounts, administration, api, comparisons, docs, looks),
+        *(accounts, administration, administration_api, api, comparisons, docs, looks),
         *(pages, sharing, sweep_api, sweeps),
     ):
         app.register_blueprint(module.blueprint)

@@ -15,11 +15,10 @@ from nias_bridge.http import runlists
 from nias_bridge.http.errors import status_of
 from nias_bridge.http.here import bridge, caller
 from nias_bridge.http.live import fragment
-from nias_bridge.http.who import ADMINISTRATION
 from nias_bridge.people import KeyKind, Person, Quotas, Role
 from nias_bridge.services import administration, environments, quotas
 
-blueprint = Blueprint(ADMINISTRATION, __name__, url_prefix="/admin")
+blueprint = Blueprint("administration", __name__, url_prefix="/admin")
 
 # What is told where it was asked, instead of on a page of its own.
 TOLD = (BadRequest, NotPossible)
@@ -216,13 +215,13 @@ def _people(**more: Any) -> str:
 
 
 def _person(person_id: int, **more: Any) -> str:
-    person = bridge().store.people.person(person_id)
-    groups = [g for g in bridge().store.people.groups() if person.handle in g.members]
+    them = bridge().store.people.person(person_id)
+    groups = [g for g in bridge().store.people.groups() if them.handle in g.members]
     return render_template(
         "administration/person.html",
-        person=person,
+        them=them,  # `person` is who looks at the page
         groups=groups,
-        share=quotas.share(bridge(), person),
+        share=quotas.share(bridge(), them),
         site=bridge().settings,
         **more,
     )

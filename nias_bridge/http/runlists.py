@@ -11,6 +11,7 @@ from nias_bridge.domain import OPEN_STATES, Filter, JobState, Page
 from nias_bridge.http.here import bridge, caller
 from nias_bridge.services import administration, desk
 
+PAGES_MOST = 1_000_000  # a page beyond is as empty as this one
 EMPTY_ZIP_BYTES = 22  # its end record and nothing else
 FAILED = frozenset(
     {
@@ -51,7 +52,7 @@ def wanted(owners: frozenset[str] | None, endpoint: str, **kept: str) -> dict[st
             text=text,
             states=states,
             pinned=shown == PINNED,
-            page=max(1, request.args.get("page", 1, type=int)),
+            page=min(max(1, request.args.get("page", 1, type=int)), PAGES_MOST),
         ),
     )
     words: dict[str, Any] = {**kept, "q": text, "show": shown}

@@ -40,7 +40,7 @@ from nias_bridge.errors import NotFound, ProjectExists, Stale
 from nias_bridge.store import stored
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
-from nias_bridge.store.engine import reading, writing
+from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.keys import SqlKeys
 from nias_bridge.store.people import SqlPeople
 from nias_bridge.store.tables import cluster_view, events, lease, projects, runs
@@ -50,7 +50,6 @@ from nias_bridge.tasks import Task
 CHANGEABLE = frozenset(
     {"resources", "job_id", "submitted_at", "submissions", "report", "note", "missing_since"}
 )
-_ID_MAX = 2**31 - 1
 
 _WHOLE_RUN = select(
     projects.c.owner,
@@ -306,7 +305,7 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
 
 
 def _one(connection: Connection, run_id: int) -> Run:
-    if not 0 < run_id <= _ID_MAX:
+    if not 0 < run_id <= ID_MAX:
         raise _not_there(run_id)
     row = connection.execute(_WHOLE_RUN.where(runs.c.id == run_id)).mappings().one_or_none()
     if row is None:

@@ -44,11 +44,12 @@ class _Quiet(WSGIRequestHandler):
 @dataclass(frozen=True)
 class Live:
     """A gateway that is served, its bridge to change what it shows, and the cookie of a browser
-    in which the owner of the staged runs has signed in."""
+    in which the owner of the staged runs has signed in; cookie_of is that of another's."""
 
     url: str
     bridge: Bridge
     cookie: dict[str, str]
+    cookie_of: Callable[[Bridge], dict[str, str]]
 
 
 @pytest.fixture
@@ -59,7 +60,11 @@ def live(tmp_path: Path) -> Iterator[Live]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     url = f"http://127.0.0.1:{server.port}"
-    yield Live(url, bridge, {**staged.cookie(app, bridge), "url": url})
+
+    def cookie_of(signed_in: Bridge) -> dict[str, str]:
+        return {**staged.cookie(app, signed_in), "url": url}
+
+    yield Live(url, bridge, cookie_of(bridge), cookie_of)
     server.shutdown()
     thread.join()
     server.server_close()
