@@ -20,7 +20,6 @@ from nias_bridge.domain import (
     Run,
     SlurmReport,
     Usage,
-    Used,
 )
 from nias_bridge.people import (
     Deed,
@@ -30,6 +29,7 @@ from nias_bridge.people import (
     NewKey,
     NewPerson,
     Person,
+    Used,
 )
 from nias_bridge.tasks import Task
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from nias_bridge.domain import Used, name_key
+from nias_bridge.domain import name_key
 from nias_bridge.errors import BadRequest, NotPossible
 from nias_bridge.people import (
     Deed,
@@ -17,6 +17,7 @@ from nias_bridge.people import (
     Quotas,
     Role,
     Standing,
+    Used,
 )
 from nias_bridge.services import environments, keys, quotas, unixaccounts
 from nias_bridge.services.bridge import Bridge

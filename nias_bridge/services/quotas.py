@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from nias_bridge.domain import Contents, Run, Used
+from nias_bridge.domain import Contents, Run
 from nias_bridge.errors import OverQuota
-from nias_bridge.people import Person, Quotas
+from nias_bridge.people import Person, Quotas, Used
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 

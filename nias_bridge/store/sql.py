@@ -33,10 +33,10 @@ from nias_bridge.domain import (
     NewRun,
     Page,
     Run,
-    Used,
     name_key,
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
+from nias_bridge.people import Used
 from nias_bridge.store import stored
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds

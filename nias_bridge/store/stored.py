@@ -20,8 +20,9 @@ from sqlalchemy import (
     update,
 )
 
-from nias_bridge.domain import ENDED_STATES, OPEN_STATES, Run, SlurmReport, Used
+from nias_bridge.domain import ENDED_STATES, OPEN_STATES, Run, SlurmReport
 from nias_bridge.errors import NotPossible
+from nias_bridge.people import Used
 from nias_bridge.store.tables import projects, runs, tasks
 
 _ENDED = runs.c.state.in_(ENDED_STATES)

@@ -300,3 +300,17 @@ def test_the_poller_weighs_what_has_ended(bridge: Bridge) -> None:
     rounds._tidying.join()
     assert again(bridge, run).weighed
     assert again(bridge, run).stored_bytes == retention.size_of(bridge.paths.run(run).folder)
+
+
+def test_a_program_deletes_files_too_and_is_told_since_when_they_are_gone(bridge: Bridge) -> None:
+    run = staged.completed(bridge)
+    web = staged.program(create_app(bridge), bridge)
+    assert web.get(f"/api/v1/runs/{run.id}").get_json()["removed_at"] is None
+    answer = web.post(f"/api/v1/runs/{run.id}/remove")
+    assert answer.status_code == 202
+    assert answer.get_json()["removed_at"]
+    assert web.post(f"/api/v1/runs/{staged.running(bridge).id}/remove").status_code == 409
+    stranger = staged.program(create_app(bridge), staged.as_person(bridge, "carla"))
+    for path in (f"/api/v1/runs/{run.id}/remove", f"/runs/{run.id}/remove"):
+        assert stranger.post(path).status_code in (400, 404)
+    assert stranger.post(f"/api/v1/runs/{run.id}/remove").status_code == 404

@@ -221,6 +221,9 @@ def test_shared_results_are_a_choice_for_who_has_a_sharing_group(
     assert 'data-refresh="/results/live?whose=shared"' in page
     page = text(web, "/results")
     assert f'id="run-{mine.id}"' in page and f'id="run-{other.id}"' not in page
+    for query, run in (("", mine), ("?shared=1", other)):
+        (told,) = web.get(f"/api/v1/runs{query}").get_json()["runs"]
+        assert told["id"] == run.id
 
 
 def test_storage_environments_and_log_say_what_there_is(
