@@ -71,7 +71,10 @@ def this_month() -> datetime:
 def check(bridge: Bridge, contents: Contents) -> None:
     """Raises OverQuota where the caller may have no further run of such a zip."""
     person = bridge.person
-    most, has = limits(bridge.settings, person), used(bridge, person)
+    most = limits(bridge.settings, person)
+    if most.stored_bytes is most.open_runs is most.cpu_hours is None:
+        return
+    has = used(bridge, person)
     if most.open_runs is not None and has.open_runs >= most.open_runs:
         raise OverQuota(
             f"{has.open_runs} of your runs are waiting or running, and you may have "
