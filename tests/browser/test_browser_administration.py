@@ -137,6 +137,8 @@ def test_every_page_of_the_administration_is_accessible_and_fits(
 
     for path in PAGES:
         look(f"/admin{path}")
+    staged.environment(live.bridge, "0" * 64, *(f"package-{n}==1.0" for n in range(40)))
+    staged.environment(live.bridge, "1" * 64, owner="lab")
     waiting = newcomer(live, "Maria del Carmen Rodríguez-Hernández y Compañía")
     kept, removed = staged.completed(live.bridge), staged.completed(live.bridge, "emg-onset")
     retention.remove(live.bridge, removed.id)

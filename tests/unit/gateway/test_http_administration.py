@@ -232,7 +232,15 @@ def test_storage_environments_and_log_say_what_there_is(
     run = staged.completed(bridge)
     assert "Lab" in text(admin, "/admin/storage")
     assert "There are none yet" in text(admin, "/admin/environments")
+    folder = staged.environment(bridge, "0" * 64, "numpy==2.3.0", "scipy==1.16.0")
+    staged.environment(bridge, "1" * 64, owner="berta")
+    page = text(admin, "/admin/environments")
+    assert "2 environments, 600 MB of at most 54 GB" in page
+    assert "numpy==2.3.0 scipy==1.16.0" in page and "of berta alone" in page
+    answer = send("/environments/prune", size="0.3")
+    assert "1 environment removed, 300 MB" in answer.get_data(as_text=True)
     assert send("/environments/prune", size="0").status_code == 200
+    assert not folder.exists()
     assert send("/environments/prune").status_code == 400
     page = text(admin, f"/admin/log?run={run.id}")
     assert "run submitted" in page and f'href="/runs/{run.id}"' in page
