@@ -186,9 +186,10 @@ class SqlStore:
             return _one(connection, run_id)
 
     def pin(self, run_id: int, pinned: bool) -> Run:
+        changed = {"pinned": True, "leaves_at": None} if pinned else {"pinned": False}
         with writing(self._engine) as connection:
             _one(connection, run_id)
-            connection.execute(update(runs).where(runs.c.id == run_id).values(pinned=pinned))
+            connection.execute(update(runs).where(runs.c.id == run_id).values(**changed))
             return _one(connection, run_id)
 
     def used(self, *, since: datetime, owner: str | None = None) -> dict[str, Used]:

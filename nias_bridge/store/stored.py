@@ -13,8 +13,8 @@ from sqlalchemy import (
     Select,
     and_,
     case,
+    false,
     func,
-    or_,
     select,
     type_coerce,
     update,
@@ -59,13 +59,10 @@ def weigh(connection: Connection, run_id: int, stored_bytes: int) -> None:
 
 def announce(connection: Connection, ended_before: datetime | None, leaves_at: datetime) -> None:
     """Give those their day who have none yet, and take it from those who are to stay."""
-    old = runs.c.changed_at < ended_before if ended_before else None
-    stay = runs.c.pinned if old is None else or_(runs.c.pinned, ~old)
-    told = update(runs).where(runs.c.leaves_at.is_not(None), runs.c.removed_at.is_(None))
-    connection.execute((told if old is None else told.where(stay)).values(leaves_at=None))
-    if old is not None:
-        new = update(runs).where(*MAY_GO, old, runs.c.leaves_at.is_(None))
-        connection.execute(new.values(leaves_at=leaves_at))
+    due = and_(*MAY_GO, runs.c.changed_at < ended_before) if ended_before else false()
+    named = runs.c.leaves_at.is_not(None)
+    connection.execute(update(runs).where(named, ~due).values(leaves_at=None))
+    connection.execute(update(runs).where(due, ~named).values(leaves_at=leaves_at))
 
 
 def leave(connection: Connection, now: datetime) -> list[int]:

@@ -108,7 +108,7 @@ def test_announced_runs_leave_on_their_day_and_others_do_not(store: SqlStore) ->
 def test_who_is_pinned_at_the_last_moment_stays(store: SqlStore) -> None:
     run = ended(store)
     store.announce(ended_before=NOON + DAY, leaves_at=NOON)
-    store.pin(run.id, True)
+    assert store.pin(run.id, True).leaves_at is None
     assert store.leave(now=NOON + DAY) == []
     with pytest.raises(NotPossible, match="pinned"):
         store.remove(run.id, at=NOON, by="lab")
