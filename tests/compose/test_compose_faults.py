@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from containers import Containers, eventually
 RUNS = 20
 SERVICES = ("slurmctld", "slurmdbd", "db", "gateway", "postgres")
 DOWN_SECONDS = 2
-COUNTS_ITSELF = "print('executed', flush=True)\nimport time; time.sleep(3)\n"
+# Longer than slurmctld takes to write down that they started.
+COUNTS_ITSELF = "print('executed', flush=True)\nimport time; time.sleep(8)\n"
 LONG = "print('executed', flush=True)\nimport time; time.sleep(25)\n"
 REQUEUE = {"nias.toml": "[job]\nrequeue = true\n"}
 
@@ -38,6 +40,8 @@ def test_services_killed_in_turn_lose_no_run_and_run_none_twice(
     for service in SERVICES:
         ended = [run_id for run_id in runs if client.run(run_id)["ended"]]
         assert len(ended) < RUNS, f"all had ended before {service} was killed"
+        if service == "slurmctld":
+            wait_until_saved(containers, client, runs)
         containers.kill(service)
         time.sleep(DOWN_SECONDS)  # how long it is down is part of the trial
         containers.start(service)
@@ -47,6 +51,26 @@ def test_services_killed_in_turn_lose_no_run_and_run_none_twice(
     assert {executions(client, run_id) for run_id in runs} == {1}
     completed = [r.name for r in containers.records() if r.state == "COMPLETED"]
     assert [completed.count(run["job_name"]) for run in ended] == [1] * RUNS
+
+
+def wait_until_saved(containers: Containers, client: Client, runs: Sequence[int]) -> None:
+    """Return when slurmctld has written down all jobs and that a job runs on each of the nodes.
+
+    What it has not, it forgets when it is killed, and gives the ids to other jobs: nothing that is
+    done here can mend that.
+    """
+
+    def saved() -> bool:
+        told = [client.run(run_id) for run_id in runs]
+        if not all(run["job_id"] for run in told):
+            return False
+        running = [run["started_at"] for run in told if run["state"] == "RUNNING"]
+        since = max((datetime.fromisoformat(m).timestamp() for m in running), default=0.0)
+        file = "/var/lib/slurm/slurmctld/job_state"
+        written = float(containers.inside("slurmctld", "stat", "--format=%.Y", file))
+        return len(running) == 3 and since + 1 < written
+
+    eventually(saved, seconds=40)
 
 
 def test_a_node_killed_under_its_job_is_told_as_what_it_is(
