@@ -109,6 +109,15 @@ class Containers:
             records.append(Record(int(job_id), name, state, user, node, *times))
         return records
 
+    def authorize(self, *people: str) -> None:
+        """Let the test's key log in as these researchers."""
+        if not self.key.exists():
+            argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)]
+            subprocess.run(argv, check=True, timeout=60)
+        public = self.key.with_name(f"{self.key.name}.pub").read_text().strip()
+        for person in people:
+            self.inside("login", "sh", "-c", f"echo '{public}' | authorize {person}")
+
     def ssh(self, person: str, command: str) -> str:
         """What a researcher's command on the login node prints, over real ssh."""
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"]
@@ -138,14 +147,6 @@ def checkout(folder: Path) -> None:
             shutil.copy2(source, target)
     for certificate in authorities():
         shutil.copy(certificate, folder / "docker/slurm-cluster/ca")
-
-
-def make_key(file: Path) -> str:
-    """A researcher's key pair; returns the public half."""
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(file)], check=True, timeout=60
-    )
-    return file.with_name(f"{file.name}.pub").read_text().strip()
 
 
 def eventually(true: Callable[[], Any], *, seconds: float) -> None:

@@ -36,6 +36,7 @@ def test_the_page_lists_it_and_all_parts_say_that_they_are_well(client: Client) 
 
 
 def test_a_researcher_submits_by_sbatch_over_ssh_as_herself(containers: Containers) -> None:
+    containers.authorize("ana", "ben")
     command = "sbatch --parsable --wait --wrap 'id -un; hostname' && cat slurm-*.out"
     job_id, person, node = containers.ssh("ana", f"cd $(mktemp -d -p .) && {command}").split()
     assert person == "ana"
