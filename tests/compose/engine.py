@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nias_bridge import pipconfig
+from nias_bridge.site import ENDS_WITH_US
 
 BASE = "debian:trixie-slim"
 SUITE = BASE.partition(":")[2].removesuffix("-slim")
@@ -120,6 +121,7 @@ def _started(folder: Path) -> Iterator[Engine]:
         raise NoEngine("Only root can start a Docker engine, and none answers here.")
     socket, log = folder / "docker.sock", folder / "log"
     argv = [
+        *ENDS_WITH_US,
         *("dockerd", f"--host=unix://{socket}", f"--pidfile={folder}/pid"),
         *(f"--data-root={folder}/data", f"--exec-root={folder}/exec"),
     ]
