@@ -15,7 +15,7 @@ from client import Client
 from engine import Engine, authorities, indexes
 
 ROOT = Path(__file__).parents[2]
-COMPOSE_FILE = "docker/slurm-cluster/compose.yaml"
+COMPOSE = "docker/slurm-cluster"
 BUILD_SECONDS = 600
 UP_SECONDS = 180
 LOOK_SECONDS = 0.2
@@ -36,13 +36,17 @@ class Record:
 
 @dataclass(frozen=True)
 class Containers:
-    """One cluster; folder: the checkout it is built from, with files of the test beside it."""
+    """One cluster; folder: the checkout it is built from, with files of the test beside it.
+
+    overlays: the files of docker/slurm-cluster that are laid over compose.yaml, in this order.
+    """
 
     engine: Engine
     folder: Path
     project: str
     http_port: int
     ssh_port: int
+    overlays: tuple[str, ...] = ()
 
     @property
     def image(self) -> str:
@@ -58,9 +62,10 @@ class Containers:
 
     def compose(self, *argv: str, seconds: float = 60, check: bool = True) -> str:
         """What `docker compose ARGV` prints."""
-        file = self.folder / COMPOSE_FILE
+        files = [self.folder / COMPOSE / name for name in ("compose.yaml", *self.overlays)]
         return self.engine.run(
-            *("compose", "--project-name", self.project, "--file", str(file), *argv),
+            *("compose", "--project-name", self.project, *(f"--file={file}" for file in files)),
+            *argv,
             seconds=seconds,
             check=check,
             NIAS_IMAGE=self.image,
@@ -146,7 +151,7 @@ def checkout(folder: Path) -> None:
         else:
             shutil.copy2(source, target)
     for certificate in authorities():
-        shutil.copy(certificate, folder / "docker/slurm-cluster/ca")
+        shutil.copy(certificate, folder / COMPOSE / "ca")
 
 
 def eventually(true: Callable[[], Any], *, seconds: float) -> None:
