@@ -209,7 +209,7 @@ def test_from_inside_a_job_nothing_of_anothers_is_in_reach(
     stop_it = [str(word) for word in stop_it]
     tried = {
         "list": ["ls", str(folder)],
-        "list all": ["ls", str(lab.shared / "runs")],
+        "list all of hers": ["ls", str(folder.parents[1])],
         "read": ["cat", str(lab.folder(lab.alice, alices) / "results.zip")],
         "log": ["cat", str(folder / "slurm.out")],
         "database": ["cat", str(lab.site.state / "db" / "nias.db")],
