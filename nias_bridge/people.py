@@ -90,6 +90,21 @@ class Person:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Vouched:
+    """Somebody as the university's own sign-in tells of her.
+
+    subject: its issuer and her number there, "issuer|sub"; verified: it says that the address is
+    hers.
+    """
+
+    subject: str
+    email: str
+    verified: bool
+    name: str
+    groups: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Group:
     """People who belong together; where it shares, they see each other's results."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -24,6 +25,7 @@ DEFAULT_CONFIG = Path("/etc/nias-bridge/nias-bridge.toml")
 PREFIX = "NIAS_BRIDGE_"
 
 MIB = 1024 * 1024
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DISTINCT_MIN = 8  # different characters in a secret key; 32 random hexadecimal ones have more
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -69,6 +71,28 @@ class Settings(BaseSettings):
     )
     registration_domains: tuple[str, ...] = Field(
         (), description="With “domain”, the e-mail domains that may"
+    )
+
+    oidc_issuer: str | None = Field(
+        None, description="The university’s own sign-in: address of its OpenID Connect issuer"
+    )
+    oidc_client_id: str | None = Field(None, description="… what it knows this gateway by")
+    oidc_client_secret: str | None = Field(
+        None, repr=False, description="… and the secret it gave for that"
+    )
+    oidc_name: str = Field(
+        "your university account", description="What people call it: “Sign in with …”"
+    )
+    oidc_groups_claim: str = Field(
+        "groups", description="The claim in which it tells a person’s groups"
+    )
+    oidc_admin_groups: tuple[str, ...] = Field(
+        (), description="Its groups whose members administer the site; none: roles are given here"
+    )
+    oidc_groups: tuple[str, ...] = Field(
+        (),
+        description="Its groups whose members may come in, without waiting; none: all, as they "
+        "would register",
     )
 
     slurm_bin: Path | None = Field(None, description="Folder of sbatch and sacct, if not on PATH")
@@ -168,6 +192,15 @@ class Settings(BaseSettings):
         if not value.is_absolute():
             raise ValueError("must be an absolute path")
         return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        issuer = urlsplit(self.oidc_issuer or "")
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise ValueError("oidc_issuer needs oidc_client_id beside it")
+        if self.oidc_issuer and issuer.scheme != "https" and issuer.hostname not in LOOPBACK:
+            raise ValueError("oidc_issuer must begin with https://")
+        return self
 
     @property
     def url(self) -> str:

@@ -18,6 +18,7 @@ from nias_bridge.http import (
     errors,
     formats,
     looks,
+    oidc,
     pages,
     security,
     sharing,
@@ -61,6 +62,7 @@ def create_app(bridge: Bridge) -> APIFlask:
         security.csrf.exempt(module.blueprint)  # no cookie means anything there
     for module in (accounts, api, sharing, sweep_api, comparisons, docs, looks, pages, sweeps):
         app.register_blueprint(module.blueprint)
+    oidc.init_app(app, bridge.settings)
     app.spec_processor(api.complete_spec)
     _add_words(app, bridge)
     return app
@@ -84,6 +86,7 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         static=_static_url,
         who=caller,
         registration=settings.registration,
+        university=settings.oidc_name if settings.oidc_issuer else "",
         upload_max_bytes=settings.upload_max_bytes,
         default_time=settings.time,
     )

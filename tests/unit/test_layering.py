@@ -49,6 +49,7 @@ ONLY_IN = {
     "alembic": {"store"},
     "flask": {"http"},
     "apiflask": {"http"},
+    "authlib": {"http.oidc"},
     "click": {"cli", "demo"},
 }
 
