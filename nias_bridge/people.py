@@ -26,6 +26,14 @@ class Standing(StrEnum):
     DISABLED = "disabled"
 
 
+class MailWish(StrEnum):
+    """Of which ends of her runs a person is told by mail."""
+
+    NONE = "none"
+    FAILED = "failed"  # neither COMPLETED nor CANCELLED
+    ALL = "all"
+
+
 class Scope(StrEnum):
     """How far a key reaches; each scope includes those above it."""
 
@@ -83,6 +91,7 @@ class Person:
     unix_account: str | None = None
     subject: str | None = None
     quotas: Quotas = Quotas()
+    mail: MailWish = MailWish.NONE
 
     @property
     def administers(self) -> bool:

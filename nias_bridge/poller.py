@@ -17,7 +17,7 @@ from threading import Event, Thread
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import environments, estimates, intake
+from nias_bridge.services import environments, estimates, intake, outbox
 from nias_bridge.services.advance import advance, note_usage
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.sight import Desk, Sight
@@ -28,6 +28,7 @@ WAKE_SECONDS = 0.2
 CLUSTER_SECONDS = 10.0
 USAGE_SECONDS = 5.0
 MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline
+TELL_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
 CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
 
@@ -65,12 +66,14 @@ class Rounds:
         self.bridge = bridge
         self.scheduler = scheduler
         self._measuring: Thread | None = None
+        self._telling: Thread | None = None
         self._measured_last = 0
         self._used: dict[int, tuple[Usage, datetime]] = {}
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self.follow_jobs: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
             self.measure: (USAGE_SECONDS, 0.0),
+            self.tell: (TELL_SECONDS, 0.0),
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
 
@@ -148,6 +151,18 @@ class Rounds:
         tasks = [task for run in runs if run.tasks for task in store.tasks(run.id, _RUNNING)]
         ids = (task.report.task_job_id for task in tasks if task.report)
         return [own_id for own_id in ids if own_id is not None]
+
+    def tell(self) -> None:
+        """Send the mails that are due: in a thread, since a mail server may keep one waiting."""
+        if self._telling is None or not self._telling.is_alive():
+            self._telling = Thread(target=self._tell, name="outbox", daemon=True)
+            self._telling.start()
+
+    def _tell(self) -> None:
+        try:
+            outbox.deliver(self.bridge)
+        except Exception as error:  # it stays in the outbox
+            log.warning("The outbox could not be seen to: %s", error)
 
     def sweep(self) -> None:
         """Remove what uploads left behind, and environments past their size."""

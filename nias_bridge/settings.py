@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from email.utils import parseaddr
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ from pydantic_settings import (
 from nias_bridge import pipconfig
 from nias_bridge.domain import memory_bytes, time_limit_seconds
 from nias_bridge.errors import SettingsError
+from nias_bridge.mail import server_of
+from nias_bridge.people import email_address
 
 CONFIG_VARIABLE = "NIAS_BRIDGE_CONFIG"
 DEFAULT_CONFIG = Path("/etc/nias-bridge/nias-bridge.toml")
@@ -94,6 +97,13 @@ class Settings(BaseSettings):
         description="Its groups whose members may come in, without waiting; none: all, as they "
         "would register",
     )
+
+    smtp_url: str | None = Field(
+        None,
+        repr=False,
+        description="Mail server: smtp://, smtp+starttls:// or smtps://user:password@host:port",
+    )
+    mail_from: str | None = Field(None, description="… and what the mails are from")
 
     slurm_bin: Path | None = Field(None, description="Folder of sbatch and sacct, if not on PATH")
     slurm_conf: Path | None = Field(None, description="SLURM_CONF, where it is not the default")
@@ -186,6 +196,21 @@ class Settings(BaseSettings):
             memory_bytes(value)
         return value
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail_server(cls, value: str | None) -> str | None:
+        server = server_of(value) if value else None
+        if server and server.tls == "smtp" and server.user and server.host not in LOOPBACK:
+            raise ValueError("would send its password for all to read; use smtp+starttls://")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _mail_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            email_address(parseaddr(value)[1])
+        return value
+
     @field_validator("shared_root")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -200,6 +225,8 @@ class Settings(BaseSettings):
             raise ValueError("oidc_issuer needs oidc_client_id beside it")
         if self.oidc_issuer and issuer.scheme != "https" and issuer.hostname not in LOOPBACK:
             raise ValueError("oidc_issuer must begin with https://")
+        if self.smtp_url and not self.mail_from:
+            raise ValueError("smtp_url needs mail_from beside it")
         return self
 
     @property

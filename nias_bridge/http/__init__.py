@@ -87,6 +87,7 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         who=caller,
         registration=settings.registration,
         university=settings.oidc_name if settings.oidc_issuer else "",
+        mails=settings.smtp_url is not None,
         upload_max_bytes=settings.upload_max_bytes,
         default_time=settings.time,
     )

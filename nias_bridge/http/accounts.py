@@ -12,7 +12,7 @@ from nias_bridge.errors import BadRequest, NiasError, NotAllowed, NotSignedIn, T
 from nias_bridge.http import who
 from nias_bridge.http.errors import status_of
 from nias_bridge.http.here import bridge, caller
-from nias_bridge.people import NOBODY, KeyKind, Scope, Standing
+from nias_bridge.people import NOBODY, KeyKind, MailWish, Scope, Standing
 from nias_bridge.services import accounts, keys
 
 blueprint = Blueprint("accounts", __name__)
@@ -90,6 +90,24 @@ def send_invited(secret: str) -> ResponseReturnValue:
     return _register(secret)
 
 
+@blueprint.get("/forgotten")
+def forgotten() -> str:
+    """Where one asks for a new password."""
+    return render_template("forgotten.html")
+
+
+@blueprint.post("/forgotten")
+def send_forgotten() -> ResponseReturnValue:
+    """Ask for a link by mail; whether anybody has the address is not told."""
+    if bridge().settings.smtp_url is None:
+        return render_template("forgotten.html")
+    try:
+        accounts.ask_password(bridge(), request.form.get("email", ""))
+    except TooManyTries as error:
+        return render_template("forgotten.html", error=error), status_of(error)
+    return render_template("forgotten.html", asked=True)
+
+
 @blueprint.get("/password/<secret>")
 def password_link(secret: str) -> str:
     """Set a password by a link."""
@@ -129,6 +147,15 @@ def change_password() -> ResponseReturnValue:
     except TOLD as error:
         return render_template("account.html", **_account(error=error)), status_of(error)
     return render_template("account.html", **_account(done="Your password is changed."))
+
+
+@blueprint.post("/account/mail")
+def choose_mail() -> ResponseReturnValue:
+    """Of which ends of runs one is told by mail."""
+    word = request.form.get("mail", "")
+    if word in set(MailWish):
+        bridge().store.people.change(bridge().person.id, mail=MailWish(word))
+    return redirect(url_for("accounts.account", _anchor="mail"), HTTPStatus.SEE_OTHER)
 
 
 @blueprint.post("/account/tokens")

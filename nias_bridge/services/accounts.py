@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -9,8 +10,10 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from zxcvbn import zxcvbn
 
+from nias_bridge.errands import ErrandKind
 from nias_bridge.errors import BadRequest, NotAllowed, NotFound, NotSignedIn, TooManyTries
 from nias_bridge.people import (
+    EMAIL_MAX,
     KeyKind,
     NewPerson,
     Person,
@@ -139,6 +142,17 @@ def set_password_by_link(bridge: Bridge, secret: str, new: str) -> Person:
     return person
 
 
+def ask_password(bridge: Bridge, email: str) -> None:
+    """A link to set a new password is to go to this address, if somebody has it.
+
+    Whether anybody does is looked up by who sends the mail: here both are one. Raises TooManyTries.
+    """
+    email = email[: EMAIL_MAX + 1]
+    _hold_back(bridge, "password asked", email)
+    bridge.note("password asked", detail=email_key(email)[:200])
+    bridge.store.outbox.put(ErrandKind.PASSWORD_ASKED, at=datetime.now(UTC), detail=email)
+
+
 def check_password(password: str, email: str, name: str) -> None:
     """Raises BadRequest for a password that is short, or quickly guessed by who knows the person.
 
@@ -177,9 +191,7 @@ def standing_of(bridge: Bridge, email: str, *, invited: bool) -> Standing:
 
 def add(bridge: Bridge, new: NewPerson, standing: Standing) -> Person:
     """Keep a new person. Raises BadRequest where the address is another's."""
-    at = datetime.now(UTC)
-    person = bridge.store.people.add(new, at=at)
-    return bridge.store.people.change(person.id, standing=standing)
+    return bridge.store.people.add(replace(new, standing=standing), at=datetime.now(UTC))
 
 
 def checked(email: str, name: str) -> tuple[str, str]:
