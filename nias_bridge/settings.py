@@ -105,6 +105,10 @@ class Settings(BaseSettings):
     )
     mail_from: str | None = Field(None, description="… and what the mails are from")
 
+    webhook_private: bool = Field(
+        False, description="Whether people’s programs may be told at addresses within the site"
+    )
+
     slurm_bin: Path | None = Field(None, description="Folder of sbatch and sacct, if not on PATH")
     slurm_conf: Path | None = Field(None, description="SLURM_CONF, where it is not the default")
     slurm_timeout: Seconds = Field(30, description="Seconds to wait for any answer of Slurm")

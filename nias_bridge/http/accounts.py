@@ -13,7 +13,7 @@ from nias_bridge.http import who
 from nias_bridge.http.errors import status_of
 from nias_bridge.http.here import bridge, caller
 from nias_bridge.people import NOBODY, KeyKind, MailWish, Scope, Standing
-from nias_bridge.services import accounts, keys
+from nias_bridge.services import accounts, hooks, keys
 
 blueprint = Blueprint("accounts", __name__)
 
@@ -158,6 +158,23 @@ def choose_mail() -> ResponseReturnValue:
     return redirect(url_for("accounts.account", _anchor="mail"), HTTPStatus.SEE_OTHER)
 
 
+@blueprint.post("/account/webhook")
+def set_webhook() -> ResponseReturnValue:
+    """Where a program of one's own is told of one's runs; its secret is shown this once."""
+    try:
+        hook = hooks.set_hook(bridge(), request.form.get("url", ""))
+    except TOLD as error:
+        return render_template("account.html", **_account(error=error)), status_of(error)
+    return render_template("account.html", **_account(hook_secret=hook.secret))
+
+
+@blueprint.post("/account/webhook/drop")
+def drop_webhook() -> ResponseReturnValue:
+    """Tell it no more."""
+    hooks.drop_hook(bridge())
+    return redirect(url_for("accounts.account", _anchor="webhook"), HTTPStatus.SEE_OTHER)
+
+
 @blueprint.post("/account/tokens")
 def make_token() -> ResponseReturnValue:
     """A new token, which is shown this once."""
@@ -209,6 +226,7 @@ def _account(error: NiasError | None = None, **more: Any) -> dict[str, Any]:
         "this_session": who.session_id(),
         "scopes": [s for s in Scope if s is not Scope.ADMIN or caller().administers],
         "token_days": TOKEN_DAYS,
+        "hook": bridge().store.outbox.hook(bridge().person.id),
         "error": error,
         **more,
     }

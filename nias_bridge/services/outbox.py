@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from nias_bridge import mail
 from nias_bridge.errands import Errand, ErrandKind
 from nias_bridge.errors import NiasError, NoAnswer, Undeliverable
+from nias_bridge.services import hooks
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.letters import LETTERS, letter
 
@@ -67,7 +68,7 @@ def _told(bridge: Bridge, errand: Errand) -> bool:
         return True
     except NoAnswer as error:
         log.warning("Not told yet, “%s” (errand %d): %s", errand.kind, errand.id, error)
-    except NiasError as error:  # the run or the person is gone
+    except NiasError as error:  # the run is gone, or the address may not be told any more
         log.warning("Not told, “%s” (errand %d): %s", errand.kind, errand.id, error)
         return True
     except Exception:  # one errand that fails does not hold up the others
@@ -82,7 +83,10 @@ def _by_mail(bridge: Bridge, errand: Errand) -> None:
         mail.send(url, message)
 
 
-TELL: dict[ErrandKind, Callable[[Bridge, Errand], None]] = dict.fromkeys(LETTERS, _by_mail)
+TELL: dict[ErrandKind, Callable[[Bridge, Errand], None]] = {
+    **dict.fromkeys(LETTERS, _by_mail),
+    ErrandKind.RUN_MOVED: hooks.tell,
+}
 
 
 def _wait(tries: int) -> timedelta:

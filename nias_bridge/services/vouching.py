@@ -60,7 +60,8 @@ def _check_groups(bridge: Bridge, vouched: Vouched) -> None:
 def _take_over(bridge: Bridge, person: Person, vouched: Vouched) -> Person:
     """The account that has her address is hers, where the university says that the address is.
 
-    It may have been made by somebody who only wrote her address: his password and tokens go.
+    It may have been made by somebody who only wrote her address: his password, tokens and
+    webhook go.
     """
     if person.subject is not None:
         raise NotAllowed(ANOTHERS.format(email=vouched.email))
@@ -71,6 +72,7 @@ def _take_over(bridge: Bridge, person: Person, vouched: Vouched) -> Person:
         standing = Standing.ACTIVE  # her groups say what an administrator would have said
     person = bridge.store.people.change(person.id, subject=vouched.subject, standing=standing)
     bridge.store.people.set_password(person.id, None)
+    bridge.store.outbox.drop_hook(person.id)
     bridge.store.keys.drop_all(person.id, *OLD_KEYS)
     bridge.note("sign-in linked", detail=f"{person.handle}: {vouched.subject}; password dropped")
     return person

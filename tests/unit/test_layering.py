@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "nias_bridge"
 NAME = "nias_bridge"
 
 CORE = {"ports", "people", "errands", "tasks", "domain", "errors"}
-TOOLS = {"settings", "mail", "pipconfig", "assets", "paths", "script", "node"}
+TOOLS = {"settings", "mail", "webhook", "pipconfig", "assets", "paths", "script", "node"}
 BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcluster"}
 
 # Which parts (a module, or a package with all its modules) may import which others. A part in a
@@ -27,9 +27,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipconfig": {"errors"},
     "settings": CORE | {"pipconfig", "mail"},
     "mail": CORE | {"assets"},
+    "webhook": CORE,
     "assets": CORE,
     "paths": CORE | {"node.layout"},
-    "script": CORE | (TOOLS - {"script", "node", "mail"}),
+    "script": CORE | (TOOLS - {"script", "node", "mail", "webhook"}),
     "node": set(),
     "services": CORE | TOOLS,
     "slurm": CORE | {"settings"},

@@ -1,4 +1,4 @@
-"""The pages that lead to mail: a forgotten password, and what one wants to be told of."""
+"""The pages that lead to mails and webhooks: a forgotten password, what one wants to be told of."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def browser(bridge: Bridge) -> FlaskClient:
     client = create_app(bridge).test_client()
     client.environ_base["HTTP_ACCEPT"] = "text/html"
     return client
+
+
+def sign_in(browser: FlaskClient, bridge: Bridge) -> None:
+    kept = staged.cookie(browser.application, bridge)
+    browser.set_cookie(kept["name"], kept["value"], domain="localhost")
 
 
 def sent(browser: FlaskClient, page: str, path: str = "", **fields: str) -> tuple[int, str]:
@@ -60,10 +65,30 @@ def test_without_a_mail_server_the_page_says_who_can_help(app: object, web: Flas
 
 
 def test_one_chooses_what_one_is_told_of(browser: FlaskClient, bridge: Bridge) -> None:
-    kept = staged.cookie(browser.application, bridge)
-    browser.set_cookie(kept["name"], kept["value"], domain="localhost")
+    sign_in(browser, bridge)
     assert '<option value="none" selected>' in browser.get("/account").text
     assert sent(browser, "/account", "/account/mail", mail="all")[0] == 303
     assert '<option value="all" selected>' in browser.get("/account").text
     sent(browser, "/account", "/account/mail", mail="nonsense")
     assert bridge.store.people.person(bridge.person.id).mail is MailWish.ALL
+
+
+def test_a_webhook_is_set_with_a_secret_that_is_shown_once_and_dropped(
+    browser: FlaskClient, bridge: Bridge
+) -> None:
+    sign_in(browser, bridge)
+    status, page = sent(browser, "/account", "/account/webhook", url="http://10.0.0.1/")
+    assert status == 400
+    assert "within this site" in page
+    status, page = sent(browser, "/account", "/account/webhook", url="https://93.184.216.34/x")
+    assert status == 200
+    hook = bridge.store.outbox.hook(bridge.person.id)
+    assert hook is not None
+    assert hook.secret in page
+    bridge.store.outbox.note_trouble(bridge.person.id, "It answered with 500.")
+    page = browser.get("/account").text
+    assert hook.secret not in page
+    assert "https://93.184.216.34/x" in page
+    assert "It answered with 500." in page
+    assert sent(browser, "/account", "/account/webhook/drop")[0] == 303
+    assert bridge.store.outbox.hook(bridge.person.id) is None

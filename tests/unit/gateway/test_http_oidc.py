@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,12 +24,14 @@ from flask.testing import FlaskClient
 from sites import free_port
 from werkzeug.test import TestResponse
 
+from nias_bridge.errands import Hook
 from nias_bridge.http import create_app, oidc
 from nias_bridge.people import KeyKind, Person, Role, Scope, Standing
 from nias_bridge.services import accounts, keys
 from nias_bridge.services.bridge import Bridge
 
 PASSWORD = "violet tram across seven"
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 MARIA = {"email": "maria@lab.org", "email_verified": True, "name": "Maria Silva"}
 
 
@@ -276,13 +279,16 @@ def test_a_proven_address_opens_its_account_and_shuts_out_whoever_wrote_it_down(
     browser: FlaskClient, issuer: str
 ) -> None:
     person = a_person(browser)
+    store = bridge_of(browser).store
+    told_to = Hook(person_id=person.id, url="https://evil.org/", secret="s", created_at=NOON)
+    store.outbox.save_hook(told_to)
     vouch(issuer, "maria", **MARIA)
     assert come(browser, "maria").status_code == 303
-    store = bridge_of(browser).store
     assert found(browser).subject == f"{issuer}|maria"
     assert store.people.password(person.id) is None
     assert len(store.keys.of(KeyKind.SESSION, person_id=person.id)) == 1, "her own"
     assert store.keys.of(KeyKind.TOKEN, person_id=person.id) == []
+    assert store.outbox.hook(person.id) is None
 
 
 def test_an_account_of_one_subject_is_no_other_subjects(browser: FlaskClient, issuer: str) -> None:
