@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.base_client.errors import MismatchingStateError
@@ -46,7 +47,7 @@ UNTRUE = "What the sign-in service sent can’t be trusted, so nobody was signed
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Where the site has an issuer: its client, and the two addresses."""
+    """Where the site has an issuer: its client, and the addresses."""
     if settings.oidc_issuer is None:
         return
     OAuth(app).register(
@@ -65,18 +66,22 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 @blueprint.get("")
 def start() -> ResponseReturnValue:
-    """Off to the issuer. A link, not a form: the pages' forms may lead nowhere but here."""
-    client = _client()
-    for begun in [key for key in session if key.startswith(f"_state_{NAME}_")]:
-        session.pop(begun)  # a cookie has little room: who begins anew has given the other up
-    me = caller().person
-    session[WANTED] = {"next": request.args.get("next"), "link": me.id if me else None}
-    back_here = bridge().settings.url + url_for("oidc.back")
-    try:
-        _check_issuer(client)
-        return cast(ResponseReturnValue, client.authorize_redirect(back_here))
-    except (RequestException, ValueError, RuntimeError) as error:
-        return _told(_away(error))
+    """Off to the issuer, to sign in."""
+    if caller().person:
+        return redirect(who.safe_next(request.args.get("next")), HTTPStatus.SEE_OTHER)
+    return _go({"next": request.args.get("next")})
+
+
+@blueprint.get("/link")
+def link() -> ResponseReturnValue:
+    """Off to the issuer, to sign in so from now on.
+
+    From a page of ours alone: another site could have signed her in there as somebody else, who
+    would then have her account.
+    """
+    if urlsplit(request.referrer or "").netloc != request.host:
+        raise NotAllowed("Begin this on your account’s page.")
+    return _go({"link": bridge().person.id})
 
 
 @blueprint.get("/back")
@@ -96,6 +101,20 @@ def back() -> ResponseReturnValue:
         return _told(error)
     who.signed_in(person, remember=False)
     return redirect(who.safe_next(wanted.get("next")), HTTPStatus.SEE_OTHER)
+
+
+def _go(wanted: Mapping[str, object]) -> ResponseReturnValue:
+    """A link leads here, not a form: the pages' forms may lead nowhere but to us."""
+    client = _client()
+    for begun in [key for key in session if key.startswith(f"_state_{NAME}_")]:
+        session.pop(begun)  # a cookie has little room: who begins anew has given the other up
+    session[WANTED] = wanted
+    back_here = bridge().settings.url + url_for("oidc.back")
+    try:
+        _check_issuer(client)
+        return cast(ResponseReturnValue, client.authorize_redirect(back_here))
+    except (RequestException, ValueError, RuntimeError) as error:
+        return _told(_away(error))
 
 
 def _vouched() -> Vouched:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +16,7 @@ import requests
 import staged
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from issuers import provider, vouch
 from sites import free_port
 from werkzeug.test import TestResponse
 
@@ -33,29 +29,6 @@ from nias_bridge.services.bridge import Bridge
 PASSWORD = "violet tram across seven"
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 MARIA = {"email": "maria@lab.org", "email_verified": True, "name": "Maria Silva"}
-
-
-@contextmanager
-def provider(port: int) -> Iterator[str]:
-    """The provider's program, up and answering; its address."""
-    started = subprocess.Popen(
-        [sys.executable, "-m", "oidc_provider_mock", "--port", str(port), "--require-nonce"],
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONWARNINGS": "ignore"},
-    )
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the provider did not come up"
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        started.terminate()
-        started.wait(10)
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +74,6 @@ def say_yes(address: str, sub: str, **form: str) -> str:
     assert answer.status_code == 302, answer.text
     back = urlsplit(answer.headers["Location"])
     return f"{back.path}?{back.query}"
-
-
-def vouch(issuer: str, sub: str, **claims: Any) -> None:
-    """What the issuer says of her from now on."""
-    told = requests.put(f"{issuer}/users/{sub}", json=claims, timeout=10)
-    assert told.status_code == 204
 
 
 def come(browser: FlaskClient, sub: str, where: str = "/oidc") -> TestResponse:
@@ -300,26 +267,57 @@ def test_an_account_of_one_subject_is_no_other_subjects(browser: FlaskClient, is
     assert nobody_is_in(browser)
 
 
+def sign_in(browser: FlaskClient, bridge: Bridge) -> None:
+    kept = staged.cookie(browser.application, bridge)
+    browser.set_cookie(kept["name"], kept["value"], domain="localhost")
+
+
+def link(browser: FlaskClient, sub: str) -> TestResponse:
+    """She follows the link on her account's page."""
+    browser.environ_base["HTTP_REFERER"] = "http://localhost/account"
+    return come(browser, sub, "/oidc/link")
+
+
 def test_who_is_signed_in_links_her_own_account_whatever_its_address(
     browser: FlaskClient, issuer: str
 ) -> None:
     bridge = bridge_of(browser)
-    kept = staged.cookie(browser.application, bridge)
-    browser.set_cookie(kept["name"], kept["value"], domain="localhost")
-    assert "link your university account" in told(browser.get("/account"))
+    sign_in(browser, bridge)
+    assert 'href="/oidc/link">link your university account' in told(browser.get("/account"))
     vouch(issuer, "work", email="x@elsewhere.org")
-    assert come(browser, "work").location == "/account"
+    assert link(browser, "work").location == "/account"
     assert found(browser, "lab@lab.org").subject == f"{issuer}|work"
     other = browser.application.test_client()
     assert come(other, "work").status_code == 303
     assert "lab@lab.org" in told(other.get("/account", headers={"Accept": "text/html"}))
+    assert link(browser, "another").status_code == 403, "her account has one already"
 
-    mallory = staged.as_person(bridge, "mallory")
-    kept = staged.cookie(browser.application, mallory)
-    browser.set_cookie(kept["name"], kept["value"], domain="localhost")
-    answer = come(browser, "work")
+    sign_in(browser, staged.as_person(bridge, "mallory"))
+    answer = link(browser, "work")
     assert answer.status_code == 400
     assert "somebody else" in told(answer)
+
+
+@pytest.mark.parametrize("referrer", ["", "https://evil.org/", "https://evil.org/localhost"])
+def test_no_other_site_begins_the_linking(browser: FlaskClient, referrer: str) -> None:
+    assert browser.get("/oidc/link").status_code == 303, "nobody is signed in"
+    sign_in(browser, bridge_of(browser))
+    answer = browser.get("/oidc/link", headers={"Referer": referrer})
+    assert answer.status_code == 403
+    assert browser.get("/oidc?next=/results").location == "/results", "that only signs in"
+    assert found(browser, "lab@lab.org").subject is None
+
+
+def test_who_signed_in_meanwhile_is_not_linked(browser: FlaskClient, issuer: str) -> None:
+    vouch(issuer, "maria", **MARIA)
+    back = say_yes(begin(browser), "maria")
+    kept = staged.cookie(browser.application, bridge_of(browser))["value"]
+    with browser.session_transaction() as session:
+        signer = browser.application.session_interface.get_signing_serializer(browser.application)
+        assert signer is not None
+        session["key"] = signer.loads(kept)["key"]
+    assert browser.get(back).status_code == 401
+    assert found(browser, "lab@lab.org").subject is None
 
 
 def test_a_disabled_person_stays_out(browser: FlaskClient, issuer: str) -> None:
