@@ -228,7 +228,10 @@ class Outbox(Protocol):
         ...
 
     def due(self, *, now: datetime, most: int) -> list[Errand]:
-        """What is due, oldest first."""
+        """What is due, oldest first.
+
+        Of what a person's own program is to be told, nothing before its earlier ones.
+        """
         ...
 
     def begin(self, errand: Errand, *, again_at: datetime) -> bool:
@@ -236,10 +239,6 @@ class Outbox(Protocol):
 
         False where somebody else began it meanwhile.
         """
-        ...
-
-    def put_off(self, ids: Sequence[int], *, until: datetime) -> None:
-        """Let these wait."""
         ...
 
     def done(self, errand_id: int) -> None:

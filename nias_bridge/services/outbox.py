@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from nias_bridge import mail
 from nias_bridge.errands import Errand, ErrandKind
-from nias_bridge.errors import NiasError, NoAnswer, Undeliverable
+from nias_bridge.errors import BadRequest, NoAnswer, NotFound, Undeliverable
 from nias_bridge.services import hooks
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.letters import LETTERS, letter
@@ -19,43 +19,45 @@ log = logging.getLogger(__name__)
 
 MOST = 200  # errands a round
 ROUND_SECONDS = 20.0  # after which a line makes way for what came meanwhile
-FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=10), timedelta(hours=1)
+# Longer than a try takes: another poller could begin one that is still under way.
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=30), timedelta(hours=1)
 GIVEN_UP_AFTER = timedelta(days=1)
 
 
-def deliver(bridge: Bridge) -> None:
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def deliver(bridge: Bridge, clock: Callable[[], datetime] = _now) -> None:
     """Tell all that is due.
 
     Each try is counted before it is made, and the errand is gone once it was told: a process that
     dies in between tells it once more, under the same number.
     """
     lines: dict[Hashable, list[Errand]] = {}
-    for errand in bridge.store.outbox.due(now=datetime.now(UTC), most=MOST):
+    for errand in bridge.store.outbox.due(now=clock(), most=MOST):
         lines.setdefault(_line(errand), []).append(errand)
     if lines:
         # Who does not answer keeps only his own line waiting.
         with ThreadPoolExecutor(min(len(lines), 4), "outbox") as pool:
-            list(pool.map(lambda line: _deliver_line(bridge, line), lines.values()))
+            list(pool.map(lambda line: _deliver_line(bridge, line, clock), lines.values()))
 
 
 def _line(errand: Errand) -> Hashable:
     return errand.person_id if errand.kind is ErrandKind.RUN_MOVED else "mail"
 
 
-def _deliver_line(bridge: Bridge, line: Sequence[Errand]) -> None:
+def _deliver_line(bridge: Bridge, line: Sequence[Errand], clock: Callable[[], datetime]) -> None:
     deadline = time.monotonic() + ROUND_SECONDS
-    for place, errand in enumerate(line):
+    for errand in line:
         if time.monotonic() > deadline:
             return
-        again_at = datetime.now(UTC) + _wait(errand.tries)
-        if not bridge.store.outbox.begin(errand, again_at=again_at):
+        if not bridge.store.outbox.begin(errand, again_at=clock() + _wait(errand.tries)):
             continue
-        if _told(bridge, errand):
+        if _told(bridge, errand) or clock() - errand.at > GIVEN_UP_AFTER:
             bridge.store.outbox.done(errand.id)
         elif errand.kind is ErrandKind.RUN_MOVED:
-            # In their order, as far as can be: what came later waits as long.
-            bridge.store.outbox.put_off([each.id for each in line[place + 1 :]], until=again_at)
-            return
+            return  # in their order: what came later waits behind it
 
 
 def _told(bridge: Bridge, errand: Errand) -> bool:
@@ -68,12 +70,12 @@ def _told(bridge: Bridge, errand: Errand) -> bool:
         return True
     except NoAnswer as error:
         log.warning("Not told yet, “%s” (errand %d): %s", errand.kind, errand.id, error)
-    except NiasError as error:  # the run is gone, or the address may not be told any more
+    except (NotFound, BadRequest) as error:  # the run is gone, or where its owner was told
         log.warning("Not told, “%s” (errand %d): %s", errand.kind, errand.id, error)
         return True
     except Exception:  # one errand that fails does not hold up the others
         log.exception("Not told yet, “%s” (errand %d).", errand.kind, errand.id)
-    return datetime.now(UTC) - errand.at > GIVEN_UP_AFTER
+    return False
 
 
 def _by_mail(bridge: Bridge, errand: Errand) -> None:

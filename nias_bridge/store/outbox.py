@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     Integer,
     Select,
     String,
     delete,
+    exists,
     insert,
     literal,
     select,
@@ -72,6 +73,19 @@ def _told(kind: ErrandKind, run_id: int, state: JobState, at: datetime) -> Selec
     )
 
 
+def _behind_another(now: datetime) -> ColumnElement[bool]:
+    """Whether this is for a person's program that has not even taken an earlier one yet."""
+    earlier = outbox.alias()
+    hooked = ErrandKind.RUN_MOVED
+    return exists().where(
+        outbox.c.kind == hooked,
+        earlier.c.kind == hooked,
+        earlier.c.person_id == outbox.c.person_id,
+        earlier.c.id < outbox.c.id,
+        earlier.c.due_at > now,
+    )
+
+
 class SqlOutbox:
     """The outbox of one engine's database."""
 
@@ -84,9 +98,9 @@ class SqlOutbox:
 
     def due(self, *, now: datetime, most: int) -> list[Errand]:
         shown = select(*(c for c in outbox.c if c.name != "due_at"))
-        wanted = shown.where(outbox.c.due_at <= now).order_by(outbox.c.id).limit(most)
+        wanted = shown.where(outbox.c.due_at <= now, ~_behind_another(now)).order_by(outbox.c.id)
         with reading(self._engine) as connection:
-            rows = [dict(row) for row in connection.execute(wanted).mappings()]
+            rows = [dict(row) for row in connection.execute(wanted.limit(most)).mappings()]
         return [Errand(**{**row, "kind": ErrandKind(row["kind"])}) for row in rows]
 
     def begin(self, errand: Errand, *, again_at: datetime) -> bool:
@@ -94,10 +108,6 @@ class SqlOutbox:
         with writing(self._engine) as connection:
             begun = connection.execute(mine.values(tries=errand.tries + 1, due_at=again_at))
             return begun.rowcount == 1
-
-    def put_off(self, ids: Sequence[int], *, until: datetime) -> None:
-        with writing(self._engine) as connection:
-            connection.execute(update(outbox).where(outbox.c.id.in_(ids)).values(due_at=until))
 
     def done(self, errand_id: int) -> None:
         with writing(self._engine) as connection:

@@ -268,7 +268,7 @@ outbox = Table(
     Column("id", Integer, primary_key=True),
     Column("kind", String(32), nullable=False),
     Column("at", Instant, nullable=False),
-    Column("person_id", Integer),
+    Column("person_id", Integer, index=True),
     Column("run_id", Integer),
     Column("detail", Words, nullable=False),
     Column("tries", Integer, nullable=False),

@@ -24,7 +24,7 @@ from sites import free_port
 from nias_bridge import mail
 from nias_bridge.domain import JobState, Run
 from nias_bridge.errands import ErrandKind
-from nias_bridge.errors import NoAnswer, TooManyTries, Undeliverable
+from nias_bridge.errors import NoAnswer, StoreError, TooManyTries, Undeliverable
 from nias_bridge.people import NOBODY, Caller, KeyKind, MailWish, Role, Standing
 from nias_bridge.poller import Rounds
 from nias_bridge.services import accounts, keys, outbox
@@ -245,8 +245,7 @@ def test_what_the_server_does_not_take_now_is_sent_later_under_the_same_number(
     box.answer = "250 OK"
     (errand,) = bridge.store.outbox.due(now=datetime.now(UTC) + timedelta(hours=1), most=9)
     assert errand.tries == 1
-    bridge.store.outbox.put_off([errand.id], until=NOON)
-    outbox.deliver(bridge)
+    outbox.deliver(bridge, lambda: datetime.now(UTC) + timedelta(hours=1))
     number = f"<{errand.at:%Y%m%d%H%M%S}.{errand.id}.nias@lab.org>"
     assert [message["Message-ID"] for _, message in box.came] == [number]
 
@@ -279,6 +278,21 @@ def test_a_server_that_is_down_is_waited_for_a_day(tmp_path: Path) -> None:
     )
     outbox.deliver(bridge)
     assert waiting(bridge, ahead) == [ErrandKind.PASSWORD_ASKED], "the old one is given up"
+
+
+def test_what_fails_in_a_way_of_its_own_stays(
+    bridge: Bridge, box: Postbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreError("The database did not do its part.")
+
+    accounts.ask_password(asked(bridge), "lab@lab.org")
+    with monkeypatch.context() as broken:
+        broken.setattr(keys, "give_link", away)
+        outbox.deliver(bridge)
+    assert waiting(bridge, timedelta(hours=1)) == [ErrandKind.PASSWORD_ASKED]
+    outbox.deliver(bridge, lambda: datetime.now(UTC) + timedelta(hours=1))
+    assert len(box.came) == 1
 
 
 def test_without_a_mail_server_nothing_piles_up(tmp_path: Path) -> None:

@@ -8,15 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import staged
 from postbox import postbox
+from receivers import Receiver, receiving
 from sites import free_port
 
 from nias_bridge import webhook
@@ -28,62 +27,12 @@ from nias_bridge.services import accounts, hooks, outbox
 from nias_bridge.services.bridge import Bridge
 
 DOC = Path(__file__).parents[2] / "docs" / "webhooks.md"
-LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@dataclass
-class Receiver:
-    """A person's program; it keeps what came and answers as it is told to."""
-
-    port: int
-    status: int = 200
-    drips: bool = False
-    came: list[tuple[str, Mapping[str, str], bytes]] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/runs?of=lab"
-
-    def states(self) -> list[str]:
-        return [json.loads(body)["run"]["state"] for _, _, body in self.came]
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    made = Receiver(port=0)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            made.came.append((self.path, dict(self.headers), body))
-            if made.drips:
-                self._drip()
-                return
-            self.send_response(made.status)
-            self.send_header("Location", "/elsewhere")
-            self.end_headers()
-            if made.status == 200:
-                self.wfile.write(b"thanks")
-
-        def _drip(self) -> None:
-            try:
-                for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 200:
-                    self.wfile.write(bytes([byte]))
-                    time.sleep(0.05)
-            except OSError:
-                pass  # the sender has had enough
-
-        def log_message(self, *_: object) -> None:
-            """Silence."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield made
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving() as made:
+        yield made
 
 
 @pytest.fixture
@@ -91,12 +40,13 @@ def bridge(tmp_path: Path) -> Bridge:
     return staged.make_bridge(tmp_path, webhook_private=True)
 
 
-def due_now(bridge: Bridge) -> list[int]:
-    """All that waits is made due; how often each was tried."""
-    later = datetime.now(UTC) + timedelta(days=9)
-    left = bridge.store.outbox.due(now=later, most=100)
-    bridge.store.outbox.put_off([errand.id for errand in left], until=LONG_AGO)
-    return [errand.tries for errand in left]
+def in_an_hour() -> datetime:
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
+def tries(bridge: Bridge) -> list[int]:
+    """Of all that waits, how often each was tried."""
+    return [errand.tries for errand in bridge.store.outbox.due(now=in_an_hour(), most=100)]
 
 
 def documented() -> Callable[[str, Mapping[str, str], bytes], bool]:
@@ -132,7 +82,7 @@ def test_each_state_is_told_signed_as_the_documentation_checks_it(
     numbers = [each["delivery"] for each in told]
     assert sorted(set(numbers)) == numbers
     assert [headers["Nias-Delivery"] for _, headers, _ in receiver.came] == [*map(str, numbers)]
-    assert due_now(bridge) == []
+    assert tries(bridge) == []
 
 
 def test_the_keys_that_come_are_those_of_the_documentation(
@@ -160,9 +110,9 @@ def test_what_is_no_yes_is_tried_again_later_and_in_order(
     told = bridge.store.outbox.hook(bridge.person.id)
     assert told is not None
     assert f"answered with {status}" in told.trouble
-    assert due_now(bridge) == [1, 0, 0, 0]
+    assert tries(bridge) == [1, 0, 0, 0]
     receiver.status = 200
-    outbox.deliver(bridge)
+    outbox.deliver(bridge, in_an_hour)
     assert receiver.states() == ["RECEIVED", "RECEIVED", "STAGED", "SUBMITTING", "PENDING"]
     numbers = [headers["Nias-Delivery"] for _, headers, _ in receiver.came]
     assert numbers[0] == numbers[1]
@@ -172,8 +122,8 @@ def test_what_is_no_yes_is_tried_again_later_and_in_order(
 
 
 def test_each_wait_is_longer_up_to_an_hour() -> None:
-    waits = [outbox._wait(tries).total_seconds() for tries in range(12)]
-    assert waits[:3] == [10, 20, 40]
+    waits = [outbox._wait(number).total_seconds() for number in range(12)]
+    assert waits[:3] == [30, 60, 120]
     assert waits == sorted(waits)
     assert waits[-1] == 3600
 
@@ -188,18 +138,18 @@ def test_a_receiver_that_drips_or_is_silent_is_left_in_time(
     begun = time.monotonic()
     outbox.deliver(bridge)
     assert time.monotonic() - begun < 3
-    assert due_now(bridge) == [1]
+    assert tries(bridge) == [1]
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hooks.set_hook(bridge, f"http://127.0.0.1:{silent.getsockname()[1]}/")
         begun = time.monotonic()
-        outbox.deliver(bridge)
+        outbox.deliver(bridge, in_an_hour)
         assert time.monotonic() - begun < 3
         hooks.set_hook(bridge, f"https://127.0.0.1:{silent.getsockname()[1]}/")
-        due_now(bridge)
         begun = time.monotonic()
-        outbox.deliver(bridge)
+        outbox.deliver(bridge, lambda: in_an_hour() + timedelta(hours=1))
         assert time.monotonic() - begun < 3, "nor does it hang in a handshake"
-    assert due_now(bridge) == [3]
+    (errand,) = bridge.store.outbox.due(now=in_an_hour() + timedelta(hours=9), most=9)
+    assert errand.tries == 3
 
 
 def test_one_who_does_not_answer_keeps_nobody_else_waiting(
@@ -326,13 +276,13 @@ def test_a_program_that_is_gone_is_told_for_a_day(bridge: Bridge) -> None:
     hooks.set_hook(bridge, f"http://127.0.0.1:{free_port()}/")
     run = staged.add(bridge, "study")
     outbox.deliver(bridge)
-    assert due_now(bridge) == [1]
+    assert tries(bridge) == [1]
     two_days_ago = datetime.now(UTC) - timedelta(days=2)
     bridge.store.outbox.drop_hook(bridge.person.id)
     hooks.set_hook(bridge, f"http://127.0.0.1:{free_port()}/")
     bridge.store.move(run, JobState.STAGED, at=two_days_ago)
     outbox.deliver(bridge)
-    assert due_now(bridge) == []
+    assert tries(bridge) == []
 
 
 def test_a_webhook_that_is_dropped_is_told_nothing_of_what_was_before(
@@ -341,7 +291,7 @@ def test_a_webhook_that_is_dropped_is_told_nothing_of_what_was_before(
     first = hooks.set_hook(bridge, receiver.url)
     staged.add(bridge, "study")
     hooks.drop_hook(bridge)
-    assert due_now(bridge) == []
+    assert tries(bridge) == []
     staged.add(bridge, "another")
     second = hooks.set_hook(bridge, receiver.url)
     assert first.secret != second.secret

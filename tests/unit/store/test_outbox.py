@@ -93,11 +93,22 @@ def test_an_errand_comes_due_again_until_it_is_done(store: SqlStore) -> None:
     assert store.outbox.due(now=NOON, most=9) == []
     (again,) = store.outbox.due(now=later, most=9)
     assert (again.id, again.tries) == (errand.id, 1)
-    store.outbox.put_off([again.id], until=NOON)
-    store.outbox.put_off([], until=NOON)
-    assert len(store.outbox.due(now=NOON, most=9)) == 1
     store.outbox.done(errand.id)
     assert waiting(store) == []
+
+
+def test_a_program_is_told_nothing_before_what_came_earlier(store: SqlStore) -> None:
+    ana, bento = add(store, "ana"), add(store, "bento")
+    for person in (ana, bento):
+        store.outbox.save_hook(hook(person))
+        store.move(a_run(store, person.handle), JobState.STAGED, at=NOON)
+    first, second, *hers = store.outbox.due(now=NOON, most=9)
+    later = NOON + timedelta(minutes=1)
+    assert store.outbox.begin(first, again_at=later)
+    assert store.outbox.due(now=NOON, most=9) == hers
+    assert [errand.id for errand in store.outbox.due(now=later, most=2)] == [first.id, second.id]
+    store.outbox.done(first.id)
+    assert store.outbox.due(now=NOON, most=1) == [second]
 
 
 def test_of_many_who_begin_at_once_one_does(store: SqlStore) -> None:
