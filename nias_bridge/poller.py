@@ -17,7 +17,7 @@ from threading import Event, Thread
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import environments, estimates, identity, intake, retention
+from nias_bridge.services import environments, estimates, identity, intake, outbox, retention
 from nias_bridge.services.advance import advance, note_usage
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.sight import Desk, Sight
@@ -29,6 +29,7 @@ CLUSTER_SECONDS = 10.0
 USAGE_SECONDS = 5.0
 MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline
 TIDY_SECONDS = 5.0
+TELL_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
 CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
 
@@ -65,15 +66,15 @@ class Rounds:
     def __init__(self, bridge: Bridge, scheduler: Scheduler) -> None:
         self.bridge = bridge
         self.scheduler = scheduler
-        self._measuring: Thread | None = None
+        self._at_work: dict[str, Thread] = {}
         self._measured_last = 0
         self._used: dict[int, tuple[Usage, datetime]] = {}
-        self._tidying: Thread | None = None
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self.follow_jobs: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
             self.measure: (USAGE_SECONDS, 0.0),
             self.tidy: (TIDY_SECONDS, 0.0),
+            self.tell: (TELL_SECONDS, 0.0),
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
 
@@ -123,30 +124,30 @@ class Rounds:
         )
 
     def measure(self) -> None:
-        """Ask what running jobs use: in a thread, since a dead node keeps that answer waiting."""
-        if self.bridge.settings.identity == "unix":
-            return  # Slurm tells nobody but a job's owner
-        if self._measuring is None or not self._measuring.is_alive():
-            self._measuring = Thread(target=self._measure, name="usage", daemon=True)
-            self._measuring.start()
+        """Ask what running jobs use: a dead node keeps that answer waiting."""
+        if self.bridge.settings.identity != "unix":  # Slurm tells nobody but a job's owner
+            self._aside("What running jobs use", self._measure)
 
     def _measure(self) -> None:
-        try:
-            runs = self.bridge.store.open_runs(_RUNNING)
-            jobs = {run.job_id: run for run in runs if run.job_id is not None and not run.tasks}
-            ids = in_turn([*jobs, *self._running_tasks(runs)], self._measured_last)
-            if not ids:
-                return
-            used, at = self.scheduler.usage(ids), _now()
-            self._measured_last = ids[-1]
-            # Of tasks the next step writes it: two writers would cross.
-            self._used = {job_id: (usage, at) for job_id, usage in used.items()}
-            for job_id, run in jobs.items():
-                if job_id in used:
-                    with suppress(Stale):  # it is measured again
-                        note_usage(self.bridge, run, used[job_id], at)
-        except Exception as error:  # figures of a moment: nothing waits for them
-            log.warning("What running jobs use is not known: %s", error)
+        runs = self.bridge.store.open_runs(_RUNNING)
+        jobs = {run.job_id: run for run in runs if run.job_id is not None and not run.tasks}
+        ids = in_turn([*jobs, *self._running_tasks(runs)], self._measured_last)
+        if not ids:
+            return
+        used, at = self.scheduler.usage(ids), _now()
+        self._measured_last = ids[-1]
+        # Of tasks the next step writes it: two writers would cross.
+        self._used = {job_id: (usage, at) for job_id, usage in used.items()}
+        for job_id, run in jobs.items():
+            if job_id in used:
+                with suppress(Stale):  # it is measured again
+                    note_usage(self.bridge, run, used[job_id], at)
+
+    def wait_aside(self, seconds: float) -> None:
+        """Wait for what is being seen to in threads, so long at most."""
+        deadline = time.monotonic() + seconds
+        for thread in self._at_work.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _running_tasks(self, runs: list[Run]) -> list[int]:
         """The own ids of tasks that run."""
@@ -156,16 +157,26 @@ class Rounds:
         return [own_id for own_id in ids if own_id is not None]
 
     def tidy(self) -> None:
-        """Weigh and remove files of ended runs: in a thread, since many files take long."""
-        if self._tidying is None or not self._tidying.is_alive():
-            self._tidying = Thread(target=self._tidy, name="tidy", daemon=True)
-            self._tidying.start()
+        """Weigh and remove files of ended runs: many of them take long."""
+        self._aside("Files of ended runs", lambda: retention.tidy(self.bridge))
 
-    def _tidy(self) -> None:
-        try:
-            retention.tidy(self.bridge)
-        except Exception as error:  # nothing waits for it, and it goes on where it was
-            log.warning("Files of ended runs could not be seen to: %s", error)
+    def tell(self) -> None:
+        """Send the mails that are due: a mail server may keep one waiting."""
+        self._aside("The outbox", lambda: outbox.deliver(self.bridge))
+
+    def _aside(self, what: str, see_to: Callable[[], None]) -> None:
+        """See to it in a thread of its own, unless one is still at it. Nothing waits for it: what
+        goes wrong is logged, and it goes on where it was."""
+
+        def work() -> None:
+            try:
+                see_to()
+            except Exception as error:
+                log.warning("%s could not be seen to: %s", what, error)
+
+        if what not in self._at_work or not self._at_work[what].is_alive():
+            self._at_work[what] = Thread(target=work, name=what, daemon=True)
+            self._at_work[what].start()
 
     def sweep(self) -> None:
         """Remove what uploads left behind, environments past their size, runs past their time."""

@@ -22,6 +22,7 @@ from nias_bridge.domain import (
     SlurmReport,
     Usage,
 )
+from nias_bridge.errands import Errand, ErrandKind, Hook
 from nias_bridge.people import (
     Deed,
     Group,
@@ -227,6 +228,52 @@ class Deeds(Protocol):
         ...
 
 
+class Outbox(Protocol):
+    """What is to be told outside the pages, and where people's own programs are.
+
+    Most of it comes here by what it tells of, in one transaction with it: a run's move (where its
+    owner wants to be told), somebody who waits for an administrator, or need not any longer.
+    """
+
+    def put(self, kind: ErrandKind, *, at: datetime, detail: str = "") -> None:
+        """Let something be told that no row tells of."""
+        ...
+
+    def due(self, *, now: datetime, most: int) -> list[Errand]:
+        """What is due, oldest first.
+
+        Of what a person's own program is to be told, nothing before its earlier ones.
+        """
+        ...
+
+    def begin(self, errand: Errand, *, again_at: datetime) -> bool:
+        """Count one more try, and when the next is due should this one not get done.
+
+        False where somebody else began it meanwhile.
+        """
+        ...
+
+    def done(self, errand_id: int) -> None:
+        """It was told, or never will be."""
+        ...
+
+    def hook(self, person_id: int) -> Hook | None:
+        """Where this person's own program is told."""
+        ...
+
+    def save_hook(self, hook: Hook) -> None:
+        """Keep it, in the place of the one before."""
+        ...
+
+    def note_trouble(self, person_id: int, trouble: str) -> None:
+        """Remember why her program could not be told, "" once it could."""
+        ...
+
+    def drop_hook(self, person_id: int) -> None:
+        """Forget it, with all that it was still to be told."""
+        ...
+
+
 class Store(Protocol):
     """What is remembered. Reads and writes are each one transaction."""
 
@@ -238,6 +285,9 @@ class Store(Protocol):
 
     @property
     def deeds(self) -> Deeds: ...
+
+    @property
+    def outbox(self) -> Outbox: ...
 
     def add_run(self, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
         """A new run in RECEIVED, numbered within its project, which is created where missing.

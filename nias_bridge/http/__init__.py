@@ -20,6 +20,7 @@ from nias_bridge.http import (
     errors,
     formats,
     looks,
+    oidc,
     pages,
     security,
     sharing,
@@ -66,6 +67,7 @@ def create_app(bridge: Bridge) -> APIFlask:
         *(pages, sharing, sweep_api, sweeps),
     ):
         app.register_blueprint(module.blueprint)
+    oidc.init_app(app, bridge.settings)
     app.spec_processor(api.complete_spec)
     _add_words(app, bridge)
     return app
@@ -92,6 +94,8 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         registration=settings.registration,
         waiting=administration.waiting,
         upload_max=uploads.most,
+        university=settings.oidc_name if settings.oidc_issuer else "",
+        mails=settings.smtp_url is not None,
         default_time=settings.time,
     )
 

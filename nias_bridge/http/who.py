@@ -42,6 +42,8 @@ OPEN = frozenset(
         "accounts.send_forgotten",
         "accounts.password_link",
         "accounts.use_password_link",
+        "oidc.start",
+        "oidc.back",
         "sharing.open_link",
     }
 )

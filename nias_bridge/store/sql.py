@@ -42,6 +42,7 @@ from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
 from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.keys import SqlKeys
+from nias_bridge.store.outbox import SqlOutbox, put_move
 from nias_bridge.store.people import SqlPeople
 from nias_bridge.store.tables import cluster_view, events, lease, projects, runs
 from nias_bridge.tasks import Task
@@ -77,6 +78,7 @@ class SqlStore:
         self.people = SqlPeople(engine)
         self.keys = SqlKeys(engine)
         self.deeds = SqlDeeds(engine)
+        self.outbox = SqlOutbox(engine)
 
     def close(self) -> None:
         """Let go of all connections; the next call opens new ones."""
@@ -121,6 +123,7 @@ class SqlStore:
             )
             run_id: int = added.inserted_primary_key[0]  # type: ignore[index]
             _note_event(connection, run_id, JobState.RECEIVED, new.created_at, "")
+            put_move(connection, new.owner, run_id, JobState.RECEIVED, new.created_at)
             if new.tasks:
                 tasks_of.add(connection, run_id, new.tasks)
             run = _one(connection, run_id)
@@ -167,6 +170,7 @@ class SqlStore:
         with writing(self._engine) as connection:
             moved = _write(connection, run, {**changes, "state": to, "changed_at": at})
             _note_event(connection, run.id, to, at, changes.get("note", ""))
+            put_move(connection, run.owner, run.id, to, at)
             return moved
 
     def update(self, run: Run, **changes: Any) -> Run:

@@ -209,6 +209,7 @@ people = Table(
     Column("unix_account", String(64), unique=True),
     Column("subject", Text, unique=True),
     Column("quotas", Noun(Quotas), nullable=False),
+    Column("mail", String(8), nullable=False, server_default="none"),
     Column("created_at", Instant, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -263,4 +264,31 @@ deeds = Table(
     Index("ix_deeds_action", "action", "at"),
     Index("ix_deeds_handle", "handle", "id"),
     sqlite_autoincrement=True,
+)
+
+# The columns are named as the fields of errands.Errand. No foreign keys: what is told stays true
+# when a run or a person is gone.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("person_id", Integer, index=True),
+    Column("run_id", Integer),
+    Column("detail", Words, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", Instant, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+
+# The columns are named as the fields of errands.Hook. The secret is kept as it is: it signs.
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("person_id", ForeignKey(people.c.id), primary_key=True, autoincrement=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("trouble", Words, nullable=False),
 )
