@@ -19,7 +19,7 @@ def open_bridge(settings: Settings) -> Bridge:
     on_cluster = settings.shared_root_on_cluster or PurePosixPath(settings.shared_root)
     bridge = Bridge(
         settings=settings,
-        paths=SharedPaths(settings.shared_root, on_cluster),
+        paths=SharedPaths(settings.shared_root.resolve(), on_cluster),
         store=open_store(settings.database_url),
     )
     shared.install(bridge)

@@ -88,6 +88,17 @@ def install_shared() -> None:
     click.echo(f"{bridge.paths.bin} is up to date.")
 
 
+@main.command()
+def unclaimed() -> None:
+    """Jobs by plain sbatch that wait for somebody to be linked to their account on the cluster."""
+    for job in _at_the_command_line().store.strays.all():
+        told = job.report
+        click.echo(
+            f"{told.job_id:<10}  {job.native.user:16}  {told.submitted_at:%Y-%m-%d %H:%M}"
+            f"  {told.state:10}  {job.project}"
+        )
+
+
 @main.group()
 def user() -> None:
     """The people who have accounts."""
@@ -114,6 +125,17 @@ def user_link(email: str) -> None:
     bridge = _at_the_command_line()
     secret = keys.give_link(bridge, KeyKind.SIGN_IN, accounts.person_of(bridge, email))
     click.echo(f"{bridge.settings.url}/sign-in/{secret}")
+
+
+@user.command("account")
+@click.argument("email")
+@click.argument("account", default="")
+def user_account(email: str, account: str) -> None:
+    """Link somebody to her account on the cluster, or, where none is named, to none."""
+    bridge = _at_the_command_line()
+    person = accounts.person_of(bridge, email)
+    bridge.store.people.change(person.id, unix_account=account or None)
+    bridge.note("account linked", detail=f"{person.handle}: {account or 'none'}")
 
 
 @user.command("list")

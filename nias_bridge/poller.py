@@ -17,7 +17,7 @@ from threading import Event, Thread
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import environments, estimates, intake
+from nias_bridge.services import adopt, environments, estimates, intake
 from nias_bridge.services.advance import advance, note_usage
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.sight import Desk, Sight
@@ -29,6 +29,7 @@ CLUSTER_SECONDS = 10.0
 USAGE_SECONDS = 5.0
 MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline
 SWEEP_SECONDS = 3600.0
+SEARCH_SECONDS = 60.0
 CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
 
 # The steps that need no word from Slurm are taken at once, the others after a look at it.
@@ -73,6 +74,9 @@ class Rounds:
             self.measure: (USAGE_SECONDS, 0.0),
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
+        self._seen: set[adopt.Key] = set()
+        if bridge.settings.login_nodes:
+            self._due[self.search] = (SEARCH_SECONDS, 0.0)
 
     def turn(self) -> None:
         """Do all that is due now."""
@@ -93,11 +97,24 @@ class Rounds:
 
     def follow_jobs(self) -> None:
         """One question to slurmctld and one to slurmdbd, then a step of each run they have."""
-        runs = self.bridge.store.open_runs(OPEN_STATES.difference(QUICK_STATES))
-        if runs:
+        with_slurm = OPEN_STATES.difference(QUICK_STATES)
+        runs = self.bridge.store.open_runs(with_slurm)
+        if runs or self.bridge.settings.login_nodes:
             sight = look(self.scheduler, runs)
             for run in runs:
                 self._advance(run, sight=sight)
+            if self.bridge.settings.login_nodes:
+                self._adopt(sight)
+
+    def search(self) -> None:
+        """Look in the accounting for jobs by plain sbatch that squeue no longer told."""
+        with suppress(Unreachable):
+            adopt.search(self.bridge, self.scheduler, _now())
+
+    def _adopt(self, sight: Sight) -> None:
+        with suppress(Unreachable):
+            if sight.queue is not None:
+                self._seen = adopt.look(self.bridge, self.scheduler, sight.queue, self._seen)
 
     def view_cluster(self) -> None:
         """Remember nodes and partitions, or why they are not known."""
@@ -126,7 +143,8 @@ class Rounds:
 
     def _measure(self) -> None:
         try:
-            runs = self.bridge.store.open_runs(_RUNNING)
+            # Slurm tells what a job uses to nobody but its own account.
+            runs = [run for run in self.bridge.store.open_runs(_RUNNING) if not run.native]
             jobs = {run.job_id: run for run in runs if run.job_id is not None and not run.tasks}
             ids = in_turn([*jobs, *self._running_tasks(runs)], self._measured_last)
             if not ids:
@@ -166,7 +184,7 @@ class Rounds:
 
 def look(scheduler: Scheduler, runs: list[Run]) -> Sight:
     """One look at Slurm for all these runs."""
-    since = min(run.created_at for run in runs) - CLOCKS_APART
+    since = min((run.created_at for run in runs), default=_now()) - CLOCKS_APART
     ids = [run.job_id for run in runs if run.job_id is not None]
     nameless = [run.job_name for run in runs if run.job_id is None]
 

@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     lease_seconds: Seconds = Field(
         15, description="Seconds after which another poller may take over from a silent one"
     )
+    login_nodes: bool = Field(
+        True, description="Whether people may run projects by plain sbatch, with bin/nias.sbatch"
+    )
     verdict_after: Seconds = Field(
         600, description="Seconds without a record after which the node's own word decides"
     )

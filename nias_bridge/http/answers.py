@@ -47,6 +47,7 @@ def run_out(run: Run) -> RunOut:
         note=run.note,
         cancel_asked=run.cancel_asked_at is not None,
         pinned=run.pinned,
+        origin=run.origin,
         job_id=run.job_id,
         job_name=run.job_name,
         node=report.nodes if report else "",

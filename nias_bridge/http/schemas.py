@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from nias_bridge.domain import JobState
+from nias_bridge.domain import JobState, Origin
 
 Size = Annotated[int, Field(description="bytes")]
 Seconds = Annotated[float, Field(description="seconds")]
@@ -179,6 +179,7 @@ class RunOut(BaseModel):
     note: str
     cancel_asked: bool
     pinned: bool
+    origin: Origin
     job_id: int | None
     job_name: str
     node: str

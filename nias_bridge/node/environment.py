@@ -50,7 +50,8 @@ class Wish(NamedTuple):
 
     variables: the environment of the installing step (indexes, proxies, certificates);
     source: whether what exists only as source may be built, for this owner alone; walls: what
-    code of packages is confined by while they are built.
+    code of packages is confined by while they are built; home: the folder in which all environments
+    of this owner are, None where they are shared.
     """
 
     requirements: tuple[str, ...]
@@ -58,6 +59,7 @@ class Wish(NamedTuple):
     variables: Mapping[str, str]
     source: bool = True
     walls: sandbox.Walls = sandbox.STANDING
+    home: Optional[Path] = None
 
 
 class Place(NamedTuple):
@@ -174,6 +176,11 @@ def lent(root: Path, wish: Wish) -> Iterator[None]:
         found.release()
 
 
+def place(root: Path, wish: Wish) -> Path:
+    """The folder in which such an environment is, or is going to be."""
+    return _places(root, wish)[0].environments
+
+
 def put_aside(folder: Path) -> Path:
     """Take an environment from its place at once; `discard` the folder that is returned."""
     aside = folder.with_name(f"{BUILDING}{folder.name}-{os.urandom(4).hex()}")
@@ -190,6 +197,9 @@ def discard(folder: Path) -> None:
 
 
 def _places(root: Path, wish: Wish) -> tuple[Place, Place]:
+    if wish.home:
+        here, cache = wish.home / layout.ENVIRONMENTS, wish.home / layout.CACHE
+        return Place(here, cache, _key(wish)), Place(here, cache, _key(wish, wish.owner))
     everybodys = root / layout.ENVIRONMENTS
     caches = root / layout.CACHE
     return (

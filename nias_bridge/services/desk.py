@@ -143,7 +143,7 @@ def log(bridge: Bridge, run_id: int, offset: int, limit: int = LOG_PART_BYTES) -
 def log_part(file: Path, ended: bool, offset: int, limit: int = LOG_PART_BYTES) -> LogPart:
     """A part of a log, as `log` gives it; `ended`: nothing is going to be added."""
     try:
-        opened = file.open("rb")
+        opened = shared.open_plain(file)
     except OSError:
         return LogPart(text="", offset=0, next_offset=0, size=0, ended=ended)
     with opened:
@@ -231,8 +231,18 @@ def cancel(bridge: Bridge, run_id: int) -> Run:
     run = find_own(bridge, run_id)
     if run.state.ended:
         raise NotPossible(f"This run has ended already ({run.state}).")
+    refuse_of_another_account(run)
     bridge.note("run cancelled", run_id=run.id)
     return bridge.store.ask_cancel(run.id, at=datetime.now(UTC))
+
+
+def refuse_of_another_account(run: Run) -> None:
+    """Raises NotPossible for a job that Slurm lets its own account alone cancel."""
+    if run.native:
+        raise NotPossible(
+            f"This job is the account {run.native.user}'s own: cancel it on a login node, by "
+            f"`scancel {run.job_id}`."
+        )
 
 
 def pin(bridge: Bridge, run_id: int, pinned: bool) -> Run:

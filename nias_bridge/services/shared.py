@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from uv import find_uv_bin
 
 from nias_bridge.errors import NotFound
 from nias_bridge.node import layout, ship
+from nias_bridge.script import render_for_login_nodes
 from nias_bridge.services.bridge import Bridge
 
 LISTING_MAX = 2000
+_REPLACED = " (deleted)"  # as the kernel writes behind the path of a file that was renamed over
+_SECRET_NAME = re.compile(r"(?i)pass|secret|token|credential|(?:^|_)key")
+_SECRET_VALUE = re.compile(r"://[^/\s]*@")
 
 
 def install(bridge: Bridge) -> None:
@@ -31,7 +37,7 @@ def install(bridge: Bridge) -> None:
     ship.build(root / layout.BIN)
     _copy_if_new(Path(find_uv_bin()), root / layout.BIN / layout.UV)
     settings = bridge.settings
-    site = {
+    site: dict[str, Any] = {
         "version": version("nias-bridge"),
         "python": settings.python,
         "build_variables": dict(settings.build_variables),
@@ -48,14 +54,78 @@ def install(bridge: Bridge) -> None:
         },
     }
     write(root / layout.BIN / layout.SITE, json.dumps(site, indent=1))
+    if settings.login_nodes:
+        for_all = {**site, "pythons": dict(settings.pythons)}
+        for kind in ("build_variables", "run_variables"):
+            for_all[kind] = {k: v for k, v in site[kind].items() if not _is_secret(k, v)}
+        write(root / layout.BIN / layout.SITE_FOR_ALL, json.dumps(for_all, indent=1), 0o644)
+        script = render_for_login_nodes(bridge.paths, settings)
+        write(root / layout.BIN / layout.LOGIN_SCRIPT, script, 0o644)
+        _open_to_login_nodes(root)
 
 
-def write(file: Path, text: str) -> None:
-    """Publish a small text file by rename, readable by its owner and group."""
+def _is_secret(name: str, value: str) -> bool:
+    """Whether a variable may hold what not every account is to know."""
+    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
+
+
+def _open_to_login_nodes(root: Path) -> None:
+    """Let every account read bin/ and make a folder in sbatch/, and come to nothing else.
+
+    There the setgid bit gives all that is made to the gateway's group, which may read it; the
+    sticky bit keeps accounts from each other's, and nobody can list what there is.
+    """
+    for closed in (layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
+        _change_mode(root / closed, lambda mode: mode & ~0o007)
+    _change_mode(root / layout.BIN, lambda mode: mode | 0o055)
+    sbatch = root / layout.SBATCH
+    sbatch.mkdir(exist_ok=True)
+    os.chown(sbatch, -1, os.getegid())
+    _change_mode(sbatch, lambda _: 0o3733)
+    _change_mode(root, lambda mode: mode | 0o011)
+
+
+def _change_mode(folder: Path, change: Callable[[int], int]) -> None:
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if change(mode) != mode:
+        folder.chmod(change(mode))
+
+
+def write(file: Path, text: str, mode: int = 0o640) -> None:
+    """Publish a small text file by rename, readable by its owner and group alone or by `mode`."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
-    beside.chmod(0o640)
+    beside.chmod(mode)
     beside.replace(file)
+
+
+def open_plain(file: Path) -> BinaryIO:
+    """The plain file of just this path: no part of it, from shared storage on, may be a link.
+
+    What is below a run's folder its job may have put there: to follow a link of the job's would be
+    to read for its owner what is another's. Raises OSError.
+    """
+    opened = os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    really = os.readlink(f"/proc/self/fd/{opened.fileno()}")  # noqa: PTH115  # bytes, no text
+    plain = stat.S_ISREG(os.fstat(opened.fileno()).st_mode)
+    if not plain or really.removesuffix(_REPLACED) != str(file):
+        opened.close()
+        raise OSError(errno.ELOOP, "it is not a plain file, or a link leads to it", str(file))
+    return opened
+
+
+def take(source: Path, target: Path) -> None:
+    """Have a plain file, where it is there, a second time: as a link if it is ours, else a copy."""
+    try:
+        opened = open_plain(source)
+    except OSError:
+        return
+    with opened:
+        if os.fstat(opened.fileno()).st_uid == os.geteuid():
+            os.link(source, target)
+        else:
+            with target.open("wb") as copy:
+                shutil.copyfileobj(opened, copy)
 
 
 def listing(root: Path, inside: Path) -> Iterator[tuple[str, int]]:
@@ -64,7 +134,7 @@ def listing(root: Path, inside: Path) -> Iterator[tuple[str, int]]:
     The first LISTING_MAX of them; none where links lead to that folder.
     """
     top = root / inside
-    if top.resolve() != root.resolve() / inside:
+    if top.resolve() != top:
         return
     found = 0
     for folder, names, files in os.walk(top):
@@ -83,29 +153,16 @@ def listing(root: Path, inside: Path) -> Iterator[tuple[str, int]]:
 
 
 def open_beneath(root: Path, path: str) -> BinaryIO:
-    """A plain file below `root`, opened step by step so that no link leads out. Raises NotFound.
+    """A plain file below `root`, to which no link from outside leads. Raises NotFound.
 
-    A link within `root` is followed by its name; one put in place of a folder meanwhile is not.
+    A link within `root` is followed by its name; one put in place of a folder meanwhile is not,
+    nor is `root` where it is one.
     """
     try:
-        inside = (root / path).resolve(strict=True).relative_to(root.resolve(strict=True))
-        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for part in inside.parts[:-1]:
-                deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-                os.close(folder)
-                folder = deeper
-            file = os.open(
-                inside.parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder
-            )
-        finally:
-            os.close(folder)
-    except (OSError, ValueError, IndexError):
-        raise NotFound(f"There is no file “{path}”.") from None
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise NotFound(f"“{path}” is not a plain file.")
-    return os.fdopen(file, "rb")
+        inside = (root / path).resolve(strict=True).relative_to(root)
+        return open_plain(root / inside)
+    except (OSError, ValueError):
+        raise NotFound(f"There is no plain file “{path}”.") from None
 
 
 def _copy_if_new(source: Path, target: Path) -> None:

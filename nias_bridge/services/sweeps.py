@@ -119,6 +119,7 @@ def cancel(bridge: Bridge, run_id: int, index: int) -> Task:
     desk.find_own(bridge, run_id)
     if task.state.ended:
         raise NotPossible(f"This task has ended already ({task.state}).")
+    desk.refuse_of_another_account(run)
     bridge.note("task cancelled", run_id=run.id, detail=str(index))
     return bridge.store.ask_cancel_task(run.id, index, at=datetime.now(UTC))
 

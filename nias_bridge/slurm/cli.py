@@ -39,10 +39,10 @@ class CliScheduler:
         that was never eligible to start (held, or to begin later) has no record.
         """
         asked = commands.accounting_argvs(since=since, job_ids=job_ids, names=names)
-        reports: dict[tuple[int, tuple[int, ...], str], SlurmReport] = {}
+        reports: dict[tuple[int, tuple[int, ...], str, str], SlurmReport] = {}
         for argv in asked:
             for report in commands.parse_accounting(self.run(argv)):
-                reports[report.job_id, report.array_tasks, report.name] = report
+                reports[report.job_id, report.array_tasks, report.name, report.user] = report
         return list(reports.values())
 
     def cancel(self, job_id: int, *, name: str, tasks: Sequence[int] = ()) -> None:
@@ -54,6 +54,10 @@ class CliScheduler:
             argv = commands.cancel_tasks_argv(job_id, sorted(alive.intersection(tasks)))
         if argv[1:]:
             commands.parse_cancel(self.run(argv))
+
+    def commands(self, job_ids: Sequence[int]) -> dict[int, str]:
+        """Raises Unreachable."""
+        return commands.parse_command_lines(self.run(commands.command_lines_argv(job_ids)))
 
     def estimate(self, script: PurePosixPath) -> datetime | None:
         """Raises Rejected, TryLater or Unreachable."""

@@ -16,8 +16,8 @@ from nias_bridge.tasks import Task
 _ID_MAX = 2**31 - 1
 
 
-def add(connection: Connection, run_id: int, told: Sequence[Mapping[str, Scalar]]) -> None:
-    """The tasks of a new run, with these parameters."""
+def add(connection: Connection, run_id: int, told: Mapping[int, Mapping[str, Scalar]]) -> None:
+    """The tasks of a new run by their indexes, with these parameters."""
     rows = [
         {
             "run_id": run_id,
@@ -27,7 +27,7 @@ def add(connection: Connection, run_id: int, told: Sequence[Mapping[str, Scalar]
             "metrics": {},
             "note": "",
         }
-        for index, parameters in enumerate(told)
+        for index, parameters in told.items()
     ]
     connection.execute(insert(tasks), rows)
 
