@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import PurePosixPath
 
+from nias_bridge.errors import SettingsError
 from nias_bridge.paths import SharedPaths
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import shared
@@ -11,7 +13,11 @@ from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.local import LocalRunner
+from nias_bridge.slurm.native import beside
+from nias_bridge.slurm.ssh import Connection, Login, SshRunner
 from nias_bridge.store import open_store
+
+log = logging.getLogger(__name__)
 
 
 def open_bridge(settings: Settings) -> Bridge:
@@ -27,7 +33,34 @@ def open_bridge(settings: Settings) -> Bridge:
 
 
 def open_scheduler(settings: Settings) -> Scheduler:
-    """The way to Slurm that the settings name."""
-    return CliScheduler(
-        LocalRunner(settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout)
-    )
+    """The way to Slurm that the settings name. Raises SettingsError."""
+    folder, conf, timeout = settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout
+    if settings.ssh_host:
+        login = Login(
+            host=settings.ssh_host,
+            port=settings.ssh_port,
+            user=settings.ssh_user,
+            key=settings.ssh_key,
+            certificate=settings.ssh_certificate,
+            known_hosts=settings.ssh_known_hosts,
+        )
+        log.info("Slurm is asked by its commands on %s.", login)
+        return CliScheduler(SshRunner(Connection(login, timeout), folder, conf, timeout))
+    here = LocalRunner(folder, conf, timeout)
+    if settings.slurm_via == "command-line":
+        log.info("Slurm is asked by its commands, as slurm_via says.")
+        return CliScheduler(here)
+    return _native_where_it_fits(here, must_fit=settings.slurm_via == "pyslurm")
+
+
+def _native_where_it_fits(here: LocalRunner, *, must_fit: bool) -> Scheduler:
+    native = beside(here)
+    why = native.unfit()
+    if not why:
+        log.info("Slurm is asked by pyslurm, which is there and fits the cluster.")
+        return native
+    native.worker.close()
+    if must_fit:
+        raise SettingsError(f"slurm_via is “pyslurm”, but {why}. Set it to “auto” to do without.")
+    log.info("Slurm is asked by its commands: %s.", why)
+    return native.by_command

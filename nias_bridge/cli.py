@@ -50,7 +50,8 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for library in ("alembic", "paramiko"):
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 @main.command()

@@ -24,7 +24,7 @@ from nias_bridge.services.sight import Desk, Sight
 
 log = logging.getLogger(__name__)
 
-WAKE_SECONDS = 0.2
+WAKE_SECONDS = 0.02
 CLUSTER_SECONDS = 10.0
 USAGE_SECONDS = 5.0
 MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -77,6 +77,23 @@ class Settings(BaseSettings):
     slurm_bin: Path | None = Field(None, description="Folder of sbatch and sacct, if not on PATH")
     slurm_conf: Path | None = Field(None, description="SLURM_CONF, where it is not the default")
     slurm_timeout: Seconds = Field(30, description="Seconds to wait for any answer of Slurm")
+    slurm_via: Literal["auto", "command-line", "pyslurm"] = Field(
+        "auto", description="How Slurm is asked here; auto takes pyslurm where it fits the cluster"
+    )
+    ssh_host: str | None = Field(
+        None, description="Login node where Slurm's commands are run, if not on this machine"
+    )
+    ssh_port: Annotated[int, Field(gt=0, le=65535)] = Field(22, description="… its port")
+    ssh_user: str = Field("nias", description="… and the account there")
+    ssh_key: Path = Field(
+        Path("/etc/nias-bridge/id_ed25519"), description="Private key that lets the gateway in"
+    )
+    ssh_certificate: Path | None = Field(
+        None, description="OpenSSH's certificate for that key, where the login node wants one"
+    )
+    ssh_known_hosts: Path = Field(
+        Path("/etc/nias-bridge/known_hosts"), description="File with the login node's key"
+    )
     poll_interval: Seconds = Field(1.0, description="Seconds between two questions to Slurm")
     lease_seconds: Seconds = Field(
         15, description="Seconds after which another poller may take over from a silent one"
@@ -198,6 +215,12 @@ class Settings(BaseSettings):
     def url(self) -> str:
         """How people reach the gateway, without a slash at its end."""
         return self.public_url or f"http://{self.host}:{self.port}"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Settings:
+        if self.ssh_host and self.slurm_via == "pyslurm":
+            raise ValueError("slurm_via can't be pyslurm where ssh_host is set: leave one out")
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import loginnode
 import pytest
+from loginnode import LoginNode
 from promised import missing
 
 from nias_bridge import localcluster
@@ -38,6 +40,15 @@ def cluster() -> Iterator[LocalCluster]:
 def scheduler(cluster: LocalCluster) -> Scheduler:
     """The command line on the session's Slurm."""
     return CliScheduler(LocalRunner(conf=cluster.slurm_conf, timeout=15))
+
+
+@pytest.fixture(scope="session")
+def login_node() -> Iterator[LoginNode]:
+    """A real sshd on loopback."""
+    if loginnode.SSHD is None:
+        missing("no sshd here: apt-get install openssh-server")
+    with loginnode.running() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

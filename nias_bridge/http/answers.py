@@ -27,9 +27,10 @@ from nias_bridge.http.schemas import (
     UsageOut,
     WarningOut,
 )
-from nias_bridge.services.desk import Health, LogPart, OutputFile, RunView
+from nias_bridge.services.desk import Health, LogPart, RunView
 from nias_bridge.services.doctor import Diagnosis
 from nias_bridge.services.evidence import Evidence
+from nias_bridge.services.manifest import OutputFile
 from nias_bridge.services.previews import Preview
 
 

@@ -11,6 +11,7 @@ from apiflask import APIFlask, HTTPError
 from flask import Response, current_app, json, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, SecurityError
 
 from nias_bridge import errors
@@ -45,6 +46,7 @@ STATUS: dict[type[errors.NiasError], HTTPStatus] = {
 INTERNAL = "Something went wrong here, and it was written to the gateway's log. Please try again."
 NO_SPACE = "The shared storage is full, so nothing was kept. Please tell the administrator."
 OLD_PAGE = "This page was open for too long to be trusted. Go back, reload it and try again."
+BROKEN_BODY = "The body of this request is not as HTTP writes it. Send it again."
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 HTTP_SENTENCES = {
     404: "There is nothing at this address.",
@@ -58,6 +60,7 @@ def init_app(app: APIFlask) -> None:
     app.register_error_handler(HTTPError, _bad_input)
     app.register_error_handler(SecurityError, _foreign_host)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(ParseException, _broken_body)
     app.register_error_handler(OSError, _os_error)
     app.register_error_handler(Exception, _unknown)
 
@@ -147,6 +150,10 @@ def _foreign_host(_error: SecurityError) -> ResponseReturnValue:
         "The administrator can add it to the setting trusted_hosts.\n"
     )
     return Response(sentence, status=HTTPStatus.BAD_REQUEST, mimetype="text/plain")
+
+
+def _broken_body(_error: ParseException) -> ResponseReturnValue:
+    return _answer(HTTPStatus.BAD_REQUEST, BROKEN_BODY, "bad-request")
 
 
 def _os_error(error: OSError) -> ResponseReturnValue:

@@ -31,6 +31,7 @@ from nias_bridge.http import downloads, story, sweeps, uploads
 from nias_bridge.http.errors import status_of, wants_json
 from nias_bridge.http.here import bridge
 from nias_bridge.http.live import fragment
+from nias_bridge.http.schemas import PAGES_MAX
 from nias_bridge.http.security import csrf
 from nias_bridge.services import (
     checkup,
@@ -341,7 +342,7 @@ def _wanted_runs() -> dict[str, Any]:
         text=text,
         states=states,
         pinned=shown == PINNED,
-        page=max(1, request.args.get("page", 1, type=int)),
+        page=min(max(1, request.args.get("page", 1, type=int)), PAGES_MAX),
     )
     page = desk.runs(bridge(), wanted)
     return {

@@ -12,6 +12,7 @@ from nias_bridge.domain import JobState, Origin
 Size = Annotated[int, Field(description="bytes")]
 Seconds = Annotated[float, Field(description="seconds")]
 LOG_LIMIT = 1024 * 1024
+PAGES_MAX = 1_000_000
 
 
 class Problem(BaseModel):
@@ -49,7 +50,7 @@ class RunsQuery(BaseModel):
     state: str = Field("", description="Slurm's words, separated by commas: RUNNING,PENDING")
     q: str = Field("", description="Part of the project's name")
     pinned: bool = Field(False, description="Only pinned runs")
-    page: int = Field(1, ge=1)
+    page: int = Field(1, ge=1, le=PAGES_MAX)
     per_page: int = Field(20, ge=1, le=100)
 
 

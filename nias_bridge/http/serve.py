@@ -10,6 +10,7 @@ from gunicorn.app.base import BaseApplication
 
 from nias_bridge.errors import SettingsError
 from nias_bridge.http import create_app
+from nias_bridge.http.patience import PatientWorker
 from nias_bridge.services.bridge import Bridge
 
 log = logging.getLogger(__name__)
@@ -24,11 +25,12 @@ def serve_app(bridge: Bridge) -> None:
         create_app(bridge),
         {
             "bind": f"{settings.host}:{settings.port}",
-            "worker_class": "gthread",
+            "worker_class": PatientWorker,
             "threads": settings.threads,
             "keepalive": 15,
             "timeout": 120,
             "control_socket_disable": True,
+            "forwarder_headers": "",  # no header moves our addresses
         },
     ).run()
 

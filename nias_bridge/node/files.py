@@ -13,9 +13,11 @@ from typing import Any, BinaryIO
 @contextmanager
 def written_by_rename(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` when the block ends, and vanishes when it fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Whoever can write to the folder must not have us write through a link of theirs.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(6).hex()}")
+    how = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with temporary.open("wb") as file:
+        with os.fdopen(os.open(temporary, how, 0o666), "wb") as file:
             yield file
         temporary.replace(path)
     except BaseException:

@@ -24,6 +24,7 @@ _ABOUT_THE_MACHINE = frozenset(
     ["TYPE_CHECKING", "version_info", "platform", "modules", "find_spec"]
 )
 _TEXT_MAX = 300
+_FOUND_MAX = 200
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ def missing(
                 found.setdefault(
                     told, Missing(told, package_of(each.module) or "", path, each.line)
                 )
+            if len(found) == _FOUND_MAX:
+                return list(found.values())
     return list(found.values())
 
 
@@ -126,7 +129,7 @@ def _reached(sources: Mapping[str, str], main: str) -> Iterator[tuple[str, ast.M
         tree = _parse(sources[path])
         if tree is not None:
             yield path, tree
-            further = _named(tree, sources) - seen
+            further = _named(tree, sources) - seen if sources[path] else set()
             waiting += sorted(further)
             seen |= further
 
@@ -147,9 +150,18 @@ def _named(tree: ast.Module, paths: Mapping[str, object]) -> set[str]:
             stem = "/".join(parts[:length])
             ends |= {f"/{stem}.py", f"/{stem}/__init__.py"}
     for node in ast.walk(tree):  # subprocess.run([sys.executable, "step2.py"])
-        if isinstance(node, ast.Constant) and str(node.value)[-3:] == ".py":
-            ends.add("/" + str(node.value).lstrip("./"))
-    return {path for path in paths if any(f"/{path}".endswith(end) for end in ends)}
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and text[-3:] == ".py":
+            ends.add("/" + text.lstrip("./"))
+    return {path for path in paths if not ends.isdisjoint(_ends(path))}
+
+
+def _ends(path: str) -> Iterator[str]:
+    """Of a/b.py: /b.py and /a/b.py."""
+    end = ""
+    for part in reversed(path.split("/")):
+        end = f"/{part}{end}"
+        yield end
 
 
 def _imports(tree: ast.Module) -> Iterator[_Import]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional
@@ -12,8 +13,9 @@ REQUIREMENTS = "requirements.txt"
 LOCK = "uv.lock"
 PROJECT = "pyproject.toml"
 FILES = (REQUIREMENTS, LOCK, PROJECT)  # the first that says something counts, before the script
-# The block that PEP 723 describes.
-_SCRIPT = r"(?m)^# /// script$\s(?P<content>(?:^#(?:| .*)$\s)+)^# ///$"
+_SCRIPT, _SCRIPT_END = "# /// script", "# ///"  # around the block that PEP 723 describes
+_WAYS_MAX = 50_000  # by which the packages of a lock are reached
+_CONDITIONS_MAX = 256  # of one package
 _NEVER_HERE = (
     r"(?:sys_platform|os_name|platform_system) == "
     r"'(?:win32|cygwin|darwin|emscripten|nt|Windows|Darwin)'"
@@ -48,12 +50,29 @@ def read(read_file: Callable[[str], Optional[bytes]], main: str = "code.py") -> 
         asked = _table(_toml(PROJECT, project), "project")
         if asked:
             return Needs(PROJECT, _text(_dependencies(PROJECT, asked)))
-    block = re.search(_SCRIPT, requirements.decode(read_file(main) or b""))
+    block = _script_block(requirements.decode(read_file(main) or b""))
     if block is None:
         return Needs("", "")
-    lines = (line[2:] if line.startswith("# ") else line[1:]
-             for line in block["content"].splitlines())  # fmt: skip
-    return Needs(main, _text(_dependencies(main, _toml(main, "\n".join(lines).encode()))))
+    return Needs(main, _text(_dependencies(main, _toml(main, block.encode()))))
+
+
+def _script_block(code: str) -> Optional[str]:
+    # PEP 723's own regular expression takes the square of the lines on a text made for it.
+    start = end = at = 0
+    for line in io.StringIO(code):
+        bare = line.rstrip("\n")
+        if bare == _SCRIPT_END and start:
+            end = at
+        elif bare == _SCRIPT and not start:
+            start = at + len(line)
+        elif bare != "#" and not bare.startswith("# "):
+            if end:
+                break
+            start = 0
+        at += len(line)
+    if not end:
+        return None
+    return "".join(line[2:] or "\n" for line in io.StringIO(code[start:end]))
 
 
 def _text(lines: list[str]) -> str:
@@ -61,17 +80,19 @@ def _text(lines: list[str]) -> str:
 
 
 def _toml(file: str, content: bytes) -> dict[str, Any]:
-    try:
-        import tomllib  # noqa: PLC0415  # most projects have no TOML to read
-    except ImportError:  # before Python 3.11
+    from . import toml  # noqa: PLC0415  # most projects have none to read
+
+    if not toml.READABLE:
         raise NeedsError(
             f"The Python of this node is too old to read {file}; put a {REQUIREMENTS} beside "
             "code.py."
-        ) from None
+        )
     try:
-        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        return toml.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
         raise NeedsError(f"{file} is not valid TOML: {error}.") from None
+    except toml.TomlError as error:
+        raise NeedsError(f"{file} {error}.") from None
 
 
 def _table(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -106,6 +127,9 @@ def _locked(lock: Mapping[str, Any]) -> list[str]:
         raise NeedsError(f"{LOCK} is not as uv writes it; make it anew with “uv lock”.") from None
 
 
+_TOO_MANY_WAYS = (
+    f"{LOCK} leads to its packages by too many conditions; make a {REQUIREMENTS} with “uv export”."
+)
 _Conditions = set[frozenset[str]]  # any of these sets of markers, all of which must hold
 
 
@@ -118,12 +142,15 @@ def _reached(
     seen: dict[tuple[int, str], _Conditions] = {}
     reached: dict[int, tuple[dict[str, Any], _Conditions]] = {}
     waiting: list[tuple[dict[str, Any], str, frozenset[str]]] = [(root, "", frozenset())]
+    ways = 0
     while waiting:
         package, extra, condition = waiting.pop()
         known = seen.setdefault((id(package), extra), set())
         if any(weaker <= condition for weaker in known):
             continue
         known.add(condition)
+        if len(known) > _CONDITIONS_MAX:
+            raise NeedsError(_TOO_MANY_WAYS)
         reached.setdefault(id(package), (package, set()))[1].add(condition)
         needs = package.get("optional-dependencies", {}).get(extra, []) if extra else (
             package.get("dependencies", []))  # fmt: skip
@@ -133,6 +160,9 @@ def _reached(
                 continue
             all_of = condition | {marker} if marker else condition
             for other in by_name[need["name"]]:
+                ways += 1 + len(need.get("extra", ()))
+                if ways > _WAYS_MAX:
+                    raise NeedsError(_TOO_MANY_WAYS)
                 if need.get("version", other.get("version")) == other.get("version"):
                     waiting += [(other, e, all_of) for e in ("", *need.get("extra", ()))]
     yield from reached.values()

@@ -11,21 +11,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
-from . import sweeptable
+from . import sweeptable, toml
 from .sweeptable import Scalar
-
-try:
-    import tomllib
-except ImportError:  # before Python 3.11
-    tomllib = None  # type: ignore[assignment]
 
 FILE = "nias.toml"
 _TIME = re.compile(r"(?:\d{1,4}-\d{1,2}(?::\d{1,2}){0,2}|\d{1,7}(?::\d{1,2}){0,2})", re.ASCII)
 _MEMORY = re.compile(r"\d{1,9}[KMGT]?B?", re.ASCII | re.IGNORECASE)
 _PARTITION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _PYTHON = re.compile(r"3\.\d{1,2}(?:\.\d{1,2})?", re.ASCII)
-_DATASET = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_DATASET = re.compile(r"[A-Za-z0-9][\w.-]{0,99}(?:/[A-Za-z0-9][\w.-]{0,99})?", re.ASCII)
+_PROBLEMS_TOLD = 20
 _MOST_ARGS = 200
+_MOST_PARAMETERS = 100
 _MOST_CHARACTERS = 4096
 
 
@@ -88,12 +85,12 @@ def read(
     read_file: gives a file of the project by its path within it, or None. most_tasks: the largest
     sweep that is taken. Raises ProjectFileError with all problems at once.
     """
-    if tomllib is None:
+    if not toml.READABLE:
         raise ProjectFileError([f"{FILE} can only be read by Python 3.11 or newer on the node."])
     try:
-        content = tomllib.loads(text.lstrip("\ufeff").replace("\r\n", "\n"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ProjectFileError([f"{FILE} is not written as TOML: {error}."]) from None
+        content = toml.loads(text.lstrip("\ufeff"))
+    except toml.TomlError as error:
+        raise ProjectFileError([f"{FILE} {error}."]) from None
     problems: list[str] = []
     _refuse_unknown("", content, ("job", "sweep"), problems)
     job = _table("job", content, problems)
@@ -116,14 +113,16 @@ def _table(name: str, content: Mapping[str, Any], problems: list[str]) -> Option
 def _refuse_unknown(
     table: str, content: Mapping[str, Any], known: Collection[str], problems: list[str]
 ) -> None:
-    for name in content:
-        if name not in known:
-            close = difflib.get_close_matches(name.lower(), known, 1, 0.6)
-            mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
-            place = f"the key {table}.{name}" if table else f"the entry {name}"
-            if not table and name in _JOB:
-                mend = "write it under [job]."
-            problems.append(f"{FILE}: {place} is not known; {mend}")
+    unknown = [name for name in content if name not in known]
+    for name in unknown[:_PROBLEMS_TOLD]:
+        close = difflib.get_close_matches(name[:80].lower(), known, 1, 0.6)
+        mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}."
+        place = f"the key {table}.{name[:80]}" if table else f"the entry {name[:80]}"
+        if not table and name in _JOB:
+            mend = "write it under [job]."
+        problems.append(f"{FILE}: {place} is not known; {mend}")
+    if len(unknown) > _PROBLEMS_TOLD:
+        problems.append(f"{FILE}: {len(unknown) - _PROBLEMS_TOLD:,} more entries are not known.")
 
 
 def _read_job(
@@ -200,12 +199,17 @@ def _tasks_of_grid(
         )
         return (), []
     before = len(problems)
+    if len(grid) > _MOST_PARAMETERS:
+        problems.append(
+            f"{FILE}: sweep.grid has {len(grid):,} names; at most {_MOST_PARAMETERS} are taken."
+        )
+        return (), []
     names, wrong = sweeptable.parameter_names(list(grid))
     problems += [f"{FILE}: sweep.grid: {problem}" for problem in wrong]
     for written, values in grid.items():
         allowed = _values_problem(values)
         if allowed:
-            problems.append(f"{FILE}: sweep.grid.{written} is {_shown(values)}; {allowed}")
+            problems.append(f"{FILE}: sweep.grid.{written[:80]} is {_shown(values)}; {allowed}")
     if len(problems) > before:
         return (), []
     count = math.prod(len(values) for values in grid.values())
@@ -224,8 +228,8 @@ def _values_problem(values: object) -> str:
     for value in values:
         if not isinstance(value, (str, int, float)):
             return "a list holds texts, numbers, true and false only."
-        if isinstance(value, float) and not math.isfinite(value):
-            return "inf and nan can't be values."
+        if isinstance(value, (int, float)) and not abs(value) < 2**63:
+            return "a number that large (or inf, or nan) can't be a value."
         if isinstance(value, str) and sweeptable.unfit(value):
             return sweeptable.unfit(value)
     if len({(type(value), value) for value in values}) < len(values):
@@ -275,7 +279,8 @@ def _path(ending: str, example: str) -> Callable[[object], str]:
     def check(value: object) -> str:
         if isinstance(value, str) and not sweeptable.unfit(value) and "\\" not in value:
             parts = [part for part in value.split("/") if part != "."]
-            inside = all(parts) and ".." not in parts and not re.match("[A-Za-z]:", value)
+            # A dash first would make it an option of Python's.
+            inside = all(parts) and ".." not in parts and not re.match("[A-Za-z]:|-", value)
             if inside and parts and parts[-1].lower().endswith(ending):
                 return "/".join(parts)
         raise _NotAllowed(
@@ -302,16 +307,22 @@ def _argument(value: object) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        text = f"“{value}”"
-    elif isinstance(value, bool):
-        text = json.dumps(value)
-    elif isinstance(value, (dict, list)):
-        text = json.dumps(value, ensure_ascii=False, default=str)
-    else:
-        text = str(value)
-    text = "".join(c if c.isprintable() else "�" for c in text)
+    try:
+        text = _written(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of lists within lists
+        text = "…"
+    text = "".join(c if c.isprintable() else "�" for c in text[:81])
     return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, str):
+        return f"“{value}”"
+    if isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
 
 
 _ARGS = 'write a list of texts in quotes, as in ["--fast", "3"].'

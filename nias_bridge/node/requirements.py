@@ -15,6 +15,8 @@ _REQUIREMENT = (
     rf"(?P<open>\()?\s*(?P<spec>{_CLAUSE}(?:\s*,\s*{_CLAUSE})*)?\s*(?(open)\))\s*"
     r"(?:;\s*(?P<marker>[^;]*(?:[=<>]|\sin\s)[^;]*))?"
 )
+# What a condition is made of. No ${…}: uv would put a variable of the site's in its place.
+_MARKER_PART = r"""'[^'$]*'|"[^"$]*"|[<>=!~]+|[A-Za-z_.]+|[()\s]"""
 # What most lines are: a name, perhaps with versions.
 _VERSIONS = r"(?:[=~!<>]=|[<>])[0-9](?:[0-9.]*[0-9])?"
 _PLAIN = rf"([A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?)((?:{_VERSIONS}(?:,{_VERSIONS})*)?)"
@@ -36,6 +38,8 @@ _CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 LINE_MAX = 500
 LINES_MAX = 5000
 _WITH_HASHES_MAX = 50_000
+_WRITTEN_LINES_MAX = 200_000  # with those of comments and hashes
+_TOO_MANY = f"there are more than {LINES_MAX:,} lines; list only what the project needs."
 
 
 def _words(text: str) -> frozenset[str]:
@@ -113,10 +117,11 @@ def decode(data: bytes) -> str:
 def parse(text: str) -> tuple[list[str], list[Problem]]:
     """The requirements of a text, one a line, and all its problems at once."""
     lines, problems = [], []
+    if text.count("\n") > _WRITTEN_LINES_MAX:
+        return [], [Problem(1, "", _TOO_MANY, None)]
     for number, line in enumerate(_logical_lines(text)):
         if number >= LINES_MAX:
-            why = f"there are more than {LINES_MAX:,} lines; list only what the project needs."
-            problems.append(Problem(line.first, _short(line.text), why, None))
+            problems.append(Problem(line.first, _short(line.text), _TOO_MANY, None))
             break
         judged = _judge(line.text)
         if isinstance(judged, str):
@@ -130,6 +135,8 @@ def parse(text: str) -> tuple[list[str], list[Problem]]:
 def mend(text: str) -> str:
     """The text with every certain mend made; lines without one stay as they are."""
     mends = {problem.line: problem.mend for problem in parse(text)[1]}
+    if not any(mended is not None for mended in mends.values()):
+        return text
     written = text.split("\n")
     for line in reversed(list(_logical_lines(text))):
         mended = mends.get(line.first)
@@ -199,8 +206,10 @@ def _judge(text: str) -> _Judgement:
         return _name(text) or text
     if re.search(_CONTROL, text):
         return _Fault("it has control characters; write the file as plain text.")
+    if len(text) > _WITH_HASHES_MAX:
+        return _Fault(f"it is longer than {_WITH_HASHES_MAX:,} characters.")
     bare, hashes = _without_hashes(text)
-    if len(bare) > LINE_MAX or len(hashes) > _WITH_HASHES_MAX:
+    if len(bare) > LINE_MAX:
         return _Fault(f"it is longer than {LINE_MAX:,} characters.")
     for check in _CHECKS:
         fault = check(bare)
@@ -308,8 +317,11 @@ def _written_elsewise(bare: str) -> Optional[_Fault]:
 
 
 def _syntax(bare: str) -> Optional[_Fault]:
-    if re.fullmatch(_REQUIREMENT, bare):
+    found = re.fullmatch(_REQUIREMENT, bare)
+    if found and not re.sub(_MARKER_PART, "", found["marker"] or ""):
         return None
+    if found:
+        return _Fault("its condition (after “;”) is none; write as in python_version >= '3.10'.")
     return _Fault("it is no requirement; write name, or name==version.")
 
 

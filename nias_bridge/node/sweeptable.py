@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 
 from .requirements import decode
 
@@ -21,7 +22,8 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _LEADING_ZERO = re.compile(r"[+-]?0\d", re.ASCII)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
 _VALUE_MAX = 4096
-_FILE_MAX_BYTES = 16 * 1024 * 1024
+_FILE_MAX_BYTES = 4 * 1024 * 1024
+_CELLS_MAX = 1000  # of a row
 _PROBLEMS_TOLD = 20
 
 
@@ -42,24 +44,23 @@ def read(data: bytes, *, most_rows: int) -> Table:
     """
     if len(data) > _FILE_MAX_BYTES:
         return Table(problems=(f"it is larger than {_FILE_MAX_BYTES // 1024**2} MB.",))
-    lines = decode(data).split("\n")
-    told = re.fullmatch(r"sep=(.)", lines[0])  # Excel's own way to say it
+    text = decode(data)
+    told = re.match(r"""sep=([^\w\s"\0]|\t)(?=\n)""", text)  # Excel's own way to say it
     if told:
-        lines[0] = ""
-    header = next((line for line in lines if line.strip()), "")
+        text = text[told.end() :]
+    header = next((line for line in io.StringIO(text) if line.strip()), "")
     separator = told[1] if told else max(_SEPARATORS, key=header.count)
+    reader = csv.reader(io.StringIO(text), delimiter=separator, strict=True)
     try:
-        reader = csv.reader(io.StringIO("\n".join(lines)), delimiter=separator, strict=True)
-        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        rows = list(itertools.islice(_rows(reader), most_rows + 2))
     except csv.Error as error:
         return Table(problems=(f"line {reader.line_num}: it can't be read as a table ({error}).",))
-    rows = [(line, cells) for line, cells in rows if any(cells)]
     if len(rows) < 2:
         why = "it needs a first line with the names of the parameters, and then one line a task."
         return Table(problems=(why,))
     if len(rows) - 1 > most_rows:
         return Table(
-            problems=(f"it has {len(rows) - 1:,} tasks; at most {most_rows:,} are taken.",)
+            problems=(f"it has more tasks than are taken; these are at most {most_rows:,}.",)
         )
     names, problems = parameter_names(rows[0][1])
     for line, cells in rows[1:]:
@@ -70,6 +71,16 @@ def read(data: bytes, *, most_rows: int) -> Table:
         return Table(problems=(*problems[:_PROBLEMS_TOLD], *further))
     values = (tuple(_value(cell, separator) for cell in cells) for _, cells in rows[1:])
     return Table(names, tuple(values))
+
+
+def _rows(reader: Any) -> Iterator[tuple[int, list[str]]]:
+    # Those that are not blank, with their lines.
+    for row in reader:
+        if len(row) > _CELLS_MAX:
+            raise csv.Error(f"more than {_CELLS_MAX:,} cells")
+        cells = [cell.strip() for cell in row]
+        if any(cells):
+            yield reader.line_num, cells
 
 
 def parameter_names(written: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

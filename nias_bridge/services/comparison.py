@@ -11,7 +11,8 @@ from nias_bridge.errors import BadRequest
 from nias_bridge.node import layout, modules
 from nias_bridge.services import desk, record
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.desk import OutputFile, RunView
+from nias_bridge.services.desk import RunView
+from nias_bridge.services.manifest import OutputFile
 
 OTHERS = 50
 T = TypeVar("T")

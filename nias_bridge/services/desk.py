@@ -15,29 +15,13 @@ from nias_bridge.paths import RunPaths
 from nias_bridge.services import intake, shared
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.efficiency import Efficiency, efficiency
-from nias_bridge.services.evidence import Evidence, Peak, peak_memory, read_evidence, read_json
+from nias_bridge.services.evidence import Evidence, Peak, peak_memory, read_evidence
 from nias_bridge.services.lastwords import programs_words
+from nias_bridge.services.manifest import LeftOut, OutputFile, read_manifest
 
 LOG_PART_BYTES = 64 * 1024
 TAIL_BYTES = 16 * 1024
 POLLER_SILENT = timedelta(seconds=60)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputFile:
-    """One file that the code left: path within output/, size in bytes, SHA-256 once collected."""
-
-    path: str
-    size: int
-    sha256: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """One thing in output/ that was not collected, and why."""
-
-    path: str
-    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +85,7 @@ def show(bridge: Bridge, run_id: int) -> RunView:
         peak_memory=peak,
         efficiency=efficiency(run, bridge.settings, peak),
         events=tuple(bridge.store.events(run.id)),
-        results_ready=bridge.paths.run(run).results.is_file(),
+        results_ready=shared.is_plain(bridge.paths.run(run).results),
         files=files,
         left_out=left_out,
     )
@@ -137,14 +121,18 @@ def log(bridge: Bridge, run_id: int, offset: int, limit: int = LOG_PART_BYTES) -
     A character that is only half written yet is left for the next part. Raises NotFound.
     """
     run = find(bridge, run_id)
-    return log_part(bridge.paths.run(run).log, run.state.ended, offset, limit)
+    files = bridge.paths.run(run)
+    return log_part(files.folder, files.log_name, run.state.ended, offset, limit)
 
 
-def log_part(file: Path, ended: bool, offset: int, limit: int = LOG_PART_BYTES) -> LogPart:
-    """A part of a log, as `log` gives it; `ended`: nothing is going to be added."""
+def log_part(
+    folder: Path, name: str, ended: bool, offset: int, limit: int = LOG_PART_BYTES
+) -> LogPart:
+    """A part of a log by its name in a run's folder, as `log` gives it; `ended`: nothing is going
+    to be added. The code may have put a link or a pipe in its place: that is no log."""
     try:
-        opened = shared.open_plain(file)
-    except OSError:
+        opened = shared.open_beneath(folder, name)
+    except NotFound:
         return LogPart(text="", offset=0, next_offset=0, size=0, ended=ended)
     with opened:
         size = opened.seek(0, 2)
@@ -262,7 +250,7 @@ def with_archive(bridge: Bridge, run_id: int) -> Run:
     run = find(bridge, run_id)
     if not bridge.who.owns(run):
         raise NotAllowed("Only the owner of a run can run it again.")
-    if not bridge.paths.run(run).archive.is_file():
+    if not shared.is_plain(bridge.paths.run(run).archive):
         raise NotFound("The zip of this run is no longer on the shared storage; upload it again.")
     return run
 
@@ -296,15 +284,9 @@ def health(bridge: Bridge) -> Health:
 
 def left_files(files: RunPaths) -> tuple[tuple[OutputFile, ...], tuple[LeftOut, ...]]:
     """What a job left in output/, and what of it was not collected."""
-    manifest = read_json(files.manifest)
-    if manifest:
-        return (
-            tuple(
-                OutputFile(path=f["path"], size=f["size"], sha256=f["sha256"])
-                for f in manifest["files"]
-            ),
-            tuple(LeftOut(path=f["path"], why=f["why"]) for f in manifest["left_out"]),
-        )
+    collected = read_manifest(files.manifest)
+    if collected is not None:
+        return collected
     listed = (
         OutputFile(path=path, size=size)
         for path, size in shared.listing(files.folder, _output_inside(files))

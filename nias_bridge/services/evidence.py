@@ -16,7 +16,8 @@ from nias_bridge.paths import RunPaths
 from nias_bridge.services.shared import open_plain
 
 DETAILS_MAX = 20_000  # characters
-JSON_MAX_BYTES = 64 * 1024 * 1024
+JSON_MAX_BYTES = 1024 * 1024  # what is parsed takes up to twenty times its size
+ELSEWHERE_TOLD = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,45 +62,77 @@ class Evidence:
 
 
 def read_evidence(files: RunPaths) -> Evidence:
-    """The node's words on a run; empty where it has not written any."""
+    """The node's words on a run; empty where it has not written any.
+
+    The code of the run may have written them: what is not of its kind counts as not said.
+    """
     progress, end = read_json(files.progress), read_json(files.exit)
     told = {**progress, **end}
     if not told:
         return Evidence()
-    used = told.get("environment")
-    since, peak = progress.get("since"), told.get("max_rss")
     return Evidence(
-        phase="finished" if end else str(progress.get("phase", "")),
-        since=datetime.fromtimestamp(since, UTC) if since is not None else None,
-        node=str(told.get("node", "")),
-        exit_code=told.get("exit_code"),
-        signal=told.get("signal"),
-        reason=str(told.get("reason", "")),
-        message=str(told.get("message") or ""),
-        details=str(told.get("details") or "")[-DETAILS_MAX:],
-        timings=told.get("timings") or {},
+        phase="finished" if end else words(progress.get("phase")),
+        since=_moment(progress.get("since")),
+        node=words(told.get("node")),
+        exit_code=_whole(told.get("exit_code")),
+        signal=_whole(told.get("signal")),
+        reason=words(told.get("reason")),
+        message=words(told.get("message")),
+        details=words(told.get("details")),
+        timings=_numbers(told.get("timings")),
         metrics=_numbers(end.get("metrics")),
-        environment=EnvironmentUse(
-            key=used["key"],
-            built=used["built"],
-            seconds=used["seconds"],
-            packages=used["packages"],
-        )
-        if used
-        else None,
-        outputs=(told.get("collected") or {}).get("files"),
-        elsewhere=tuple(map(str, told.get("elsewhere") or ())),
-        max_rss=peak if isinstance(peak, int) else None,
+        environment=_environment(told.get("environment")),
+        outputs=_whole(_object(told.get("collected")).get("files")),
+        elsewhere=_list_of_words(told.get("elsewhere")),
+        max_rss=_whole(told.get("max_rss")),
     )
 
 
+def words(told: object) -> str:
+    """A text as any page and file can hold it; "" for what is none."""
+    text = told[-DETAILS_MAX:] if isinstance(told, str) else ""
+    return text.encode("utf-8", "replace").decode()  # half a surrogate pair is no character
+
+
+def _whole(told: object) -> int | None:
+    fits = isinstance(told, int) and not isinstance(told, bool) and abs(told) < 2**63
+    return told if fits else None  # type: ignore[return-value]
+
+
 def _numbers(told: object) -> dict[str, float]:
-    numbers = told.items() if isinstance(told, dict) else ()
     return {
-        name: value
-        for name, value in numbers
-        if isinstance(value, int | float) and math.isfinite(value)
+        words(name): value
+        for name, value in _object(told).items()
+        if isinstance(value, int | float) and abs(value) < 2**63
     }
+
+
+def _moment(told: object) -> datetime | None:
+    seconds = told if isinstance(told, int | float) else math.nan
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _environment(told: object) -> EnvironmentUse | None:
+    used = _object(told)
+    if not used:
+        return None
+    return EnvironmentUse(
+        key=words(used.get("key")),
+        built=used.get("built") is True,
+        seconds=_numbers(used).get("seconds", 0.0),
+        packages=_whole(used.get("packages")) or 0,
+    )
+
+
+def _object(told: object) -> dict[str, Any]:
+    return told if isinstance(told, dict) else {}
+
+
+def _list_of_words(told: object) -> tuple[str, ...]:
+    return tuple(map(words, told[:ELSEWHERE_TOLD])) if isinstance(told, list) else ()
 
 
 def peak_memory(report: SlurmReport | None, evidence: Evidence) -> Peak | None:
@@ -115,8 +148,7 @@ def peak_memory(report: SlurmReport | None, evidence: Evidence) -> Peak | None:
 
 def claimed_job(files: RunPaths) -> int | None:
     """The id of the job that claimed the run's token, where one did and said so."""
-    job = read_json(files.claim / "job").get("job_id")
-    return int(job) if job is not None else None
+    return _whole(read_json(files.claim / "job").get("job_id"))
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -129,7 +161,7 @@ def read_json(file: Path) -> dict[str, Any]:
         with open_plain(file) as opened:
             if os.fstat(opened.fileno()).st_size > JSON_MAX_BYTES:
                 return {}
-            content = json.loads(opened.read())
+            content = json.loads(opened.read(JSON_MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -11,10 +11,11 @@ from nias_bridge.node import archive, environment, imports, soundness
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import read_json
 
-# A second of a processor is spent on each 300 kB: an upload must not wait longer than for these.
+# An upload must not wait long, and a syntax tree has up to a kilobyte for each word or sign.
 FILES_MAX = 200
 FILE_MAX_BYTES = 200 * 1000
-ALL_MAX_BYTES = 600 * 1000
+WORDS_MAX = 50_000  # some 200 kB as people write
+_WORD = re.compile(r"\w+|[^\w\s]")
 TOLD_MAX = 50
 # Where the nodes' own is not known, only what neither of these has is named.
 _ANY_PYTHON = ((3, 9), (3, 14))
@@ -65,7 +66,7 @@ def _versions(text: str) -> tuple[tuple[int, int], ...]:
 def sources(part: Path, inventory: archive.Inventory) -> dict[str, str]:
     """The project's modules by their paths; those that are not read are there, but empty."""
     found: dict[str, str] = {}
-    room, read = ALL_MAX_BYTES, 0
+    room, read = WORDS_MAX, 0
     # What lies near the top is the most likely to be the program's own.
     for entry in sorted(inventory.entries, key=lambda e: (e.path.count("/"), e.path)):
         path = PurePosixPath(entry.path)
@@ -74,9 +75,12 @@ def sources(part: Path, inventory: archive.Inventory) -> dict[str, str]:
         if path.suffix != ".py":
             continue
         found[entry.path] = ""
-        if read < FILES_MAX and entry.size <= min(FILE_MAX_BYTES, room):
-            found[entry.path] = _text(part, inventory, entry.path)
-            room, read = room - entry.size, read + 1
+        if read < FILES_MAX and room and entry.size <= FILE_MAX_BYTES:
+            text = _text(part, inventory, entry.path)
+            words = sum(1 for _ in _WORD.finditer(text))
+            read += 1
+            if words <= room:
+                found[entry.path], room = text, room - words
     return found
 
 

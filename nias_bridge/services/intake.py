@@ -41,8 +41,8 @@ from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
 FILES_LISTED = 500
-NEEDS_MAX_BYTES = 8 * 1024 * 1024  # of requirements.txt, or of what stands in its place
-PROJECT_FILE_MAX_BYTES = 16 * 1024 * 1024  # of nias.toml, and of the table that it names
+NEEDS_MAX_BYTES = 4 * 1024 * 1024  # of requirements.txt, or of what stands in its place
+PROJECT_FILE_MAX_BYTES = 4 * 1024 * 1024  # of nias.toml, and of the table that it names
 # What stands in for requirements.txt, as a note on the run.
 _INSTEAD = {
     "": "no-requirements",
@@ -51,6 +51,8 @@ _INSTEAD = {
 }
 _AS_IT_IS = ("", needs.REQUIREMENTS)
 HELD_SECONDS = 24 * 3600
+COUNT_BELOW = 100_000
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{22}")  # as token_urlsafe(16) makes them
 _TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # noqa: S105  # none that look alike
 
 
@@ -381,13 +383,13 @@ def limits(settings: Settings) -> archive.Limits:
 
 
 def _positive(count: int | None, *, least: int = 1) -> None:
-    if count is not None and count < least:
-        raise ValueError(f"{count} is not a count; at least {least}")
+    if count is not None and not least <= count < COUNT_BELOW:
+        raise ValueError(f"a count is from {least} to {COUNT_BELOW - 1:,}")
 
 
 def _word(text: str | None) -> None:
-    if text is not None and not re.fullmatch(r"[\w.-]{1,64}", text):
-        raise ValueError("a name has only letters, digits and . _ -")
+    if text is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", text):
+        raise ValueError("a name has only letters, digits and . _ -, and no dash first")
 
 
 def sha256(file: Path) -> str:
@@ -408,7 +410,7 @@ def _held_name(part: Path) -> Path:
 
 def _find_held(bridge: Bridge, upload_id: str) -> tuple[Path, str, tuple[Caution, ...]]:
     part = bridge.paths.uploads / f"{upload_id}.part"
-    if part.parent != bridge.paths.uploads or not part.is_file():
+    if not _UPLOAD_ID.fullmatch(upload_id) or not part.is_file():
         raise NotFound("This upload is no longer here. Choose the zip again.")
     try:
         told = json.loads(_held_name(part).read_text(encoding="utf-8"))

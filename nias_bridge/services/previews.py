@@ -17,7 +17,7 @@ from nias_bridge.node import layout
 from nias_bridge.services import desk, shared
 from nias_bridge.services.bridge import Bridge
 
-INDEX_MAX_BYTES = 16 * 1024 * 1024
+INDEX_MAX_BYTES = 3 * 1024 * 1024 // 2
 TEXT_MAX_BYTES = 256 * 1024
 PIECE = re.compile(r"[0-9]{4,6}-[a-z]{1,2}\.(?:png|svg|txt)")
 

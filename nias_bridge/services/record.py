@@ -6,7 +6,6 @@ run, so that it is never older than Slurm's verdict. docs/record.md describes ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
@@ -19,7 +18,7 @@ from nias_bridge.node import layout
 from nias_bridge.paths import RunPaths
 from nias_bridge.services import desk, intake, seeds, shared
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.evidence import read_evidence, read_json
+from nias_bridge.services.evidence import read_evidence, read_json, words
 from nias_bridge.tasks import Task
 
 FORMAT = 1  # a new number where a key changes its meaning or goes
@@ -45,7 +44,7 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
         "owner": run.owner,
         "state": run.state.value,
         "note": run.note,
-        "exit_code": _exit_code(run, told),
+        "exit_code": _exit_code(run, evidence.exit_code),
         "message": evidence.message,
         "input": {
             "file": layout.ARCHIVE,
@@ -64,13 +63,13 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
         },
         "environment": asdict(evidence.environment) if evidence.environment else None,
         "script": text(files.folder, layout.SCRIPT) or None,
-        "python": told.get("python"),
-        "platform": told.get("platform"),
-        "slurm_version": told.get("slurm"),
+        "python": words(told.get("python")) or None,
+        "platform": words(told.get("platform")) or None,
+        "slurm_version": words(told.get("slurm")) or None,
         "node": evidence.node or None,
         "peak_memory": asdict(view.peak_memory) if view.peak_memory else None,
         "seeds": {
-            "hash_seed": told.get("hash_seed"),
+            "hash_seed": words(told.get("hash_seed")) or None,
             "found": [asdict(seed) for seed in seeds.find(intake.sources(bridge, run))],
         },
         "times": {
@@ -86,7 +85,7 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
             "files": [asdict(file) for file in view.files],
             "left_out": [asdict(left) for left in view.left_out],
         },
-        "bridge": {"node": told.get("bridge"), "record": version("nias-bridge")},
+        "bridge": {"node": words(told.get("bridge")) or None, "record": version("nias-bridge")},
     }
 
 
@@ -126,11 +125,10 @@ def text(folder: Path, name: str) -> str:
         return ""
 
 
-def _exit_code(run: Run, told: Mapping[str, Any]) -> int | None:
+def _exit_code(run: Run, told: int | None) -> int | None:
     if run.state.ended and run.report and run.report.exit_code is not None:
         return run.report.exit_code
-    code = told.get("exit_code")
-    return code if isinstance(code, int) else None
+    return told
 
 
 def _slurm(run: Run) -> dict[str, Any] | None:

@@ -91,7 +91,7 @@ def _value(given: ast.expr, constants: Mapping[str, int]) -> int | None:
 
 
 def _number(node: ast.expr) -> int | None:
-    if isinstance(node, ast.Constant) and type(node.value) is int:
+    if isinstance(node, ast.Constant) and type(node.value) is int and node.value < 2**64:
         return node.value
     return None
 

@@ -10,6 +10,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -129,27 +130,49 @@ def take(source: Path, target: Path) -> None:
 
 
 def listing(root: Path, inside: Path) -> Iterator[tuple[str, int]]:
-    """Path and size of the plain files below the folder `inside` of `root`, sorted.
+    """Path and size of the plain files below the folder `inside` of `root`, folder by folder.
 
-    The first LISTING_MAX of them; none where links lead to that folder.
+    At most LISTING_MAX entries are looked at; none where links lead to that folder.
     """
     top = root / inside
-    if top.resolve() != top:
+    try:
+        if top.resolve() != top:
+            return
+    except RuntimeError:  # links in a circle
         return
-    found = 0
-    for folder, names, files in os.walk(top):
-        names.sort()
-        for name in sorted(files):
-            path = Path(folder, name)
+    left, folders = LISTING_MAX, [top]
+    while folders and left > 0:
+        folder = folders.pop()
+        below = []
+        for path in _first_entries(folder, left):
+            left -= 1
             try:
                 info = path.lstat()
             except OSError:
                 continue  # it is a live folder: what was there a moment ago can be gone
-            if stat.S_ISREG(info.st_mode):
+            if stat.S_ISDIR(info.st_mode):
+                below.append(path)
+            elif stat.S_ISREG(info.st_mode):
                 yield path.relative_to(top).as_posix(), info.st_size
-                found += 1
-                if found == LISTING_MAX:
-                    return
+        folders.extend(reversed(below))
+
+
+def _first_entries(folder: Path, most: int) -> list[Path]:
+    # Not all of a million, nor those whose names are no text.
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in islice(entries, most)]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names) if name.isprintable()]
+
+
+def is_plain(file: Path) -> bool:
+    """Whether there is a file of this name that is neither a link nor anything special."""
+    try:
+        return stat.S_ISREG(file.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def open_beneath(root: Path, path: str) -> BinaryIO:
@@ -161,7 +184,7 @@ def open_beneath(root: Path, path: str) -> BinaryIO:
     try:
         inside = (root / path).resolve(strict=True).relative_to(root)
         return open_plain(root / inside)
-    except (OSError, ValueError):
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: links in a circle
         raise NotFound(f"There is no plain file “{path}”.") from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from nias_bridge.node import layout, names, zipreader
 from nias_bridge.paths import RunPaths
 from nias_bridge.services import desk, intake, shared, zipstream
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.desk import LeftOut, LogPart, OutputFile
-from nias_bridge.services.evidence import Evidence, read_evidence, read_json
+from nias_bridge.services.desk import LogPart
+from nias_bridge.services.evidence import Evidence, read_evidence
+from nias_bridge.services.manifest import LeftOut, OutputFile, read_manifest
 from nias_bridge.tasks import Task
 
 FILES_MAX = 200_000  # of one task's results
@@ -81,7 +83,7 @@ def show_task(bridge: Bridge, run_id: int, index: int) -> TaskView:
         run=run,
         task=task,
         evidence=read_evidence(files),
-        results_ready=files.results.is_file(),
+        results_ready=shared.is_plain(files.results),
         files=listed,
         left_out=left_out,
     )
@@ -89,8 +91,9 @@ def show_task(bridge: Bridge, run_id: int, index: int) -> TaskView:
 
 def log(bridge: Bridge, run_id: int, index: int, offset: int, limit: int) -> LogPart:
     """A part of a task's log, as desk.log gives it. Raises NotFound."""
-    _, task, files = _find(bridge, run_id, index)
-    return desk.log_part(files.log, task.state.ended, offset, limit)
+    run, task, _ = _find(bridge, run_id, index)
+    name = layout.TASK_LOG.replace("%a", str(index))
+    return desk.log_part(bridge.paths.run(run).folder, name, task.state.ended, offset, limit)
 
 
 def whole_log(bridge: Bridge, run_id: int, index: int) -> BinaryIO:
@@ -163,8 +166,8 @@ def pictures(bridge: Bridge, run: Run, tasks: Sequence[Task]) -> Iterator[Pictur
     for task in tasks:
         if not task.state.ended:
             continue
-        listed = read_json(files.task(task.index).manifest).get("files", [])
-        paths = (str(entry.get("path", "")) for entry in listed if isinstance(entry, dict))
+        listed, _ = read_manifest(files.task(task.index).manifest) or ((), ())
+        paths = (file.path for file in listed)
         found = next((path for path in paths if path.lower().endswith(PICTURES)), None)
         if found:
             yield Picture(task, found)
@@ -206,7 +209,7 @@ def _members(files: RunPaths, folder: str) -> Iterator[zipstream.Part]:
 
     try:
         with opened() as file:
-            modified = files.results.stat().st_mtime
+            modified = os.fstat(file.fileno()).st_mtime
             members = zipreader.members(file, FILES_MAX)
     except (NotFound, OSError, zipreader.ZipError):
         return  # the task has not ended, or its code has spoilt what was collected

@@ -118,12 +118,12 @@ def parse_queue(output: Output) -> list[SlurmReport]:
         row = _row(_QUEUE, record.lstrip("\n").removesuffix(COLUMN))
         if row and (report := _queued(row)):
             reports.append((values.count(row["PriorityLong"]) or 0, report))
-    return _placed(reports)
+    return placed(reports)
 
 
 def _queued(row: Mapping[str, str]) -> SlurmReport | None:
     job_id, tasks = values.job(row["JobArrayID"])
-    state = _state(row["State"], row["JobArrayID"])
+    state = state_of(row["State"], row["JobArrayID"])
     if job_id is None or state is None:
         return None
     start = values.moment(row["StartTime"])
@@ -133,7 +133,7 @@ def _queued(row: Mapping[str, str]) -> SlurmReport | None:
         job_id=job_id,
         name=row["Name"],
         state=state,
-        reason=_known(row["Reason"]),
+        reason=known(row["Reason"]),
         user=row["UserName"],
         workdir=row["WorkDir"],
         partition=row["Partition"],
@@ -170,7 +170,7 @@ def parse_command_lines(output: Output) -> dict[int, str]:
     return told
 
 
-def _placed(reports: Iterable[tuple[int, SlurmReport]]) -> list[SlurmReport]:
+def placed(reports: Iterable[tuple[int, SlurmReport]]) -> list[SlurmReport]:
     """The reports, highest priority first; a held job (priority 0) has no place."""
     waiting: dict[str, int] = {}
     placed = []
@@ -265,7 +265,7 @@ def _jobs_with_steps(text: str) -> Iterator[tuple[dict[str, str], list[dict[str,
 
 def _recorded(row: Mapping[str, str], steps: Sequence[Mapping[str, str]]) -> SlurmReport | None:
     job_id, tasks = values.job(row["JobID"])
-    state = _state(row["State"], row["JobID"])
+    state = state_of(row["State"], row["JobID"])
     if job_id is None or state is None:
         return None
     # slurmctld tells who a job is every five seconds, but its end at once: until then slurmdbd
@@ -277,11 +277,11 @@ def _recorded(row: Mapping[str, str], steps: Sequence[Mapping[str, str]]) -> Slu
         job_id=job_id,
         name="" if nameless else row["JobName"],
         state=state,
-        reason=_known(row["Reason"]),
+        reason=known(row["Reason"]),
         user=row["User"],
         workdir=row["WorkDir"],
         partition=row["Partition"],
-        nodes=_known(row["NodeList"]),
+        nodes=known(row["NodeList"]),
         submitted_at=values.moment(row["Submit"]),
         started_at=values.moment(row["Start"]),
         ended_at=values.moment(row["End"]),
@@ -386,7 +386,7 @@ def _row(columns: Sequence[str], text: str) -> dict[str, str] | None:
     return dict(zip(columns, cells, strict=True)) if len(cells) == len(columns) else None
 
 
-def _state(word: str, job_id: str) -> JobState | None:
+def state_of(word: str, job_id: str) -> JobState | None:
     try:
         return job_state(word)
     except ValueError as error:
@@ -394,7 +394,7 @@ def _state(word: str, job_id: str) -> JobState | None:
         return None
 
 
-def _known(text: str) -> str:
+def known(text: str) -> str:
     return "" if text in {"None", "None assigned", "N/A", "Unknown", "(null)"} else text
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from nias_bridge.errors import Unreachable
 from nias_bridge.slurm.commands import Output
 
-_PATH = "/usr/local/bin:/usr/bin:/bin"
+PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LocalRunner:
         try:
             process = subprocess.Popen(
                 [program, *argv[1:]],
-                env=self._environment(),
+                env=self.environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -61,24 +61,27 @@ class LocalRunner:
         return Output(process.returncode, stdout, stderr)
 
     def _find(self, name: str) -> str:
-        path = str(self.bin) if self.bin else os.environ.get("PATH", _PATH)
+        path = str(self.bin) if self.bin else os.environ.get("PATH", PATH)
         program = shutil.which(name, path=path)
         if program is None:
             where = f"in {self.bin}" if self.bin else "on PATH"
             raise Unreachable(f"There is no {name} {where}; set slurm_bin to the folder it is in.")
         return program
 
-    def _environment(self) -> dict[str, str]:
-        """All that Slurm's commands get, and so all that sbatch hands on to the job."""
-        path = f"{self.bin}:{_PATH}" if self.bin else _PATH
-        environment = {
-            "PATH": path,
-            "LANG": "C.UTF-8",
-            "SLURM_TIME_FORMAT": "%s",
-            "SLURM_BITSTR_LEN": "0",  # the tasks of an array are all told, however many
-        }
-        if self.conf is not None:
-            environment["SLURM_CONF"] = str(self.conf)
-        elif "SLURM_CONF" in os.environ:
-            environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
-        return environment
+    def environment(self) -> dict[str, str]:
+        """What the programs get."""
+        given = {"SLURM_CONF": os.environ["SLURM_CONF"]} if "SLURM_CONF" in os.environ else {}
+        return given | clean_environment(self.bin, self.conf)
+
+
+def clean_environment(bin_: Path | None, conf: Path | None) -> dict[str, str]:
+    """All that Slurm's commands get, and so all that sbatch hands on to the job."""
+    given = {
+        "PATH": f"{bin_}:{PATH}" if bin_ else PATH,
+        "LANG": "C.UTF-8",
+        "SLURM_TIME_FORMAT": "%s",
+        "SLURM_BITSTR_LEN": "0",  # the tasks of an array are all told, however many
+    }
+    if conf is not None:
+        given["SLURM_CONF"] = str(conf)
+    return given

@@ -77,3 +77,8 @@ def minutes_in_seconds(text: str) -> int | None:
     """Seconds of a whole number of minutes, or None."""
     minutes = count(text)
     return None if minutes is None else minutes * 60
+
+
+def release(version: str) -> tuple[int, ...]:
+    """What of a version has to fit: (22, 5) of "22.05.8" as of "22.5.3"."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])

@@ -2,7 +2,8 @@
 
     SLURM_CONF=…/slurm.conf python tests/conformance/record.py
 
-It needs a cluster of the one-machine kind that may be played with, and its account. The jobs it
+It needs a cluster of the one-machine kind that may be played with, and its account; Python alone
+is enough, so that both run in a chroot of the Debian release that has the Slurm. The jobs it
 submits are of every kind that prints differently; it writes recorded/slurm-VERSION/NAME.txt.
 """
 

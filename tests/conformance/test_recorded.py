@@ -125,8 +125,13 @@ def test_nodes_are_read_whatever_the_reason_says(recorded: Path) -> None:
     assert first.gpus == 0
 
 
-def test_partitions_are_read_with_their_time_limits(recorded: Path) -> None:
-    assert cluster.parse_partitions(well(recorded / "scontrol-show-partitions.txt")) == [
+@pytest.mark.parametrize(
+    "printed",
+    [file for folder in RECORDED for file in folder.glob("scontrol-show-partitions.txt")],
+    ids=lambda file: file.parent.name,
+)
+def test_partitions_are_read_with_their_time_limits(printed: Path) -> None:
+    assert cluster.parse_partitions(well(printed)) == [
         PartitionReport(name="main", state="UP", default=True),
         PartitionReport(name="long", state="UP", max_time=86400, default_time=1800),
         PartitionReport(name="old", state="DOWN", max_time=1800),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -130,6 +131,9 @@ def _times(power: int) -> str:
     )
 
 
+_FARTHEST = sys.float_info.max
+
+
 def _span(lower: NDArray[Any], upper: NDArray[Any], margin: float = 0.04) -> tuple[float, float]:
     if not lower.size or np.isnan(lower).all():
         return 0.0, 1.0
@@ -137,12 +141,9 @@ def _span(lower: NDArray[Any], upper: NDArray[Any], margin: float = 0.04) -> tup
     # Halved before the difference is taken: the ends of float64 are further apart than it holds.
     half = high / 2 - low / 2
     if half <= max(abs(low), abs(high)) * 1e-12:
-        half = abs(low) * 0.05 or 0.5  # a flat line lies in the middle
-        return low - half, high + half
-    return (
-        max(low - half * (2 * margin), -1e308),
-        min(high + half * (2 * margin), 1e308),
-    )
+        half, margin = abs(low) * 0.05 or 0.5, 0.5  # a flat line lies in the middle
+    room = half * (2 * margin)
+    return max(low - room, -_FARTHEST), min(high + room, _FARTHEST)
 
 
 def _scale(low: float, high: float, start: float, stop: float) -> Callable[[Any], Any]:
