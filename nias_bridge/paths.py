@@ -33,6 +33,14 @@ class SharedPaths:
     def environments(self) -> Path:
         return self.root / layout.ENVIRONMENTS
 
+    def own_environments(self, owner: str) -> Path:
+        """Where this owner's own environments are."""
+        return self.root / layout.ENVIRONMENTS / layout.PRIVATE / owner
+
+    def own_cache(self, owner: str) -> Path:
+        """Where the caches of this owner's own environments are."""
+        return self.root / layout.CACHE / layout.PRIVATE / owner
+
     @property
     def node_program_on_cluster(self) -> PurePosixPath:
         return self.on_cluster / layout.BIN / layout.NODE_PROGRAM

@@ -17,7 +17,7 @@ from threading import Event, Thread
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import adopt, environments, estimates, intake
+from nias_bridge.services import adopt, environments, estimates, identity, intake
 from nias_bridge.services.advance import advance, note_usage
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.sight import Desk, Sight
@@ -97,10 +97,10 @@ class Rounds:
 
     def follow_jobs(self) -> None:
         """One question to slurmctld and one to slurmdbd, then a step of each run they have."""
-        with_slurm = OPEN_STATES.difference(QUICK_STATES)
-        runs = self.bridge.store.open_runs(with_slurm)
+        runs = self.bridge.store.open_runs(OPEN_STATES.difference(QUICK_STATES))
         if runs or self.bridge.settings.login_nodes:
-            sight = look(self.scheduler, runs)
+            users = identity.users_of_jobs(self.bridge, runs)
+            sight = replace(look(self.scheduler, runs), users=users)
             for run in runs:
                 self._advance(run, sight=sight)
             if self.bridge.settings.login_nodes:
@@ -137,6 +137,8 @@ class Rounds:
 
     def measure(self) -> None:
         """Ask what running jobs use: in a thread, since a dead node keeps that answer waiting."""
+        if self.bridge.settings.identity == "unix":
+            return  # Slurm tells nobody but a job's owner
         if self._measuring is None or not self._measuring.is_alive():
             self._measuring = Thread(target=self._measure, name="usage", daemon=True)
             self._measuring.start()

@@ -38,12 +38,15 @@ from nias_bridge.tasks import Task
 class Scheduler(Protocol):
     """Slurm, however it is reached. Every call has a deadline and raises Unreachable past it."""
 
-    def submit(self, script: PurePosixPath, *, name: str, log: PurePosixPath) -> int:
+    def submit(
+        self, script: PurePosixPath, *, name: str, log: PurePosixPath, user: str | None = None
+    ) -> int:
         """Give a script (a path as the cluster sees it) to Slurm; returns the job id.
 
         The job's working directory is the script's folder; its stdout and stderr are appended
-        to `log`. Raises Rejected, TryLater, Unreachable (surely not submitted), or
-        SubmissionUnclear (it may or may not be there).
+        to `log`. user: the Unix account that the job is to be, to which the script's folder is
+        handed over first; None: the bridge's own. Raises Rejected, TryLater, Unreachable (surely
+        not submitted), or SubmissionUnclear (it may or may not be there).
         """
         ...
 
@@ -62,9 +65,12 @@ class Scheduler(Protocol):
         """
         ...
 
-    def cancel(self, job_id: int, *, name: str, tasks: Sequence[int] = ()) -> None:
+    def cancel(
+        self, job_id: int, *, name: str, tasks: Sequence[int] = (), user: str | None = None
+    ) -> None:
         """End the job of this id and name, or these tasks of the array that it is.
 
+        user: the account that the job is, as for `submit`.
         One that has ended, or is another's, is no error.
         """
         ...

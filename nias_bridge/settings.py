@@ -98,6 +98,13 @@ class Settings(BaseSettings):
     lease_seconds: Seconds = Field(
         15, description="Seconds after which another poller may take over from a silent one"
     )
+    identity: Literal["service", "unix"] = Field(
+        "service", description="As whom jobs run: the bridge's account, or each owner's own"
+    )
+    run_as: Path = Field(
+        Path("/usr/lib/nias-bridge/run-as"),
+        description="With “unix”, the program that sudo lets the bridge call",
+    )
     login_nodes: bool = Field(
         True, description="Whether people may run projects by plain sbatch, with bin/nias.sbatch"
     )
@@ -211,6 +218,15 @@ class Settings(BaseSettings):
                 raise ValueError(f"can't have {folder}: name the folder within it that is needed")
         return value
 
+    @model_validator(mode="after")
+    def _one_place(self) -> Settings:
+        if self.identity == "unix" and self.shared_root_on_cluster not in (
+            None,
+            PurePosixPath(self.shared_root),
+        ):
+            raise ValueError("identity “unix” wants shared_root to be the nodes' path of it too")
+        return self
+
     @property
     def url(self) -> str:
         """How people reach the gateway, without a slash at its end."""
@@ -220,6 +236,8 @@ class Settings(BaseSettings):
     def _one_way(self) -> Settings:
         if self.ssh_host and self.slurm_via == "pyslurm":
             raise ValueError("slurm_via can't be pyslurm where ssh_host is set: leave one out")
+        if self.ssh_host and self.identity == "unix":
+            raise ValueError("identity “unix” can't be had through ssh_host: leave one out")
         return self
 
     @classmethod

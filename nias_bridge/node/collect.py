@@ -206,7 +206,8 @@ def _add(
 
 
 def _show(descriptor: int, bits: int) -> None:
-    # Where a job is not the bridge's own account, the group's bits are what lets the gateway see.
+    # Where jobs run as their owners' accounts the gateway sees what an ACL lets it see, and the
+    # group's bits are the most that it lets.
     mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
     if mode & bits != bits:
         with suppress(OSError):

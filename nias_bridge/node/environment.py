@@ -21,6 +21,7 @@ FORMAT = 2  # of what is made here; a new number leaves all older environments a
 CACHE = "cache"  # what every run finds in ~/.cache
 LOCK, USE = ".lock", ".use"  # files beside an environment, by its key
 BUILDING = ".building-"
+LEFT_SECONDS = 24 * 3600  # after which what is being built is a leftover
 
 
 class BuildFailed(Exception):
@@ -50,8 +51,9 @@ class Wish(NamedTuple):
 
     variables: the environment of the installing step (indexes, proxies, certificates);
     source: whether what exists only as source may be built, for this owner alone; walls: what
-    code of packages is confined by while they are built; home: the folder in which all environments
-    of this owner are, None where they are shared.
+    code of packages is confined by while they are built; alone: every environment is this owner's
+    alone, because jobs run as their owners' accounts; home: a folder of the owner's own that has
+    them all, of a job by plain sbatch.
     """
 
     requirements: tuple[str, ...]
@@ -59,6 +61,7 @@ class Wish(NamedTuple):
     variables: Mapping[str, str]
     source: bool = True
     walls: sandbox.Walls = sandbox.STANDING
+    alone: bool = False
     home: Optional[Path] = None
 
 
@@ -200,16 +203,13 @@ def _places(root: Path, wish: Wish) -> tuple[Place, Place]:
     if wish.home:
         here, cache = wish.home / layout.ENVIRONMENTS, wish.home / layout.CACHE
         return Place(here, cache, _key(wish)), Place(here, cache, _key(wish, wish.owner))
-    everybodys = root / layout.ENVIRONMENTS
-    caches = root / layout.CACHE
-    return (
-        Place(everybodys, caches, _key(wish)),
-        Place(
-            everybodys / layout.PRIVATE / wish.owner,
-            caches / layout.PRIVATE / wish.owner,
-            _key(wish, wish.owner),
-        ),
+    everybodys = (root / layout.ENVIRONMENTS, root / layout.CACHE)
+    owners = (
+        everybodys[0] / layout.PRIVATE / wish.owner,
+        everybodys[1] / layout.PRIVATE / wish.owner,
     )
+    wheels = Place(*(owners if wish.alone else everybodys), _key(wish))
+    return wheels, Place(*owners, _key(wish, wish.owner))
 
 
 def _key(wish: Wish, owner: str = "") -> str:

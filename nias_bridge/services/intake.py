@@ -36,7 +36,7 @@ from nias_bridge.errors import (
     RequirementProblem,
 )
 from nias_bridge.node import archive, needs, projectfile, requirements
-from nias_bridge.services import estimates, foresight, shared, wishes
+from nias_bridge.services import estimates, foresight, identity, shared, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
@@ -99,9 +99,11 @@ def judge(
 ) -> Judged:
     """What is in this zip, read from its directory. Raises BadUpload.
 
-    cautions: what was found when its code was read before, which takes a second or two.
+    cautions: what was found when its code was read before, which takes a second or two. Raises
+    NotAllowed where the caller has no account for her jobs.
     """
     owner, view = bridge.person.handle, bridge.store.cluster()
+    identity.user_of(bridge, owner)
     try:
         inventory = archive.judge(part, filename, limits(bridge.settings))
         said = wishes.read(
@@ -281,6 +283,7 @@ def repeat(
 
     lock: what is to be installed, to the last byte.
     """
+    identity.user_of(bridge, bridge.person.handle)
     if tasks is None:
         tasks = [task.parameters for task in bridge.store.tasks(run.id)] if run.tasks else ()
     contents = run.contents

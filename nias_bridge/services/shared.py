@@ -35,6 +35,8 @@ def install(bridge: Bridge) -> None:
     root = bridge.paths.root
     for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    if bridge.settings.identity == "unix":
+        _open_to_passers(root)
     ship.build(root / layout.BIN)
     _copy_if_new(Path(find_uv_bin()), root / layout.BIN / layout.UV)
     settings = bridge.settings
@@ -44,6 +46,7 @@ def install(bridge: Bridge) -> None:
         "build_variables": dict(settings.build_variables),
         "previews": settings.previews,
         "source_builds": settings.source_builds,
+        "identity": settings.identity,
         "run_variables": dict(settings.run_variables),
         "sandbox": settings.sandbox,
         "sandbox_readonly": [str(folder) for folder in settings.sandbox_readonly],
@@ -55,6 +58,8 @@ def install(bridge: Bridge) -> None:
         },
     }
     write(root / layout.BIN / layout.SITE, json.dumps(site, indent=1))
+    if settings.identity == "unix":
+        (root / layout.BIN / layout.SITE).chmod(0o644)
     if settings.login_nodes:
         for_all = {**site, "pythons": dict(settings.pythons)}
         for kind in ("build_variables", "run_variables"):
@@ -62,6 +67,8 @@ def install(bridge: Bridge) -> None:
         write(root / layout.BIN / layout.SITE_FOR_ALL, json.dumps(for_all, indent=1), 0o644)
         script = render_for_login_nodes(bridge.paths, settings)
         write(root / layout.BIN / layout.LOGIN_SCRIPT, script, 0o644)
+        if settings.identity == "service":
+            _close_to_passers(root)
         _open_to_login_nodes(root)
 
 
@@ -71,19 +78,23 @@ def _is_secret(name: str, value: str) -> bool:
 
 
 def _open_to_login_nodes(root: Path) -> None:
-    """Let every account read bin/ and make a folder in sbatch/, and come to nothing else.
+    """Let every account read bin/ and make a folder in sbatch/.
 
     There the setgid bit gives all that is made to the gateway's group, which may read it; the
     sticky bit keeps accounts from each other's, and nobody can list what there is.
     """
-    for closed in (layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
-        _change_mode(root / closed, lambda mode: mode & ~0o007)
     _change_mode(root / layout.BIN, lambda mode: mode | 0o055)
     sbatch = root / layout.SBATCH
     sbatch.mkdir(exist_ok=True)
     os.chown(sbatch, -1, os.getegid())
     _change_mode(sbatch, lambda _: 0o3733)
     _change_mode(root, lambda mode: mode | 0o011)
+
+
+def _close_to_passers(root: Path) -> None:
+    """Let no account but the bridge's, as which jobs run, come to what is theirs."""
+    for closed in (layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
+        _change_mode(root / closed, lambda mode: mode & ~0o007)
 
 
 def _change_mode(folder: Path, change: Callable[[int], int]) -> None:
@@ -106,13 +117,13 @@ def open_plain(file: Path) -> BinaryIO:
     What is below a run's folder its job may have put there: to follow a link of the job's would be
     to read for its owner what is another's. Raises OSError.
     """
-    opened = os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
-    really = os.readlink(f"/proc/self/fd/{opened.fileno()}")  # noqa: PTH115  # bytes, no text
-    plain = stat.S_ISREG(os.fstat(opened.fileno()).st_mode)
-    if not plain or really.removesuffix(_REPLACED) != str(file):
-        opened.close()
+    opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    really = os.readlink(f"/proc/self/fd/{opened}")  # noqa: PTH115  # it may be no text
+    plain = stat.S_ISREG(os.fstat(opened).st_mode)
+    if not plain or really not in (str(file), f"{file}{_REPLACED}"):
+        os.close(opened)
         raise OSError(errno.ELOOP, "it is not a plain file, or a link leads to it", str(file))
-    return opened
+    return os.fdopen(opened, "rb")
 
 
 def take(source: Path, target: Path) -> None:
@@ -186,6 +197,24 @@ def open_beneath(root: Path, path: str) -> BinaryIO:
         return open_plain(root / inside)
     except (OSError, RuntimeError, ValueError):  # RuntimeError: links in a circle
         raise NotFound(f"There is no plain file “{path}”.") from None
+
+
+def _open_to_passers(root: Path) -> None:
+    """Let the accounts that jobs run as come through to what is theirs, and see nothing on the way.
+
+    What was written before for the bridge's own jobs is closed to them.
+    """
+    for folder in (layout.ENVIRONMENTS, layout.CACHE):
+        (root / folder / layout.PRIVATE).mkdir(exist_ok=True)
+        (root / folder / layout.PRIVATE).chmod(0o711)
+    for folder in (".", layout.ENVIRONMENTS, layout.CACHE, layout.RUNS):
+        (root / folder).chmod(0o711)
+    (root / layout.BIN).chmod(0o755)
+    (root / layout.UPLOADS).chmod(0o700)
+    for owners in (root / layout.RUNS).iterdir():
+        mode = stat.S_IMODE(owners.stat().st_mode)
+        if mode & 0o007:
+            owners.chmod(mode & ~0o007)
 
 
 def _copy_if_new(source: Path, target: Path) -> None:
