@@ -291,8 +291,7 @@ def test_what_she_gave_to_sbatch_herself_is_cancelled_as_her_too(
     alice.client.cancel(run["id"])
     run = alice.client.ended(run["id"])
     assert run["state"] == "CANCELLED"
-    told = slurm("sacct", "-XnP", f"--jobs={job_id}", "--format=User,State").strip()
-    assert told == f"{alice.account}|CANCELLED by {alice.uid}"
+    assert _recorded(slurm, run) == (alice.account, f"CANCELLED by {alice.uid}")
 
 
 def test_one_task_of_a_sweep_is_cancelled_as_its_owner(lab: Lab) -> None:
