@@ -316,6 +316,9 @@ class Run:
     the writes, so that two can't cross.
     `tasks` is how many a sweep has, 0 for a single job; its job is a job array then.
     `native` is there for a job by plain sbatch, and only there.
+    `stored_bytes` is what its files take on shared storage: expected until they are `weighed` after
+    its end. They are to be removed at `leaves_at` by the site's limit; at `removed_at` they were,
+    by the person whose handle is `removed_by`, or ("") by that limit.
     """
 
     id: int
@@ -340,6 +343,11 @@ class Run:
     missing_since: datetime | None = None
     cancel_asked_at: datetime | None = None
     pinned: bool = False
+    stored_bytes: int = 0
+    weighed: bool = False
+    leaves_at: datetime | None = None
+    removed_at: datetime | None = None
+    removed_by: str | None = None
     version: int = 0
     origin: Origin = Origin.WEB
     native: Native | None = None

@@ -173,6 +173,23 @@ class Settings(BaseSettings):
         True, description="Whether the nodes make previews of results, some seconds for each run"
     )
 
+    quota_stored_bytes: Count | None = Field(
+        None, description="Bytes on shared storage that one person's runs may take"
+    )
+    quota_open_runs: Count | None = Field(
+        None, description="Runs that one person may have waiting and running; a sweep is one"
+    )
+    quota_cpu_hours: Seconds | None = Field(
+        None, description="CPU hours that Slurm may give to one person's runs in a calendar month"
+    )
+    keep_days: Count | None = Field(
+        None,
+        description="Days after which the files of ended runs are removed, but for pinned ones",
+    )
+    announce_days: Count = Field(
+        14, description="Days for which the pages say so before that is done"
+    )
+
     upload_max_bytes: Count = Field(2048 * MIB, description="Largest zip that is taken")
     unpacked_max_bytes: Count = Field(20480 * MIB, description="Largest sum of unpacked files")
     unpacked_max_files: Count = Field(20_000, description="Most files in a zip")

@@ -11,6 +11,8 @@ from flask_bootstrap import Bootstrap5
 from nias_bridge.assets import asset
 from nias_bridge.http import (
     accounts,
+    administration,
+    administration_api,
     api,
     comparisons,
     docs,
@@ -57,9 +59,12 @@ def create_app(bridge: Bridge) -> APIFlask:
     uploads.init_app(app)
     errors.init_app(app)
     Bootstrap5(app)
-    for module in (api, sweep_api):
+    for module in (api, sweep_api, administration_api):
         security.csrf.exempt(module.blueprint)  # no cookie means anything there
-    for module in (accounts, api, sharing, sweep_api, comparisons, docs, looks, pages, sweeps):
+    for module in (
+        *(accounts, administration, administration_api, api, comparisons, docs, looks),
+        *(pages, sharing, sweep_api, sweeps),
+    ):
         app.register_blueprint(module.blueprint)
     app.spec_processor(api.complete_spec)
     _add_words(app, bridge)
@@ -70,6 +75,7 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
     """What templates may say."""
     app.jinja_env.filters.update(
         when=formats.when,
+        day=formats.day,
         running_since=formats.running_since,
         duration=formats.duration,
         counted=formats.counted,
@@ -84,7 +90,8 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         static=_static_url,
         who=caller,
         registration=settings.registration,
-        upload_max_bytes=settings.upload_max_bytes,
+        waiting=administration.waiting,
+        upload_max=uploads.most,
         default_time=settings.time,
     )
 

@@ -10,7 +10,7 @@ from flask import Response, url_for
 
 from nias_bridge.domain import Filter, JobState, Resources
 from nias_bridge.errors import BadRequest
-from nias_bridge.http import answers, comparisons, downloads, schemas, uploads
+from nias_bridge.http import answers, comparisons, downloads, runlists, schemas, uploads
 from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import (
     AgainQuery,
@@ -24,7 +24,7 @@ from nias_bridge.http.schemas import (
     RunsQuery,
     SubmitQuery,
 )
-from nias_bridge.services import checkup, comparison, desk, intake, previews, record
+from nias_bridge.services import checkup, comparison, desk, intake, previews, record, retention
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
 
@@ -79,9 +79,9 @@ def submit(query_data: SubmitQuery) -> tuple[RunOut, int, dict[str, str]]:
 @blueprint.input(RunsQuery, location="query")
 @blueprint.output(PageOut)
 def runs(query_data: RunsQuery) -> PageOut:
-    """All runs, newest first, a page at a time"""
+    """Your runs, newest first, a page at a time"""
     wanted = Filter(
-        owners=frozenset({bridge().person.handle}),
+        owners=runlists.shared() if query_data.shared else runlists.own(),
         text=query_data.q,
         states=_states(query_data.state),
         pinned=query_data.pinned,
@@ -171,6 +171,14 @@ def pin(run_id: int) -> RunOut:
 def unpin(run_id: int) -> RunOut:
     """Keep a run no longer than others"""
     desk.pin(bridge(), run_id, False)
+    return answers.view_out(desk.show(bridge(), run_id))
+
+
+@blueprint.post("/runs/<int:run_id>/remove")
+@blueprint.output(RunOut, status_code=202)
+def remove(run_id: int) -> RunOut:
+    """Remove the files of an ended run; its log and record stay"""
+    retention.remove(bridge(), run_id)
     return answers.view_out(desk.show(bridge(), run_id))
 
 

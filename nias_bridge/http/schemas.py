@@ -50,6 +50,7 @@ class RunsQuery(BaseModel):
     state: str = Field("", description="Slurm's words, separated by commas: RUNNING,PENDING")
     q: str = Field("", description="Part of the project's name")
     pinned: bool = Field(False, description="Only pinned runs")
+    shared: bool = Field(False, description="Those of others, whom your groups let you see")
     page: int = Field(1, ge=1, le=PAGES_MAX)
     per_page: int = Field(20, ge=1, le=100)
 
@@ -180,6 +181,9 @@ class RunOut(BaseModel):
     note: str
     cancel_asked: bool
     pinned: bool
+    stored_bytes: Annotated[int, Field(description="bytes; expected until it has ended")]
+    leaves_at: Annotated[datetime | None, Field(description="when its files are to be removed")]
+    removed_at: datetime | None
     origin: Origin
     job_id: int | None
     job_name: str

@@ -45,7 +45,8 @@ OPEN = frozenset(
         "sharing.open_link",
     }
 )
-ADMINISTRATION = "administration"  # the blueprint that is an administrator's alone
+# The blueprints that are an administrator's alone.
+ADMINISTRATION = frozenset({"administration", "administration_api"})
 
 
 def signed_in(person: Person, *, remember: bool) -> None:
@@ -127,7 +128,7 @@ def allow() -> ResponseReturnValue | None:
             "Changes by the API need a token: Authorization: Bearer … . Make one on your account's "
             "page."
         )
-    if request.blueprint == ADMINISTRATION and not who.administers:
+    if request.blueprint in ADMINISTRATION and not who.administers:
         raise NotFound("There is nothing at this address.")
     if changing and not who.scope.reaches(Scope.SUBMIT):
         raise NotAllowed("This token may only read. Use one with the scope submit.")

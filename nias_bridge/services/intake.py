@@ -36,7 +36,7 @@ from nias_bridge.errors import (
     RequirementProblem,
 )
 from nias_bridge.node import archive, needs, projectfile, requirements
-from nias_bridge.services import estimates, foresight, identity, shared, wishes
+from nias_bridge.services import estimates, foresight, identity, quotas, shared, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
@@ -172,7 +172,7 @@ def receive(
 
     add: with the packages in its requirements that the code imports and they lack. Raises
     BadUpload, BadRequirements (unless `mend` and every problem has a mend), ProjectExists
-    (unless `again`), BadRequest.
+    (unless `again`), BadRequest, OverQuota.
     """
     try:
         judged = judge(bridge, part, filename)
@@ -182,9 +182,13 @@ def receive(
 
 
 def hold(bridge: Bridge, part: Path, filename: str) -> str:
-    """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id."""
+    """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id.
+
+    Raises BadUpload, OverQuota.
+    """
     try:
         judged = judge(bridge, part, filename)
+        quotas.check(bridge, judged.contents)
         cautions = [asdict(each) for each in judged.contents.cautions]
         owner = bridge.person.handle
         told = json.dumps({"owner": owner, "filename": filename, "cautions": cautions})
@@ -281,9 +285,10 @@ def repeat(
 ) -> Run:
     """A new run of the same zip, asking for the same but for what is given here.
 
-    lock: what is to be installed, to the last byte.
+    lock: what is to be installed, to the last byte. Raises OverQuota.
     """
     identity.user_of(bridge, bridge.person.handle)
+    quotas.check(bridge, run.contents)
     if tasks is None:
         tasks = [task.parameters for task in bridge.store.tasks(run.id)] if run.tasks else ()
     contents = run.contents
@@ -322,6 +327,7 @@ def _accept(
     add: bool,
     resources: Resources | None,
 ) -> Run:
+    quotas.check(bridge, judged.contents)
     asked = resources or Resources()
     check_resources(asked)
     asked = wishes.settle(bridge.settings, bridge.store.cluster(), asked, judged.resources)

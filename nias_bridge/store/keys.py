@@ -10,10 +10,9 @@ from sqlalchemy import Engine, Select, delete, insert, select, update
 
 from nias_bridge.errors import NotFound
 from nias_bridge.people import Key, KeyKind, NewKey, Scope
-from nias_bridge.store.engine import reading, writing
+from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.tables import keys
 
-_ID_MAX = 2**31 - 1
 _SHOWN = select(*(c for c in keys.c if c.name != "hash"))
 
 
@@ -61,7 +60,7 @@ class SqlKeys:
             return [_key(row) for row in connection.execute(wanted).mappings()]
 
     def drop(self, *, person_id: int, key_id: int) -> Key:
-        own = (keys.c.person_id == person_id) & (keys.c.id == min(key_id, _ID_MAX))
+        own = (keys.c.person_id == person_id) & (keys.c.id == min(key_id, ID_MAX))
         with writing(self._engine) as connection:
             row = connection.execute(_SHOWN.where(own)).mappings().one_or_none()
             if row is None:

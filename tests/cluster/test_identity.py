@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pwd
+import shutil
+import tempfile
 import time
 import urllib.error
 import zipfile
@@ -185,14 +187,16 @@ def test_all_of_anothers_run_answers_404(lab: Lab, alices: dict[str, Any]) -> No
 
 PRIES = """
 import json, os, pathlib, subprocess
+from concurrent.futures import ThreadPoolExecutor
+def attempt(argv):
+    try:  # where nobody answers, Slurm's commands try for long
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=15)
+        return [done.returncode, done.stdout + done.stderr]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [-1, str(error)]
 tried = json.loads(os.environ["NIAS_PARAM_TRIED"])
-told = {}
-for name, argv in tried.items():
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-        told[name] = [done.returncode, done.stdout + done.stderr]
-    except OSError as error:
-        told[name] = [-1, str(error)]
+with ThreadPoolExecutor(len(tried)) as at_once:
+    told = dict(zip(tried, at_once.map(attempt, tried.values())))
 pathlib.Path("output/told.json").write_text(json.dumps(told))
 """
 
@@ -205,7 +209,7 @@ def test_from_inside_a_job_nothing_of_anothers_is_in_reach(
     stop_it = [str(word) for word in stop_it]
     tried = {
         "list": ["ls", str(folder)],
-        "list all": ["ls", str(lab.shared / "runs")],
+        "list all of hers": ["ls", str(folder.parents[1])],
         "read": ["cat", str(lab.folder(lab.alice, alices) / "results.zip")],
         "log": ["cat", str(folder / "slurm.out")],
         "database": ["cat", str(lab.site.state / "db" / "nias.db")],
@@ -221,10 +225,27 @@ def test_from_inside_a_job_nothing_of_anothers_is_in_reach(
     bob = lab.bob.client
     run = bob.ended(bob.upload(PRIES, more={"nias.toml": toml})["id"])
     assert run["state"] == "COMPLETED", run
-    told = json.loads(next(v for k, v in bob.results(run["id"]).items() if "told.json" in k))
-    assert told.keys() == tried.keys()
-    assert [name for name, (status, _) in told.items() if status == 0] == []
+    from_the_bridge = next(v for k, v in bob.results(run["id"]).items() if "told.json" in k)
+    for told in (json.loads(from_the_bridge), _pried_by_plain_sbatch(lab, tried, slurm)):
+        assert told.keys() == tried.keys()
+        assert [name for name, (status, _) in told.items() if status == 0] == []
     assert lab.alice.client.run(at_work["id"])["state"] == "RUNNING"
+
+
+def _pried_by_plain_sbatch(lab: Lab, tried: dict[str, list[str]], slurm_conf: str) -> Any:
+    """What comes of the same attempts in a job of his own, which has no walls around it."""
+    with tempfile.TemporaryDirectory(prefix="nias-pries-") as made:
+        folder = Path(made)
+        (folder / "output").mkdir()
+        (folder / "pries.py").write_text(PRIES)
+        for each in (folder, folder / "output"):
+            shutil.chown(each, lab.bob.account)
+        name, _, value = slurm_conf.partition("=")
+        variables = {name: value, "PATH": "/usr/bin:/bin", "NIAS_PARAM_TRIED": json.dumps(tried)}
+        argv = ["sbatch", "--wait", f"--chdir={folder}", "--output=/dev/null"]
+        done = do(lab.bob.account, [*argv, "--wrap=python3 pries.py"], env=variables)
+        assert done.returncode == 0, done.stderr
+        return json.loads((folder / "output" / "told.json").read_text())
 
 
 def test_by_plain_slurm_commands_nobody_stops_or_becomes_another(
