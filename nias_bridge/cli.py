@@ -25,7 +25,7 @@ from nias_bridge.identity.install import SUDOERS, install
 from nias_bridge.node.words import counted
 from nias_bridge.people import Caller, KeyKind, Role, Scope, Standing
 from nias_bridge.poller import run_poller
-from nias_bridge.services import accounts, environments, keys
+from nias_bridge.services import accounts, administration, environments, keys
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import read_settings
 from nias_bridge.site import SERVICE_USER, service_user
@@ -146,8 +146,7 @@ def user_account(email: str, account: str) -> None:
     """Link somebody to her account on the cluster, or, where none is named, to none."""
     bridge = _at_the_command_line()
     person = accounts.person_of(bridge, email)
-    bridge.store.people.change(person.id, unix_account=account or None)
-    bridge.note("account linked", detail=f"{person.handle}: {account or 'none'}")
+    administration.link_unix_account(bridge, person.id, account)
 
 
 @user.command("list")
