@@ -17,7 +17,15 @@ from threading import Event, Thread
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import environments, estimates, identity, intake, outbox, retention
+from nias_bridge.services import (
+    adopt,
+    environments,
+    estimates,
+    identity,
+    intake,
+    outbox,
+    retention,
+)
 from nias_bridge.services.advance import advance, note_usage
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.sight import Desk, Sight
@@ -31,6 +39,7 @@ MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a de
 TIDY_SECONDS = 5.0
 TELL_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
+SEARCH_SECONDS = 60.0
 CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
 
 # The steps that need no word from Slurm are taken at once, the others after a look at it.
@@ -77,6 +86,9 @@ class Rounds:
             self.tell: (TELL_SECONDS, 0.0),
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
+        self._seen: set[adopt.Key] = set()
+        if bridge.settings.login_nodes:
+            self._due[self.search] = (SEARCH_SECONDS, 0.0)
 
     def turn(self) -> None:
         """Do all that is due now."""
@@ -98,11 +110,23 @@ class Rounds:
     def follow_jobs(self) -> None:
         """One question to slurmctld and one to slurmdbd, then a step of each run they have."""
         runs = self.bridge.store.open_runs(OPEN_STATES.difference(QUICK_STATES))
-        if runs:
+        if runs or self.bridge.settings.login_nodes:
             users = identity.users_of_jobs(self.bridge, runs)
             sight = replace(look(self.scheduler, runs), users=users)
             for run in runs:
                 self._advance(run, sight=sight)
+            if self.bridge.settings.login_nodes:
+                self._adopt(sight)
+
+    def search(self) -> None:
+        """Look in the accounting for jobs by plain sbatch that squeue no longer told."""
+        with suppress(Unreachable):
+            adopt.search(self.bridge, self.scheduler, _now())
+
+    def _adopt(self, sight: Sight) -> None:
+        with suppress(Unreachable):
+            if sight.queue is not None:
+                self._seen = adopt.look(self.bridge, self.scheduler, sight.queue, self._seen)
 
     def view_cluster(self) -> None:
         """Remember nodes and partitions, or why they are not known."""
@@ -129,7 +153,8 @@ class Rounds:
             self._aside("What running jobs use", self._measure)
 
     def _measure(self) -> None:
-        runs = self.bridge.store.open_runs(_RUNNING)
+        # Slurm tells what a job uses to nobody but its own account.
+        runs = [run for run in self.bridge.store.open_runs(_RUNNING) if not run.native]
         jobs = {run.job_id: run for run in runs if run.job_id is not None and not run.tasks}
         ids = in_turn([*jobs, *self._running_tasks(runs)], self._measured_last)
         if not ids:
@@ -196,7 +221,7 @@ class Rounds:
 
 def look(scheduler: Scheduler, runs: list[Run]) -> Sight:
     """One look at Slurm for all these runs."""
-    since = min(run.created_at for run in runs) - CLOCKS_APART
+    since = min((run.created_at for run in runs), default=_now()) - CLOCKS_APART
     ids = [run.job_id for run in runs if run.job_id is not None]
     nameless = [run.job_name for run in runs if run.job_id is None]
 

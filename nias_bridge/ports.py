@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from nias_bridge.domain import (
     PartitionReport,
     Run,
     SlurmReport,
+    Unclaimed,
     Usage,
 )
 from nias_bridge.errands import Errand, ErrandKind, Hook
@@ -73,6 +74,13 @@ class Scheduler(Protocol):
 
         user: the account that the job is, as for `submit`.
         One that has ended, or is another's, is no error.
+        """
+        ...
+
+    def commands(self, job_ids: Sequence[int]) -> dict[int, str]:
+        """What batch script with which arguments these jobs are, as one line each.
+
+        Of jobs that slurmctld remembers; others are absent.
         """
         ...
 
@@ -274,6 +282,30 @@ class Outbox(Protocol):
         ...
 
 
+class Strays(Protocol):
+    """Jobs by plain sbatch whose Unix account is linked to nobody, and since when they count."""
+
+    def since(self) -> datetime:
+        """Jobs that were submitted before this are none of the bridge's."""
+        ...
+
+    def looked_at(self) -> datetime:
+        """When the accounting was last searched for such jobs."""
+        ...
+
+    def look(self, at: datetime) -> None:
+        """Remember when the accounting was searched."""
+        ...
+
+    def all(self) -> list[Unclaimed]:
+        """Those that wait for somebody to be linked to their account."""
+        ...
+
+    def keep(self, job: Unclaimed) -> None:
+        """Remember one, as it is now."""
+        ...
+
+
 class Store(Protocol):
     """What is remembered. Reads and writes are each one transaction."""
 
@@ -285,6 +317,8 @@ class Store(Protocol):
 
     @property
     def deeds(self) -> Deeds: ...
+    @property
+    def strays(self) -> Strays: ...
 
     @property
     def outbox(self) -> Outbox: ...
@@ -295,6 +329,17 @@ class Store(Protocol):
         `place` puts the run's files where they belong, just before the commit: what it raises
         undoes the row. Raises ProjectExists when the project has runs and `again` is False.
         """
+        ...
+
+    def adopt(self, new: NewRun, job: Unclaimed) -> Run | None:
+        """A job by plain sbatch becomes a run, PENDING at first, and is unclaimed no longer.
+
+        None where it is a run already.
+        """
+        ...
+
+    def adopted(self, job_ids: Collection[int]) -> list[Run]:
+        """The runs by plain sbatch that have, or had, one of these ids."""
         ...
 
     def next_number(self, owner: str, project: str) -> int:

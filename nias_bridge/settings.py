@@ -143,6 +143,9 @@ class Settings(BaseSettings):
         Path("/usr/lib/nias-bridge/run-as"),
         description="With “unix”, the program that sudo lets the bridge call",
     )
+    login_nodes: bool = Field(
+        True, description="Whether people may run projects by plain sbatch, with bin/nias.sbatch"
+    )
     verdict_after: Seconds = Field(
         600, description="Seconds without a record after which the node's own word decides"
     )

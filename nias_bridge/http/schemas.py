@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from nias_bridge.domain import JobState
+from nias_bridge.domain import JobState, Origin
 
 Size = Annotated[int, Field(description="bytes")]
 Seconds = Annotated[float, Field(description="seconds")]
@@ -184,6 +184,7 @@ class RunOut(BaseModel):
     stored_bytes: Annotated[int, Field(description="bytes; expected until it has ended")]
     leaves_at: Annotated[datetime | None, Field(description="when its files are to be removed")]
     removed_at: datetime | None
+    origin: Origin
     job_id: int | None
     job_name: str
     node: str
