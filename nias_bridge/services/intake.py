@@ -35,7 +35,7 @@ from nias_bridge.errors import (
     ProjectExists,
     RequirementProblem,
 )
-from nias_bridge.node import archive, needs, projectfile, requirements
+from nias_bridge.node import archive, needs, projectfile, requirements, sources
 from nias_bridge.services import estimates, foresight, shared, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
@@ -236,7 +236,7 @@ def sweep(bridge: Bridge) -> None:
             file.unlink(missing_ok=True)
 
 
-def sources(bridge: Bridge, run: Run) -> dict[str, str]:
+def sources_of(bridge: Bridge, run: Run) -> dict[str, str]:
     """The Python modules in a run's zip by their paths, as many as are read; {} without the zip."""
     zipped = bridge.paths.run(run).archive
     if not shared.is_plain(zipped):
@@ -245,7 +245,7 @@ def sources(bridge: Bridge, run: Run) -> dict[str, str]:
         inventory = archive.judge(zipped, f"{run.project}.zip", _limits(bridge.settings))
     except (archive.ArchiveError, OSError):
         return {}
-    return foresight.sources(zipped, inventory)
+    return sources.read(zipped, inventory)
 
 
 def check_resources(asked: Resources) -> None:
