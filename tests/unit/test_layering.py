@@ -35,6 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "localcluster": CORE | {"settings"},
     "http": CORE | {"services", "settings", "assets"},
     "poller": CORE | {"services"},
+    "project": CORE | {"node"},
+    "client": CORE | {"node", "project"},
+    "terminal": CORE | {"client"},
+    "nias": CORE | {"node", "project", "client", "terminal"},
     "bootstrap": BELOW_BOOTSTRAP,
     "site": BELOW_BOOTSTRAP | {"bootstrap", "poller"},
     "demo": BELOW_BOOTSTRAP | {"bootstrap", "poller", "site"},
@@ -49,7 +53,9 @@ ONLY_IN = {
     "alembic": {"store"},
     "flask": {"http"},
     "apiflask": {"http"},
-    "click": {"cli", "demo"},
+    "click": {"cli", "demo", "nias", "terminal"},
+    "httpx": {"client"},
+    "rich": {"terminal"},
 }
 
 # The node runs where nothing is installed. What stands in its tools environment it may use from
