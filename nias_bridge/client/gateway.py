@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,6 +73,12 @@ class Gateway:
             timeout=httpx.Timeout(_ANSWER_SECONDS, connect=20),
         )
 
+        weakref.finalize(self, self._http.close)
+
+    def close(self) -> None:
+        """Close its connections; else that is done once nobody holds it any more."""
+        self._http.close()
+
     def get(self, path: str, query: Query | None = None) -> dict[str, Any]:
         """What a question is answered with."""
         return self._asked("GET", path, query)
@@ -135,7 +142,7 @@ class Gateway:
                 out.truncate()
             length = answer.headers.get("Content-Length")
             whole = out.tell() + int(length) if length else None
-            for piece in answer.iter_raw(CHUNK):
+            for piece in answer.iter_raw():
                 out.write(piece)
                 coming.told(out.tell(), whole)
 

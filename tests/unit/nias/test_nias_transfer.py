@@ -39,10 +39,14 @@ def answering(answer: Answer) -> Iterator[Gateway]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    yield Gateway(Login(f"http://127.0.0.1:{server.server_port}", "t"))
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    gateway = Gateway(Login(f"http://127.0.0.1:{server.server_port}", "t"))
+    try:
+        yield gateway
+    finally:
+        gateway.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def say(request: BaseHTTPRequestHandler, status: int, body: bytes, **headers: str) -> None:
