@@ -94,7 +94,7 @@ def test_a_sweep_is_made_of_values(client: Client, bridge: Bridge, tmp_path: Pat
     numpy = pytest.importorskip("numpy")
     run = client.submit(
         project(tmp_path, nias__toml='[job]\ntime = "10"'),
-        sweep={"cutoff": numpy.arange(10, 30, 10), "window": ["hann", "é\"\\"], "dB": [True]},
+        sweep={"cutoff": numpy.arange(10, 30, 10), "window": ["hann", 'é"\\'], "dB": [True]},
     )
     assert run.tasks == 4
     assert run.told["resources"]["time"] == "10"
@@ -141,7 +141,7 @@ def test_a_wrong_token_is_told(served: tuple[str, APIFlask], bridge: Bridge) -> 
 
 
 def test_nobody_there_is_told(served: tuple[str, APIFlask]) -> None:
-    with pytest.raises(NoAnswer, match="http://127.0.0.1:9 can’t be reached"):
+    with pytest.raises(NoAnswer, match=r"http://127\.0\.0\.1:9 can’t be reached"):
         Client("http://127.0.0.1:9", "t").run(1)
 
 
