@@ -18,6 +18,8 @@ FOREIGN = re.compile(
     r"|/(?:home|Users|Volumes)/|/(?:content|kaggle)/(?:[\w-]+|$)|/mnt/[a-z]/"
     r")"
 )
+# Where the nodes' own Python is not known, only what neither of these has is named.
+ANY_PYTHON = ((3, 9), (3, 14))
 _MISSING_IS_CAUGHT = frozenset(["ImportError", "ModuleNotFoundError", "Exception", "BaseException"])
 # What a condition asks of the machine that it is on: either branch may be for another one.
 _ABOUT_THE_MACHINE = frozenset(
@@ -98,6 +100,14 @@ def missing(
             if len(found) == _FOUND_MAX:
                 return list(found.values())
     return list(found.values())
+
+
+def missing_in_all(
+    program: Program, requirements: Sequence[str], pythons: Sequence[tuple[int, int]]
+) -> list[Missing]:
+    """The modules that are missing whichever of these Pythons the nodes have."""
+    first, *others = (missing(program, requirements, python) for python in pythons)
+    return [each for each in first if all(each in other for other in others)]
 
 
 def foreign_paths(program: Program) -> list[ForeignPath]:

@@ -102,6 +102,13 @@ def read(
     return ProjectFile(asked, swept)
 
 
+def nothing_to_run(job: Job, read_file: Callable[[str], Optional[bytes]]) -> str:
+    """A sentence where the project has no file that would be run, else ""."""
+    if job.main != Job.main or read_file(job.main) is not None:
+        return ""
+    return f"{FILE}: there is no {Job.main}; name the file to run as job.main."
+
+
 def _table(name: str, content: Mapping[str, Any], problems: list[str]) -> Optional[dict[str, Any]]:
     found = content.get(name)
     if found is None or isinstance(found, dict):

@@ -101,7 +101,7 @@ def _kept(bridge: Bridge, run: Run, at: float) -> Iterator[_File]:
 
 
 def _code(bridge: Bridge, run: Run, at: float) -> _File | None:
-    source = intake.sources(bridge, run).get(run.program.main)
+    source = intake.sources_of(bridge, run).get(run.program.main)
     if not source:
         return None
     part = zipstream.text(f"code/{run.program.main}", source.encode(), at)

@@ -35,7 +35,7 @@ from nias_bridge.errors import (
     ProjectExists,
     RequirementProblem,
 )
-from nias_bridge.node import archive, needs, projectfile, requirements
+from nias_bridge.node import archive, needs, projectfile, requirements, sources
 from nias_bridge.services import estimates, foresight, identity, quotas, shared, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
@@ -242,13 +242,13 @@ def sweep(bridge: Bridge) -> None:
             file.unlink(missing_ok=True)
 
 
-def sources(bridge: Bridge, run: Run) -> dict[str, str]:
+def sources_of(bridge: Bridge, run: Run) -> dict[str, str]:
     """The Python modules in a run's zip by their paths, as many as are read; {} without the zip."""
     try:
         with shared.open_plain(bridge.paths.run(run).archive) as file:
             zipped = Path(f"/proc/self/fd/{file.fileno()}")  # what was opened, whatever comes now
             inventory = archive.judge(zipped, f"{run.project}.zip", limits(bridge.settings))
-            return foresight.sources(zipped, inventory)
+            return sources.read(zipped, inventory)
     except (archive.ArchiveError, OSError):
         return {}
 

@@ -70,7 +70,7 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
         "peak_memory": asdict(view.peak_memory) if view.peak_memory else None,
         "seeds": {
             "hash_seed": words(told.get("hash_seed")) or None,
-            "found": [asdict(seed) for seed in seeds.find(intake.sources(bridge, run))],
+            "found": [asdict(seed) for seed in seeds.find(intake.sources_of(bridge, run))],
         },
         "times": {
             "uploaded": _instant(run.created_at),

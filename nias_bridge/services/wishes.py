@@ -16,7 +16,7 @@ from nias_bridge.domain import (
     time_limit_seconds,
 )
 from nias_bridge.errors import BadProjectFile, BadRequest
-from nias_bridge.node import archive, projectfile
+from nias_bridge.node import projectfile
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import peak_memory, read_evidence
 from nias_bridge.settings import Settings
@@ -112,10 +112,8 @@ def read(
             f"{projectfile.FILE}: job.datasets names {', '.join(job.datasets)}; "
             "this site has no datasets. Put the data into the project."
         )
-    if job.main == archive.CODE and read_file(archive.CODE) is None:
-        problems.append(
-            f"{projectfile.FILE}: there is no {archive.CODE}; name the file to run as job.main."
-        )
+    if nothing := projectfile.nothing_to_run(job, read_file):
+        problems.append(nothing)
     if problems:
         raise BadProjectFile(tuple(problems))
     program = Program(main=job.main, args=job.args, python=job.python)

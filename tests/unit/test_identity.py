@@ -156,7 +156,7 @@ def test_a_zip_that_became_a_link_is_not_taken_for_the_next_run(bridge: Bridge) 
     zipped.symlink_to(zipped.with_name("aside"))
     again = intake.repeat(bridge, run)
     assert not os.path.lexists(bridge.paths.run(again).archive)
-    assert intake.sources(bridge, run) == {}
+    assert intake.sources_of(bridge, run) == {}
 
 
 def test_no_link_on_the_way_to_a_file_is_followed_out_of_a_folder(tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "identity": CORE | {"settings"},
     "http": CORE | {"services", "settings", "assets"},
     "poller": CORE | {"services"},
+    "project": CORE | {"node"},
+    "client": CORE | {"node", "project"},
+    "terminal": CORE | {"client"},
+    "nias": CORE | {"node", "project", "client", "terminal"},
     "bootstrap": BELOW_BOOTSTRAP,
     "site": BELOW_BOOTSTRAP | {"bootstrap", "poller"},
     "demo": BELOW_BOOTSTRAP | {"bootstrap", "poller", "site"},
@@ -54,7 +58,9 @@ ONLY_IN = {
     "flask": {"http"},
     "apiflask": {"http"},
     "authlib": {"http.oidc"},
-    "click": {"cli", "demo"},
+    "click": {"cli", "demo", "nias", "terminal"},
+    "httpx": {"client"},
+    "rich": {"terminal"},
 }
 
 # These run where nothing of the package is installed: standard library alone.

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from nias_bridge.domain import Run
-from nias_bridge.node import environment, soundness
+from nias_bridge.node import environment, soundness, sources
 from nias_bridge.services import foresight
 from nias_bridge.services.bridge import Bridge
 
@@ -81,7 +81,7 @@ def test_lines_are_mended_and_packages_added_in_one_go(
 def test_modules_that_are_not_read_are_there_all_the_same(
     web: FlaskClient, submit: Submit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(foresight, "FILE_MAX_BYTES", 100)
+    monkeypatch.setattr(sources, "FILE_MAX_BYTES", 100)
     files = {
         "code.py": "import tables_, fast\n",
         "tables_.py": f"# {'long' * 40}\nimport cv2\n",

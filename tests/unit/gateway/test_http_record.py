@@ -139,4 +139,4 @@ def test_its_page_leads_to_the_record_and_repeats_it(
     answer = submit(f"/runs/{run.id}/again", exactly="1")
     assert answer.status_code == 303
     assert bridge.paths.run(bridge.store.run(run.id + 1)).exact_lock.is_file()
-    assert intake.sources(bridge, run) == {"code.py": CODE}
+    assert intake.sources_of(bridge, run) == {"code.py": CODE}

@@ -1,0 +1,212 @@
+"""Claims about the command `nias`, against a gateway that is served."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import staged
+from apiflask import APIFlask
+from conftest import Nias, project, within
+
+from nias_bridge import terminal
+from nias_bridge.client import Client, NotLoggedIn, Run
+from nias_bridge.client import login as logins
+from nias_bridge.domain import JobState
+from nias_bridge.nias import main
+from nias_bridge.services.bridge import Bridge
+
+BLOCKED = ("fcntl", "grp", "pwd", "resource", "termios", "tty", "pty", "syslog")
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_works_where_nothing_is_posix() -> None:
+    modules = ["nias_bridge.nias", "nias_bridge.client", "rich.progress"]
+    modules += [f"nias_bridge.project.{name}" for name in ("check", "beginning", "packing")]
+    assert python(
+        f"import sys; sys.modules.update(dict.fromkeys({BLOCKED}))\n"
+        f"import {', '.join(modules)}\n"
+        "from nias_bridge.nias import main; main(['--help'], standalone_mode=False)"
+    ).startswith("Usage:")
+
+
+def test_help_answers_without_what_the_gateway_needs() -> None:
+    loaded = python(
+        "import sys; from nias_bridge.nias import main\n"
+        "main(['submit', '--help'], standalone_mode=False); print(*sys.modules)"
+    ).split()
+    heavy = ("flask", "sqlalchemy", "pydantic", "alembic", "paramiko", "gunicorn", "httpx", "rich")
+    assert "nias_bridge.nias" in loaded
+    assert not set(heavy) & set(loaded)
+
+
+def test_a_login_is_kept_for_its_user_alone(
+    served: tuple[str, APIFlask], token: str, home: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    nias = within(tmp_path / "here", monkeypatch)
+    done = nias("login", "--with-token", input="nias_wrong\n")
+    assert done.exit_code == 65, "there is no address"
+    done = nias("login", "--url", served[0], "--with-token", input="nias_wrong\n")
+    assert (done.exit_code, "token is unknown" in done.stderr) == (77, True)
+    assert not home.exists(), "what does not work is not kept"
+    done = nias("login", input=f"{served[0]}/\n{token}\n")
+    assert (done.exit_code, done.stdout) == (0, f"Logged in at {served[0]}.\n")
+    assert token not in done.output
+    (file,) = home.rglob("*.json")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert nias("list").exit_code == 0
+    monkeypatch.setenv("NIAS_URL", "https://elsewhere.lab.org")
+    with pytest.raises(NotLoggedIn, match=r"No token is known for https://elsewhere.lab.org"):
+        Client()
+
+
+def test_who_is_not_logged_in_is_told_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = within(tmp_path / "here", monkeypatch)("list")
+    assert (done.exit_code, "Run “nias login”" in done.stderr) == (77, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "clear"),
+    [("http://nias.lab.org", True), ("https://nias.lab.org", False), ("http://localhost:1", False)],
+)
+def test_a_token_in_the_clear_is_noticed(url: str, clear: bool) -> None:
+    assert logins.Login(url, "t").in_the_clear is clear
+
+
+def test_a_project_is_sent_watched_and_fetched(nias: Nias, bridge: Bridge) -> None:
+    project(Path())
+    done = nias("submit", "psd-study", "--time", "30", "--cpus", "2")
+    assert done.exit_code == 0, done.output
+    run = bridge.store.open_runs()[-1]
+    assert done.stdout.startswith(f"psd-study, run 1: RECEIVED. Its id is {run.id}; http://")
+    assert (run.resources.time, run.resources.cpus) == ("30", 2)
+    run = staged.move(bridge, run, *staged.STARTED, JobState.COMPLETED, elapsed=3, exit_code=0)
+    staged.say(bridge, run, "peak at 50 Hz\n")
+    staged.leave(bridge, run, {"psd.npz": b"\1", "a/b.txt": b"b"})
+    assert nias("log", "-f", "psd-study").stdout == "peak at 50 Hz\n"
+    assert json.loads(nias("log", "psd-study", "--json").stdout) == {"text": "peak at 50 Hz\n"}
+    shown = nias("show", "psd-study/1").stdout
+    assert shown.startswith("psd-study, run 1: COMPLETED\n")
+    assert "exit code  0" in shown
+    assert json.loads(nias("show", str(run.id), "--json").stdout)["state"] == "COMPLETED"
+    assert nias("results", "psd-study").exit_code == 0
+    assert Path("psd-study-1/a/b.txt").read_bytes() == b"b"
+    assert nias("results", "psd-study", "-o", "r.zip").stdout == "r.zip\n"
+    assert Path("r.zip").read_bytes() == bridge.paths.run(run).results.read_bytes()
+    listed = nias("list").stdout.splitlines()
+    assert listed[1].split()[:4] == [str(run.id), "psd-study", "1", "COMPLETED"]
+    assert json.loads(nias("list", "psd", "--json").stdout)[0]["id"] == run.id
+    assert json.loads(nias("list", "nothing", "--json").stdout) == []
+    again = nias("again", "psd-study", "--json")
+    assert json.loads(again.stdout)["number"] == 2
+    cancelled = nias("cancel", "psd-study")
+    assert "it will be cancelled" in cancelled.stdout
+
+
+def test_waiting_ends_with_the_status_of_the_code(
+    nias: Nias, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = staged.failed(bridge)
+    staged.completed(bridge)
+
+    def sent(self: Client, project: Any, **_asked: Any) -> Run:
+        return self.run(str(project))
+
+    monkeypatch.setattr(Client, "submit", sent)
+    Path("emg-onset").mkdir()
+    Path("power-spectrum").mkdir()
+    done = nias("submit", "emg-onset", "--wait")
+    assert done.exit_code == 1
+    assert "emg-onset, run 1: FAILED" in done.stdout
+    assert "The program looks for" in done.stdout, "what the failure doctor says"
+    assert "emg-onset, run 1: FAILED" in done.stderr, "its states, as they come"
+    assert json.loads(nias("submit", "emg-onset", "--wait", "--json").stdout)["id"] == ended.id
+    done = nias("submit", "power-spectrum", "--download", "back")
+    assert done.exit_code == 0
+    assert Path("back/spectrum.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_code", "signal", "status"),
+    [
+        ("COMPLETED", 0, None, 0),
+        ("FAILED", 3, None, 3),
+        ("FAILED", 0, 11, 139),
+        ("FAILED", None, None, 1),
+        ("TIMEOUT", 0, None, 124),
+        ("OUT_OF_MEMORY", 0, None, 137),
+        ("CANCELLED", 0, 15, 143),
+        ("REJECTED", None, None, 65),
+        ("NODE_FAIL", None, None, 75),
+        ("a word of a later Slurm", None, None, 75),
+    ],
+)
+def test_each_end_has_its_status(
+    client: Client, bridge: Bridge, state: str, exit_code: int | None, signal: int | None,
+    status: int,
+) -> None:  # fmt: skip
+    run = client.run(staged.completed(bridge).id)
+    assert run.accounting is not None
+    told = replace(run.accounting, signal=signal)
+    run = replace(run, state=state, exit_code=exit_code, accounting=told)
+    assert terminal.exit_status(run) == status
+
+
+def test_errors_are_sentences_and_for_programs_json(nias: Nias) -> None:
+    project(Path())
+    assert nias("submit", "psd-study").exit_code == 0
+    done = nias("submit", "psd-study")
+    assert done.exit_code == 65
+    assert done.stderr.startswith("Error: A project named “psd-study” is already there")
+    problem = json.loads(nias("submit", "psd-study", "--json").stderr)
+    assert (problem["type"], problem["next_number"]) == ("urn:nias-bridge:project-exists", 2)
+    done = nias("list", env={"NIAS_URL": "http://127.0.0.1:9"})
+    assert (done.exit_code, "can’t be reached" in done.stderr) == (69, True)
+    assert nias("submit", "psd-study", "--cpus", "none").exit_code == 2
+
+
+def test_every_command_answers_in_json() -> None:
+    for name, command in main.commands.items():
+        assert any("--json" in param.opts for param in command.params), name
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str) -> None:
+    asked = {**os.environ, "_NIAS_COMPLETE": f"{shell}_source"}
+    code = "from nias_bridge.nias import main; main(prog_name='nias')"
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env=asked,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "_NIAS_COMPLETE" in told.stdout, told.stderr
+
+
+def test_names_of_runs_are_completed(nias: Nias, bridge: Bridge) -> None:
+    staged.add(bridge, "psd-study")
+    staged.add(bridge, "emg")
+    asked = {"COMP_WORDS": "nias show p", "COMP_CWORD": "2", "_NIAS_COMPLETE": "bash_complete"}
+    assert nias(env=asked, prog_name="nias").stdout == "plain,psd-study\n"
+    assert nias(env={**asked, "NIAS_TOKEN": "x"}, prog_name="nias").stdout.strip() == ""
