@@ -60,7 +60,7 @@ def test_a_folder_goes_there_and_its_files_come_back(
 
 def test_waiting_ends_at_the_time_that_was_given(client: Client, tmp_path: Path) -> None:
     run = client.submit(project(tmp_path))
-    with pytest.raises(TimeoutError, match="Run 1 of “psd-study” has not ended after 0.4 s"):
+    with pytest.raises(TimeoutError, match=r"Run 1 of “psd-study” has not ended after 0\.4 s"):
         run.wait(0.4)
 
 
