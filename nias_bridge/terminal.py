@@ -68,6 +68,12 @@ class Command(click.Command):
             status, problem = _failure(error)
             told = problem if ctx.params["as_json"] else None
             raise Failed(str(error), status, told) from None
+        except OSError as error:
+            if error.filename is None:
+                raise  # not of a file: click knows a reader that went away
+            sentence = f"{error.filename}: {error.strerror}."
+            told = {"detail": sentence} if ctx.params["as_json"] else None
+            raise Failed(sentence, REFUSED, told) from None
 
 
 def tell(content: object, as_json: bool, sentences: Sequence[str]) -> None:

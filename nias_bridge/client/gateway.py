@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import certifi
 import httpx
 
 from nias_bridge.client.login import Login
@@ -71,6 +73,7 @@ class Gateway:
                 "Accept-Encoding": "identity",  # a part of a file is asked for by its own bytes
             },
             timeout=httpx.Timeout(_ANSWER_SECONDS, connect=20),
+            verify=_trusted() if login.url.startswith("https:") else True,
         )
 
         weakref.finalize(self, self._http.close)
@@ -190,6 +193,13 @@ class Gateway:
                 "gateway of NIAS bridge does."
             ) from None
         raise Refused(answer.status_code, problem)
+
+
+def _trusted() -> ssl.SSLContext:
+    # A lab's own authority is known to the system; some systems' Pythons know of none at all.
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 def _pieces(file: BinaryIO, size: int, told: Told) -> Iterator[bytes]:

@@ -90,7 +90,7 @@ def test_a_notebook_comes_back_as_results(followed: Followed) -> None:
     assert "cutoff is 5" in told["nias log spectra"]
     assert (followed.folder / "spectra.zip").is_file()
     assert told["nias show spectra"].startswith("spectra, run 1: COMPLETED")
-    assert "spectra, run 2: COMPLETED" in told["nias again spectra --exactly --wait"]
+    assert "spectra, run 2: COMPLETED" in told["nias again spectra --wait"]
 
 
 def test_the_python_of_the_page_runs(followed: Followed, run: Run) -> None:

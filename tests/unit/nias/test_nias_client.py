@@ -132,6 +132,8 @@ def test_a_run_is_cancelled_and_run_again(client: Client, bridge: Bridge) -> Non
     assert run.cancel().told["cancel_asked"]
     done = client.run(staged.completed(bridge).id)
     assert done.again().number == 2
+    with pytest.raises(Refused, match="no list of what was installed"):
+        done.again(exactly=True)
 
 
 def test_a_wrong_token_is_told(served: tuple[str, APIFlask], bridge: Bridge) -> None:

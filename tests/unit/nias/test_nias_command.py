@@ -23,17 +23,13 @@ from nias_bridge.domain import JobState
 from nias_bridge.nias import main
 from nias_bridge.services.bridge import Bridge
 
+PAGE = (Path(__file__).parents[3] / "docs" / "client.md").read_text()
 BLOCKED = ("fcntl", "grp", "pwd", "resource", "termios", "tty", "pty", "syslog")
 
 
 def python(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    argv = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -184,23 +180,26 @@ def test_errors_are_sentences_and_for_programs_json(nias: Nias) -> None:
     assert nias("submit", "psd-study", "--cpus", "none").exit_code == 2
 
 
-def test_every_command_answers_in_json() -> None:
+def test_every_command_answers_in_json_and_is_on_its_page() -> None:
     for name, command in main.commands.items():
         assert any("--json" in param.opts for param in command.params), name
+        assert f"nias {name}" in PAGE or f"**`{name}`**" in PAGE, name
+
+
+def test_a_place_that_can_not_be_written_to_is_told(nias: Nias, bridge: Bridge) -> None:
+    staged.completed(bridge)
+    done = nias("results", "power-spectrum", "-o", "nowhere/r.zip")
+    assert done.exit_code == 65
+    assert done.stderr.startswith("Error: nowhere/r.zip")
+    assert "No such file or directory" in done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_is_told_how_to_complete(shell: str) -> None:
     asked = {**os.environ, "_NIAS_COMPLETE": f"{shell}_source"}
     code = "from nias_bridge.nias import main; main(prog_name='nias')"
-    told = subprocess.run(
-        [sys.executable, "-c", code],
-        env=asked,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    argv = [sys.executable, "-c", code]
+    told = subprocess.run(argv, env=asked, capture_output=True, text=True, timeout=60, check=True)
     assert "_NIAS_COMPLETE" in told.stdout, told.stderr
 
 
