@@ -25,7 +25,7 @@ from nias_bridge.identity.install import SUDOERS, install
 from nias_bridge.node.words import counted
 from nias_bridge.people import Caller, KeyKind, Role, Scope, Standing
 from nias_bridge.poller import run_poller
-from nias_bridge.services import accounts, administration, environments, keys
+from nias_bridge.services import accounts, administration, environments, keys, unixaccounts
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import read_settings
 from nias_bridge.site import SERVICE_USER, service_user
@@ -120,11 +120,16 @@ def user() -> None:
 @click.argument("email")
 @click.option("--name", default="", help="Her name; without it, what stands before the @.")
 @click.option("--admin", is_flag=True, help="She administers the site.")
-def user_add(email: str, name: str, admin: bool) -> None:
+@click.option("--unix-account", default="", help="Her account on the cluster, to be linked.")
+def user_add(email: str, name: str, admin: bool, unix_account: str) -> None:
     """Make an account, and print a link by which its owner sets her password."""
     bridge = _at_the_command_line()
+    if unix_account:
+        unixaccounts.check(unix_account)
     role = Role.ADMINISTRATOR if admin else Role.RESEARCHER
     person = accounts.add_person(bridge, email, name, role=role, standing=Standing.ACTIVE)
+    if unix_account:
+        administration.link_unix_account(bridge, person.id, unix_account)
     secret = keys.give_link(bridge, KeyKind.PASSWORD, person)
     click.echo(f"{person.handle} <{person.email}> is {person.role}. Good once, within a day:")
     click.echo(f"{bridge.settings.url}/password/{secret}")

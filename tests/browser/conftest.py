@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import chromium as program
 import pytest
 import staged
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 from promised import missing
 from watched import DESKTOP, Live
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -20,11 +21,6 @@ from nias_bridge.http import create_app
 from nias_bridge.services.bridge import Bridge
 
 HERE = Path(__file__).parent
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 
 
 class _Quiet(WSGIRequestHandler):
@@ -52,12 +48,8 @@ def live(tmp_path: Path) -> Iterator[Live]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    if not Path(CHROMIUM).exists():
-        missing(f"no {CHROMIUM} here: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with program.launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def containers(docker: Engine) -> Iterator[Containers]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(containers: Containers) -> Client:
-    return containers.client
+    """Ana's. Each module has its own token: one of them removes all that the cluster knows."""
+    return containers.client_of("ana")

@@ -53,8 +53,9 @@ class Containers:
         return self.project
 
     @property
-    def client(self) -> Client:
-        return Client(f"http://127.0.0.1:{self.http_port}")
+    def url(self) -> str:
+        """As the gateway calls itself."""
+        return f"http://localhost:{self.http_port}"
 
     @property
     def key(self) -> Path:
@@ -81,6 +82,14 @@ class Containers:
     def inside(self, service: str, *argv: str, user: str = "root") -> str:
         """What a program in a service's container prints."""
         return self.compose("exec", "--no-TTY", "--user", user, service, *argv)
+
+    def bridge(self, *argv: str) -> str:
+        """What `nias-bridge ARGV` prints at the gateway."""
+        return self.inside("gateway", "nias-bridge", *argv, user="nias").strip()
+
+    def client_of(self, person: str) -> Client:
+        """The API as one of the first people, by a token of hers."""
+        return Client(self.url, self.bridge("token", "add", f"{person}@example.org"))
 
     def kill(self, service: str) -> None:
         self.compose("kill", service)

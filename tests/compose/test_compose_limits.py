@@ -14,10 +14,10 @@ LIMIT = 200 << 20
 
 
 @pytest.fixture(scope="module")
-def limited(containers: Containers) -> Iterator[Client]:
+def limited(containers: Containers, client: Client) -> Iterator[Client]:
     """The cluster with the overlay, and afterwards without it again."""
     replace(containers, overlays=("compose.cgroup.yaml",)).up()
-    yield containers.client
+    yield client
     containers.up()
 
 

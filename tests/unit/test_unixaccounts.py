@@ -7,9 +7,13 @@ import pwd
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import staged
+from click.testing import CliRunner
 
+from nias_bridge import cli
 from nias_bridge.errors import BadRequest
 from nias_bridge.services import unixaccounts
 
@@ -97,3 +101,18 @@ def test_the_bridges_own_account_is_refused(
     uid = pwd.getpwnam(own).pw_uid
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     assert "bridge's own" in refusal(own)
+
+
+def test_one_is_linked_when_its_person_is_made_and_nobody_is_made_where_it_may_not_be(
+    account: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = staged.make_bridge(tmp_path)
+    monkeypatch.setattr(cli, "read_settings", lambda: bridge.settings)
+    monkeypatch.setattr(cli, "open_bridge", lambda _: bridge)
+    name, run = account(*SHELL), CliRunner()
+    add = ("user", "add", "eva@lab.org", "--unix-account")
+    assert "account of the system" in run.invoke(cli.main, [*add, "daemon"]).output
+    assert bridge.store.people.find(email="eva@lab.org") is None
+    assert run.invoke(cli.main, [*add, name]).exit_code == 0
+    person = bridge.store.people.find(email="eva@lab.org")
+    assert person and person.unix_account == name
