@@ -20,6 +20,7 @@ from nias_bridge.domain import (
     PartitionReport,
     Run,
     SlurmReport,
+    SubmissionKey,
     Usage,
 )
 from nias_bridge.people import (
@@ -227,12 +228,30 @@ class Store(Protocol):
     @property
     def deeds(self) -> Deeds: ...
 
-    def add_run(self, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
+    def close(self) -> None:
+        """Let go of all connections; the next call opens new ones."""
+        ...
+
+    def add_run(
+        self,
+        new: NewRun,
+        *,
+        again: bool,
+        place: Callable[[Run], None],
+        key: SubmissionKey | None = None,
+    ) -> Run:
         """A new run in RECEIVED, numbered within its project, which is created where missing.
 
         `place` puts the run's files where they belong, just before the commit: what it raises
-        undoes the row. Raises ProjectExists when the project has runs and `again` is False.
+        undoes the row. Raises ProjectExists when the project has runs and `again` is False,
+        Resubmitted when this key has made a run already.
         """
+        ...
+
+    def made_by(
+        self, person_id: int, word: str, *, now: datetime
+    ) -> tuple[SubmissionKey, Run] | None:
+        """The run that a person's key has made, and the key as it was then."""
         ...
 
     def next_number(self, owner: str, project: str) -> int:
@@ -245,6 +264,10 @@ class Store(Protocol):
 
     def runs(self, wanted: Filter) -> Page:
         """A page of runs, newest first."""
+        ...
+
+    def run_states(self) -> Counter[JobState]:
+        """How many runs are in each state."""
         ...
 
     def open_runs(self, states: frozenset[JobState] = OPEN_STATES) -> list[Run]:

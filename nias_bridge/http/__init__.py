@@ -13,14 +13,17 @@ from nias_bridge.http import (
     accounts,
     api,
     comparisons,
+    description,
     docs,
     downloads,
     errors,
     formats,
     looks,
+    metrics,
     pages,
     security,
     sharing,
+    site_api,
     sweep_api,
     sweeps,
     uploads,
@@ -53,15 +56,19 @@ def create_app(bridge: Bridge) -> APIFlask:
         AUTO_404_RESPONSE=False,
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    metrics.init_app(app)
     security.protect(app, bridge.settings, (who.know, who.allow))
     uploads.init_app(app)
     errors.init_app(app)
     Bootstrap5(app)
-    for module in (api, sweep_api):
+    for module in (api, site_api, sweep_api):
         security.csrf.exempt(module.blueprint)  # no cookie means anything there
-    for module in (accounts, api, sharing, sweep_api, comparisons, docs, looks, pages, sweeps):
+    for module in (
+        *(accounts, api, comparisons, docs, looks, metrics, pages, sharing, site_api),
+        *(sweep_api, sweeps),
+    ):
         app.register_blueprint(module.blueprint)
-    app.spec_processor(api.complete_spec)
+    app.spec_processor(description.complete)
     _add_words(app, bridge)
     return app
 

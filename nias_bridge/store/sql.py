@@ -32,15 +32,17 @@ from nias_bridge.domain import (
     NewRun,
     Page,
     Run,
+    SubmissionKey,
     name_key,
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
+from nias_bridge.store import keyed
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
 from nias_bridge.store.engine import reading, writing
 from nias_bridge.store.keys import SqlKeys
 from nias_bridge.store.people import SqlPeople
-from nias_bridge.store.tables import cluster_view, events, lease, projects, runs
+from nias_bridge.store.tables import cluster_view, events, lease, projects, runs, submissions
 from nias_bridge.tasks import Task
 
 # The fields of a run that `move` and `update` may write.
@@ -80,14 +82,25 @@ class SqlStore:
         """Let go of all connections; the next call opens new ones."""
         self._engine.dispose()
 
-    def add_run(self, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
-        key = name_key(new.project)
-        ours = (projects.c.owner == new.owner) & (projects.c.name_key == key)
+    def add_run(
+        self,
+        new: NewRun,
+        *,
+        again: bool,
+        place: Callable[[Run], None],
+        key: SubmissionKey | None = None,
+    ) -> Run:
+        same_name = name_key(new.project)
+        ours = (projects.c.owner == new.owner) & (projects.c.name_key == same_name)
         with writing(self._engine) as connection:
             connection.execute(
                 self._upsert(projects)
                 .values(
-                    owner=new.owner, name=new.project, name_key=key, slug=new.slug, last_number=0
+                    owner=new.owner,
+                    name=new.project,
+                    name_key=same_name,
+                    slug=new.slug,
+                    last_number=0,
                 )
                 .on_conflict_do_nothing(index_elements=["owner", "name_key"])
             )
@@ -120,9 +133,18 @@ class SqlStore:
             _note_event(connection, run_id, JobState.RECEIVED, new.created_at, "")
             if new.tasks:
                 tasks_of.add(connection, run_id, new.tasks)
+            if key is not None:
+                keyed.remember(connection, self._upsert(submissions), key, run_id, new.created_at)
             run = _one(connection, run_id)
             place(run)
             return run
+
+    def made_by(
+        self, person_id: int, word: str, *, now: datetime
+    ) -> tuple[SubmissionKey, Run] | None:
+        with reading(self._engine) as connection:
+            found = keyed.find(connection, person_id, word, now)
+            return None if found is None else (found[0], _one(connection, found[1]))
 
     def next_number(self, owner: str, project: str) -> int:
         ours = (projects.c.owner == owner) & (projects.c.name_key == name_key(project))
@@ -136,20 +158,32 @@ class SqlStore:
 
     def runs(self, wanted: Filter) -> Page:
         asked = _conditions(wanted)
+        follow = [] if wanted.before is None else [_older_than(*wanted.before)]
         newest_first = (runs.c.created_at.desc(), runs.c.id.desc())
         # The ids first, from the indexes alone: rows that are not shown are not read.
         shown = (
             select(runs.c.id)
-            .where(*asked)
+            .where(*asked, *follow)
             .order_by(*newest_first)
-            .limit(wanted.per_page)
-            .offset((wanted.page - 1) * wanted.per_page)
+            .limit(wanted.per_page + 1)  # the one too many tells that there are more
+            .offset(0 if wanted.before else (wanted.page - 1) * wanted.per_page)
         )
         page = _WHOLE_RUN.where(runs.c.id.in_(shown)).order_by(*newest_first)
         with reading(self._engine) as connection:
             total = connection.scalar(select(func.count()).select_from(runs).where(*asked)) or 0
             found = tuple(Run(**row) for row in connection.execute(page).mappings())
-        return Page(runs=found, total=total, page=wanted.page, per_page=wanted.per_page)
+        return Page(
+            runs=found[: wanted.per_page],
+            total=total,
+            page=wanted.page,
+            per_page=wanted.per_page,
+            more=len(found) > wanted.per_page,
+        )
+
+    def run_states(self) -> Counter[JobState]:
+        counted = select(runs.c.state, func.count().label("runs")).group_by(runs.c.state)
+        with reading(self._engine) as connection:
+            return Counter({row.state: row.runs for row in connection.execute(counted)})
 
     def open_runs(self, states: frozenset[JobState] = OPEN_STATES) -> list[Run]:
         wanted = _WHOLE_RUN.where(runs.c.state.in_(states & OPEN_STATES))
@@ -265,7 +299,17 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         asked.append(runs.c.state.in_(wanted.states))
     if wanted.pinned:
         asked.append(runs.c.pinned)
+    if wanted.since:
+        asked.append(runs.c.created_at >= wanted.since)
+    if wanted.until:
+        asked.append(runs.c.created_at < wanted.until)
     return asked
+
+
+def _older_than(at: datetime, run_id: int) -> ColumnElement[bool]:
+    """What comes after a run in the order of a list."""
+    same_moment = (runs.c.created_at == at) & (runs.c.id < min(run_id, _ID_MAX))
+    return (runs.c.created_at <= at) & or_(runs.c.created_at < at, same_moment)
 
 
 def _one(connection: Connection, run_id: int) -> Run:
