@@ -36,6 +36,8 @@ def complete(spec: Any) -> Any:
     paths["/api/v1/runs"]["post"]["requestBody"] = SUBMIT_BODY
     told = paths["/api/v1/health"]["get"]["responses"]
     told["503"] = {**told["200"], "description": "Something does not work"}
+    record = paths["/api/v1/runs/{run_id}/run.json"]["get"]["responses"]["200"]
+    record["content"]["application/json"]["schema"] = {"type": "object"}
     parts["schemas"].pop("ValidationError", None)
     parts["schemas"]["Problem"] = schemas.Problem.model_json_schema()
     parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
