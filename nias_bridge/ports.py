@@ -165,6 +165,12 @@ class Keys(Protocol):
         """The key of this kind and hash that has not expired."""
         ...
 
+    def holder(
+        self, hashed: str, kind: KeyKind, *, now: datetime
+    ) -> tuple[Key, Person, frozenset[str]] | None:
+        """The key as `find` gives it, whose it is, and whom she sees as `People.sees` says."""
+        ...
+
     def take(self, hashed: str, kind: KeyKind, *, now: datetime) -> Key | None:
         """As `find`, and the key is gone: of two who come at once one gets it."""
         ...

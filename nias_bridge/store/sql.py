@@ -12,6 +12,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Table,
+    bindparam,
     delete,
     exists,
     func,
@@ -57,6 +58,8 @@ _WHOLE_RUN = select(
     projects.c.slug,
     *(column for column in runs.c if column is not runs.c.project_id),
 ).join_from(runs, projects)
+
+_BY_ID = _WHOLE_RUN.where(runs.c.id == bindparam("run"))  # made once: nearly each request asks it
 
 # Both databases have INSERT … ON CONFLICT; SQLAlchemy has it by dialect.
 _UPSERT: dict[str, Callable[[Table], Any]] = {
@@ -315,7 +318,7 @@ def _older_than(at: datetime, run_id: int) -> ColumnElement[bool]:
 def _one(connection: Connection, run_id: int) -> Run:
     if not 0 < run_id <= _ID_MAX:
         raise _not_there(run_id)
-    row = connection.execute(_WHOLE_RUN.where(runs.c.id == run_id)).mappings().one_or_none()
+    row = connection.execute(_BY_ID, {"run": run_id}).mappings().one_or_none()
     if row is None:
         raise _not_there(run_id)
     return Run(**row)

@@ -50,6 +50,7 @@ ONLY_IN = {
     "flask": {"http"},
     "apiflask": {"http"},
     "click": {"cli", "demo"},
+    "prometheus_client": {"http"},
 }
 
 # The node runs where nothing is installed. What stands in its tools environment it may use from
