@@ -25,5 +25,6 @@ def settle(*facts: object) -> None:
 
     @after_this_request
     def name(response: Response) -> Response:
-        response.set_etag(tag, weak=True)
+        if response.status_code == HTTPStatus.OK:  # an error that came after is not the answer
+            response.set_etag(tag, weak=True)
         return response

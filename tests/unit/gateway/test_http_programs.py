@@ -195,6 +195,19 @@ def test_a_sweeps_tasks_have_a_new_tag_when_one_of_them_ends(
     assert web.get(path, headers={"If-None-Match": before}).status_code == 200
 
 
+def test_an_answer_that_failed_has_no_tag(
+    web: FlaskClient, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    staged.running(bridge)
+    monkeypatch.setattr(desk, "status", broken)
+    answer = web.get("/api/v1/runs/1")
+    assert answer.status_code == 500
+    assert "ETag" not in answer.headers
+
+
 def test_a_tag_opens_nobody_elses_run(app: APIFlask, web: FlaskClient, bridge: Bridge) -> None:
     staged.running(bridge)
     known = tag(web, "/api/v1/runs/1")
