@@ -1,5 +1,7 @@
 # make demo   a real Slurm on this machine, the bridge on it, one project through it
-# make test   the whole test suite
+# make test   the whole test suite, but for the cluster of containers:
+# make test-compose
+# make cluster   a Slurm of several containers and the bridge on it (docker/slurm-cluster)
 # make bench  the road of one upload, measured side by side with plain sbatch
 
 # As root the virtual environment lies where the service account can read it.
@@ -9,17 +11,25 @@ else
 VENV ?= .venv
 endif
 
-.PHONY: demo test bench lint
+.PHONY: demo cluster test test-compose bench lint
 
 demo:
 	@.ci/prepare $(VENV)
 	@exec $(VENV)/bin/nias-bridge demo $(ARGS)
 
+cluster:
+	@docker compose -f docker/slurm-cluster/compose.yaml up --build --wait $(ARGS)
+
 # Two at a time, file by file: the tests on a real Slurm mostly wait.
 test:
 	@.ci/prepare $(VENV) test
 	@$(MAKE) --no-print-directory lint
-	@$(VENV)/bin/pytest -n 2 --dist loadfile $(ARGS)
+	@$(VENV)/bin/pytest -n 2 --dist loadfile --ignore=tests/compose $(ARGS)
+
+# In CI an engine is installed where there is none, and started for the time of the tests.
+test-compose:
+	@.ci/prepare $(VENV) test $(if $(CI),engine)
+	@$(VENV)/bin/pytest tests/compose $(ARGS)
 
 bench:
 	@.ci/prepare $(VENV) test

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import socket
@@ -33,12 +34,14 @@ GOAL_TIMES, GOAL_P50 = 20, 10  # FirecREST's rate, milliseconds
 
 
 class Measured(NamedTuple):
-    """One round: requests a second, milliseconds, and answers that were none or errors."""
+    """One round: requests a second, milliseconds, answers that were none or errors, and the
+    gateway's own milliseconds of processor time for each."""
 
     rate: float
     p50: float
     p99: float
     errors: int
+    cpu: float
 
 
 def main() -> None:
@@ -47,24 +50,24 @@ def main() -> None:
     options.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     options.add_argument("--clients", type=int, nargs="*", default=[1, 20, 100, 500])
     asked = options.parse_args()
-    print("| workers | clients | asked | a second | × FirecREST | p50, ms | p99, ms | errors |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| workers | clients | asked | a second | × bar | p50, ms | p99, ms | errors | CPU, ms |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for workers in asked.workers:
-        with gateway(workers) as (url, headers):
+        with gateway(workers) as (url, headers, pid):
             for clients in asked.clients:
                 for what, more in (("status", {}), ("if changed", tagged(url, headers))):
-                    found = load(url, {**headers, **more}, clients, asked.seconds)
+                    found = load(url, {**headers, **more}, clients, asked.seconds, pid)
                     times = found.rate / FIRECREST
                     print(
                         f"| {workers} | {clients} | {what} | {found.rate:.0f} | {times:.1f} "
-                        f"| {found.p50:.1f} | {found.p99:.0f} | {found.errors} |",
+                        f"| {found.p50:.1f} | {found.p99:.0f} | {found.errors} | {found.cpu:.2f} |",
                         flush=True,
                     )
 
 
 @contextmanager
-def gateway(workers: int) -> Iterator[tuple[str, dict[str, str]]]:
-    """A gateway with one run under way: the run's address, and the header that may see it."""
+def gateway(workers: int) -> Iterator[tuple[str, dict[str, str], int]]:
+    """A gateway with one run under way: the run's address, the header that may see it, its pid."""
     state = Path(tempfile.mkdtemp(prefix="nias-bench-"))
     state.chmod(0o755)
     with ExitStack() as stack:
@@ -76,7 +79,7 @@ def gateway(workers: int) -> Iterator[tuple[str, dict[str, str]]]:
         enter(site)
         token = said(site, "token", "add", PERSON)
         headers = {"Authorization": f"Bearer {token}"}
-        stack.enter_context(running(site, "serve"))
+        process = stack.enter_context(running(site, "serve"))
         wait_until_served(site)
         sent = urllib.request.Request(
             f"{site.url}/api/v1/runs?filename={EXAMPLE}.zip",
@@ -85,7 +88,7 @@ def gateway(workers: int) -> Iterator[tuple[str, dict[str, str]]]:
         )
         with urllib.request.urlopen(sent, timeout=60) as answer:
             run = json.load(answer)
-        yield f"{site.url}/api/v1/runs/{run['id']}", headers
+        yield f"{site.url}/api/v1/runs/{run['id']}", headers, process.pid
 
 
 def tagged(url: str, headers: dict[str, str]) -> dict[str, str]:
@@ -94,8 +97,9 @@ def tagged(url: str, headers: dict[str, str]) -> dict[str, str]:
         return {"If-None-Match": answer.headers["ETag"]}
 
 
-def load(url: str, headers: dict[str, str], clients: int, seconds: int) -> Measured:
+def load(url: str, headers: dict[str, str], clients: int, seconds: int, pid: int) -> Measured:
     """So many clients at once for so many seconds."""
+    before = cpu_seconds(pid)
     said_by_wrk = subprocess.run(
         [
             *("wrk", "--latency", "--timeout", "10s"),
@@ -112,13 +116,25 @@ def load(url: str, headers: dict[str, str], clients: int, seconds: int) -> Measu
         r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said_by_wrk
     )
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said_by_wrk)
+    answered = re.search(r"(\d+) requests in", said_by_wrk)
     errors = sum(map(int, lost.groups())) if lost else 0
     return Measured(
         rate=float(rate[1]) if rate else 0.0,
         p50=latency(said_by_wrk, 50),
         p99=latency(said_by_wrk, 99),
         errors=errors + (int(refused[1]) if refused else 0),
+        cpu=(cpu_seconds(pid) - before) * 1e3 / max(1, int(answered[1]) if answered else 0),
     )
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a gateway and its workers have taken of the processors."""
+    workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    ticks = 0
+    for each in (pid, *workers):
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def latency(text: str, percent: int) -> float:

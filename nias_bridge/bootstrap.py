@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import PurePosixPath
 
 from nias_bridge.errors import SettingsError
+from nias_bridge.node import layout
 from nias_bridge.paths import SharedPaths
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import shared
@@ -15,6 +17,7 @@ from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.native import beside
 from nias_bridge.slurm.ssh import Connection, Login, SshRunner
+from nias_bridge.slurm.sudo import SudoAs
 from nias_bridge.store import open_store
 
 log = logging.getLogger(__name__)
@@ -22,10 +25,12 @@ log = logging.getLogger(__name__)
 
 def open_bridge(settings: Settings) -> Bridge:
     """A bridge whose database is at this version's schema. Raises OldSchema, SettingsError."""
+    if settings.identity == "unix":
+        os.umask(0o077)  # what is written for a run is nobody else's, until it is handed over
     on_cluster = settings.shared_root_on_cluster or PurePosixPath(settings.shared_root)
     bridge = Bridge(
         settings=settings,
-        paths=SharedPaths(settings.shared_root, on_cluster),
+        paths=SharedPaths(settings.shared_root.resolve(), on_cluster),
         store=open_store(settings.database_url),
     )
     shared.install(bridge)
@@ -47,6 +52,11 @@ def open_scheduler(settings: Settings) -> Scheduler:
         log.info("Slurm is asked by its commands on %s.", login)
         return CliScheduler(SshRunner(Connection(login, timeout), folder, conf, timeout))
     here = LocalRunner(folder, conf, timeout)
+    if settings.identity == "unix":
+        runs = PurePosixPath(settings.shared_root, layout.RUNS)
+        as_user = SudoAs(LocalRunner(timeout=timeout), settings.run_as, runs)
+        log.info("Slurm is asked by its commands; jobs are submitted as their owners' accounts.")
+        return CliScheduler(here, as_user)
     if settings.slurm_via == "command-line":
         log.info("Slurm is asked by its commands, as slurm_via says.")
         return CliScheduler(here)

@@ -21,13 +21,14 @@ from nias_bridge.bootstrap import open_bridge, open_scheduler
 from nias_bridge.domain import memory_bytes
 from nias_bridge.errors import NiasError
 from nias_bridge.http.serve import serve_app
+from nias_bridge.identity.install import SUDOERS, install
 from nias_bridge.node.words import counted
 from nias_bridge.people import Caller, KeyKind, Role, Scope, Standing
 from nias_bridge.poller import run_poller
 from nias_bridge.services import accounts, environments, keys
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import read_settings
-from nias_bridge.site import service_user
+from nias_bridge.site import SERVICE_USER, service_user
 from nias_bridge.store import schema
 
 STATE_DIR = click.Path(file_okay=False, path_type=Path, resolve_path=True)
@@ -87,6 +88,16 @@ def install_shared() -> None:
     """Put on shared storage what the nodes need: the node program, uv, the site's settings."""
     bridge = open_bridge(read_settings())
     click.echo(f"{bridge.paths.bin} is up to date.")
+
+
+@main.command("install-run-as")
+@click.option("--gateway", default=SERVICE_USER, show_default=True, help="Who serve and poll are.")
+@click.option("--sudoers", type=click.Path(path_type=Path), default=SUDOERS, show_default=True)
+def install_run_as(gateway: str, sudoers: Path) -> None:
+    """As root, for identity = "unix": the program that runs jobs as others, and sudo's rule."""
+    settings = read_settings()
+    install(settings, gateway, sudoers)
+    click.echo(f"{settings.run_as} is in place; {sudoers} lets {gateway} call it.")
 
 
 @main.group()

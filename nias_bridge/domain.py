@@ -291,6 +291,9 @@ class Run:
     Slurm's own words are not enough; `pinned`: somebody wants to keep it for good; `version` counts
     the writes, so that two can't cross.
     `tasks` is how many a sweep has, 0 for a single job; its job is a job array then.
+    `stored_bytes` is what its files take on shared storage: expected until they are `weighed` after
+    its end. They are to be removed at `leaves_at` by the site's limit; at `removed_at` they were,
+    by the person whose handle is `removed_by`, or ("") by that limit.
     """
 
     id: int
@@ -315,6 +318,11 @@ class Run:
     missing_since: datetime | None = None
     cancel_asked_at: datetime | None = None
     pinned: bool = False
+    stored_bytes: int = 0
+    weighed: bool = False
+    leaves_at: datetime | None = None
+    removed_at: datetime | None = None
+    removed_by: str | None = None
     version: int = 0
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -31,6 +32,14 @@ class SharedPaths:
     @property
     def environments(self) -> Path:
         return self.root / layout.ENVIRONMENTS
+
+    def own_environments(self, owner: str) -> Path:
+        """Where this owner's own environments are."""
+        return self.root / layout.ENVIRONMENTS / layout.PRIVATE / owner
+
+    def own_cache(self, owner: str) -> Path:
+        """Where the caches of this owner's own environments are."""
+        return self.root / layout.CACHE / layout.PRIVATE / owner
 
     @property
     def node_program_on_cluster(self) -> PurePosixPath:
@@ -96,7 +105,7 @@ class RunPaths:
 
     @property
     def log(self) -> Path:
-        return self.folder / self.log_name
+        return Path(os.path.normpath(self.folder / self.log_name))  # as it is written: no links
 
     @property
     def log_on_cluster(self) -> PurePosixPath:

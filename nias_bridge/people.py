@@ -54,6 +54,17 @@ class Quotas:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Used:
+    """What somebody has of the site: bytes on shared storage, runs (all, and those that have not
+    ended), and seconds of CPUs that Slurm gave to runs, whether or not they used them."""
+
+    stored_bytes: int = 0
+    runs: int = 0
+    open_runs: int = 0
+    cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class NewPerson:
     """A person before the store has her."""
 

@@ -19,7 +19,7 @@ from typing import Any
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Polling, Run, SlurmReport, Usage
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import environments, estimates, intake
+from nias_bridge.services import environments, estimates, identity, intake, retention
 from nias_bridge.services.advance import advance, note_usage
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.sight import Desk, Sight
@@ -33,6 +33,7 @@ ACCOUNTING_SILENT = "Slurm's accounting does not answer: how jobs ended is told 
 NO_JOB = "nias-no-such-job"
 USAGE_SECONDS = 5.0
 MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline
+TIDY_SECONDS = 5.0
 SWEEP_SECONDS = 3600.0
 CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
 
@@ -76,11 +77,13 @@ class Rounds:
         self._asking: Thread | None = None
         self._measured_last = 0
         self._used: dict[int, tuple[Usage, datetime]] = {}
+        self._tidying: Thread | None = None
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self.follow_jobs: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
             self.measure: (USAGE_SECONDS, 0.0),
             self.ask_accounting: (CLUSTER_SECONDS, 0.0),
+            self.tidy: (TIDY_SECONDS, 0.0),
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
 
@@ -106,7 +109,8 @@ class Rounds:
         runs = self.bridge.store.open_runs(OPEN_STATES.difference(QUICK_STATES))
         if runs:
             began = time.monotonic()
-            sight = look(self.scheduler, runs)
+            users = identity.users_of_jobs(self.bridge, runs)
+            sight = replace(look(self.scheduler, runs), users=users)
             self._heard_accounting(sight.accounting is not None)
             for run in runs:
                 self._advance(run, sight=sight)
@@ -165,6 +169,8 @@ class Rounds:
 
     def measure(self) -> None:
         """Ask what running jobs use: in a thread, since a dead node keeps that answer waiting."""
+        if self.bridge.settings.identity == "unix":
+            return  # Slurm tells nobody but a job's owner
         if self._measuring is None or not self._measuring.is_alive():
             self._measuring = Thread(target=self._measure, name="usage", daemon=True)
             self._measuring.start()
@@ -194,9 +200,22 @@ class Rounds:
         ids = (task.report.task_job_id for task in tasks if task.report)
         return [own_id for own_id in ids if own_id is not None]
 
+    def tidy(self) -> None:
+        """Weigh and remove files of ended runs: in a thread, since many files take long."""
+        if self._tidying is None or not self._tidying.is_alive():
+            self._tidying = Thread(target=self._tidy, name="tidy", daemon=True)
+            self._tidying.start()
+
+    def _tidy(self) -> None:
+        try:
+            retention.tidy(self.bridge)
+        except Exception as error:  # nothing waits for it, and it goes on where it was
+            log.warning("Files of ended runs could not be seen to: %s", error)
+
     def sweep(self) -> None:
-        """Remove what uploads left behind, and environments past their size."""
+        """Remove what uploads left behind, environments past their size, runs past their time."""
         intake.sweep(self.bridge)
+        retention.sweep(self.bridge)
         environments.prune(self.bridge, self.bridge.settings.environments_max_bytes)
 
     def _advance(self, run: Run, *, sight: Sight | None) -> None:

@@ -31,6 +31,7 @@ from nias_bridge.people import (
     NewKey,
     NewPerson,
     Person,
+    Used,
 )
 from nias_bridge.tasks import Task
 
@@ -38,12 +39,15 @@ from nias_bridge.tasks import Task
 class Scheduler(Protocol):
     """Slurm, however it is reached. Every call has a deadline and raises Unreachable past it."""
 
-    def submit(self, script: PurePosixPath, *, name: str, log: PurePosixPath) -> int:
+    def submit(
+        self, script: PurePosixPath, *, name: str, log: PurePosixPath, user: str | None = None
+    ) -> int:
         """Give a script (a path as the cluster sees it) to Slurm; returns the job id.
 
         The job's working directory is the script's folder; its stdout and stderr are appended
-        to `log`. Raises Rejected, TryLater, Unreachable (surely not submitted), or
-        SubmissionUnclear (it may or may not be there).
+        to `log`. user: the Unix account that the job is to be, to which the script's folder is
+        handed over first; None: the bridge's own. Raises Rejected, TryLater, Unreachable (surely
+        not submitted), or SubmissionUnclear (it may or may not be there).
         """
         ...
 
@@ -62,9 +66,12 @@ class Scheduler(Protocol):
         """
         ...
 
-    def cancel(self, job_id: int, *, name: str, tasks: Sequence[int] = ()) -> None:
+    def cancel(
+        self, job_id: int, *, name: str, tasks: Sequence[int] = (), user: str | None = None
+    ) -> None:
         """End the job of this id and name, or these tasks of the array that it is.
 
+        user: the account that the job is, as for `submit`.
         One that has ended, or is another's, is no error.
         """
         ...
@@ -104,7 +111,8 @@ class People(Protocol):
         ...
 
     def change(self, person_id: int, **changes: Any) -> Person:
-        """Write changed fields of a person. Raises NotFound, BadRequest as `add` does."""
+        """Write changed fields of a person. Raises NotFound, BadRequest as `add` does; NotPossible
+        where no active administrator would be left."""
         ...
 
     def person(self, person_id: int) -> Person:
@@ -203,6 +211,10 @@ class Deeds(Protocol):
 
     def add(self, deed: Deed) -> None:
         """Append."""
+        ...
+
+    def actions(self) -> list[str]:
+        """All that was ever done, each once."""
         ...
 
     def count(self, action: str, *, since: datetime, address: str = "", detail: str = "") -> int:
@@ -304,6 +316,37 @@ class Store(Protocol):
 
         Like a wish to cancel, no change that makes a `move` Stale. Raises NotFound.
         """
+        ...
+
+    def used(self, *, since: datetime, owner: str | None = None) -> dict[str, Used]:
+        """What each owner (or this one alone) has: CPU time of runs that ended after `since`, and
+        of those that run. Who has nothing is absent."""
+        ...
+
+    def largest(self, owner: str, most: int) -> list[Run]:
+        """The owner's ended runs that take most on shared storage and are not pinned."""
+        ...
+
+    def unweighed(self, most: int) -> list[Run]:
+        """Ended runs whose files are to be removed or weighed, oldest first."""
+        ...
+
+    def weigh(self, run_id: int, stored_bytes: int) -> None:
+        """Remember what a run's files take."""
+        ...
+
+    def announce(self, *, ended_before: datetime | None, leaves_at: datetime) -> None:
+        """Let the files of runs that ended before this leave then; those of others, of pinned ones
+        and (None) of all stay. Who is to leave already keeps her day."""
+        ...
+
+    def leave(self, *, now: datetime) -> list[Run]:
+        """Mark the runs whose day has come as removed by the site's limit; returns them."""
+        ...
+
+    def remove(self, run_id: int, *, at: datetime, by: str) -> Run:
+        """Mark a run's files as removed. Raises NotFound, NotPossible for one that is open or
+        pinned."""
         ...
 
     def tasks(self, run_id: int, states: frozenset[JobState] = frozenset()) -> list[Task]:

@@ -105,6 +105,13 @@ class Settings(BaseSettings):
     lease_seconds: Seconds = Field(
         15, description="Seconds after which another poller may take over from a silent one"
     )
+    identity: Literal["service", "unix"] = Field(
+        "service", description="As whom jobs run: the bridge's account, or each owner's own"
+    )
+    run_as: Path = Field(
+        Path("/usr/lib/nias-bridge/run-as"),
+        description="With “unix”, the program that sudo lets the bridge call",
+    )
     verdict_after: Seconds = Field(
         600, description="Seconds without a record after which the node's own word decides"
     )
@@ -170,6 +177,23 @@ class Settings(BaseSettings):
         True, description="Whether the nodes make previews of results, some seconds for each run"
     )
 
+    quota_stored_bytes: Count | None = Field(
+        None, description="Bytes on shared storage that one person's runs may take"
+    )
+    quota_open_runs: Count | None = Field(
+        None, description="Runs that one person may have waiting and running; a sweep is one"
+    )
+    quota_cpu_hours: Seconds | None = Field(
+        None, description="CPU hours that Slurm may give to one person's runs in a calendar month"
+    )
+    keep_days: Count | None = Field(
+        None,
+        description="Days after which the files of ended runs are removed, but for pinned ones",
+    )
+    announce_days: Count = Field(
+        14, description="Days for which the pages say so before that is done"
+    )
+
     upload_max_bytes: Count = Field(2048 * MIB, description="Largest zip that is taken")
     unpacked_max_bytes: Count = Field(20480 * MIB, description="Largest sum of unpacked files")
     unpacked_max_files: Count = Field(20_000, description="Most files in a zip")
@@ -215,6 +239,15 @@ class Settings(BaseSettings):
                 raise ValueError(f"can't have {folder}: name the folder within it that is needed")
         return value
 
+    @model_validator(mode="after")
+    def _one_place(self) -> Settings:
+        if self.identity == "unix" and self.shared_root_on_cluster not in (
+            None,
+            PurePosixPath(self.shared_root),
+        ):
+            raise ValueError("identity “unix” wants shared_root to be the nodes' path of it too")
+        return self
+
     @property
     def url(self) -> str:
         """How people reach the gateway, without a slash at its end."""
@@ -224,6 +257,8 @@ class Settings(BaseSettings):
     def _one_way(self) -> Settings:
         if self.ssh_host and self.slurm_via == "pyslurm":
             raise ValueError("slurm_via can't be pyslurm where ssh_host is set: leave one out")
+        if self.ssh_host and self.identity == "unix":
+            raise ValueError("identity “unix” can't be had through ssh_host: leave one out")
         return self
 
     @classmethod

@@ -20,6 +20,7 @@ from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
 
 from nias_bridge.domain import ClusterView, JobState, NodeReport, Run, SlurmReport
+from nias_bridge.node import layout, soundness
 from nias_bridge.paths import SharedPaths
 from nias_bridge.people import Caller, KeyKind, NewPerson, Role, Scope, Standing
 from nias_bridge.services import intake, keys
@@ -326,6 +327,17 @@ def end_task(bridge: Bridge, run: Run, index: int, **metrics: float) -> None:
     listed = [{"path": "response.png", "size": 1000, "sha256": None}]
     files.manifest.write_text(json.dumps({"files": listed, "left_out": []}))
     files.log.write_text("filtering\n")
+
+
+def environment(bridge: Bridge, key: str, *requirements: str, owner: str = "") -> Path:
+    """An environment as a node publishes it, but for its packages."""
+    place = bridge.paths.environments
+    folder = place / layout.PRIVATE / owner / key if owner else place / key
+    folder.mkdir(parents=True)
+    told = {"requirements": requirements, "python": "3.11.2", "bytes": 300_000_000}
+    built_at = datetime.now(UTC).timestamp()
+    (folder / soundness.RECORD).write_text(json.dumps({**told, "built_at": built_at}))
+    return folder
 
 
 def show_cluster(bridge: Bridge, **view: Any) -> None:

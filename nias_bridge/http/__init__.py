@@ -11,6 +11,8 @@ from flask_bootstrap import Bootstrap5
 from nias_bridge.assets import asset
 from nias_bridge.http import (
     accounts,
+    administration,
+    administration_api,
     api,
     comparisons,
     description,
@@ -61,11 +63,11 @@ def create_app(bridge: Bridge) -> APIFlask:
     uploads.init_app(app)
     errors.init_app(app)
     Bootstrap5(app)
-    for module in (api, site_api, sweep_api):
+    for module in (api, site_api, sweep_api, administration_api):
         security.csrf.exempt(module.blueprint)  # no cookie means anything there
     for module in (
-        *(accounts, api, comparisons, docs, looks, metrics, pages, sharing, site_api),
-        *(sweep_api, sweeps),
+        *(accounts, administration, administration_api, api, comparisons, docs, looks),
+        *(metrics, pages, sharing, site_api, sweep_api, sweeps),
     ):
         app.register_blueprint(module.blueprint)
     app.spec_processor(description.complete)
@@ -77,6 +79,7 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
     """What templates may say."""
     app.jinja_env.filters.update(
         when=formats.when,
+        day=formats.day,
         running_since=formats.running_since,
         duration=formats.duration,
         counted=formats.counted,
@@ -91,7 +94,8 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         static=_static_url,
         who=caller,
         registration=settings.registration,
-        upload_max_bytes=settings.upload_max_bytes,
+        waiting=administration.waiting,
+        upload_max=uploads.most,
         default_time=settings.time,
     )
 

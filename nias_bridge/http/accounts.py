@@ -13,7 +13,7 @@ from nias_bridge.http import who
 from nias_bridge.http.errors import status_of
 from nias_bridge.http.here import bridge, caller
 from nias_bridge.people import NOBODY, KeyKind, Scope, Standing
-from nias_bridge.services import accounts, keys
+from nias_bridge.services import accounts, keys, quotas
 
 blueprint = Blueprint("accounts", __name__)
 
@@ -182,6 +182,7 @@ def _account(error: NiasError | None = None, **more: Any) -> dict[str, Any]:
         "this_session": who.session_id(),
         "scopes": [s for s in Scope if s is not Scope.ADMIN or caller().administers],
         "token_days": TOKEN_DAYS,
+        "share": quotas.share(bridge(), bridge().person),
         "error": error,
         **more,
     }

@@ -16,9 +16,10 @@ from nias_bridge.http import (
     downloads,
     fresh,
     repeats,
+    runlists,
     uploads,
 )
-from nias_bridge.http.here import bridge, caller
+from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import (
     AgainQuery,
     CorrectQuery,
@@ -30,7 +31,7 @@ from nias_bridge.http.schemas import (
     RunsQuery,
     SubmitQuery,
 )
-from nias_bridge.services import checkup, comparison, desk, intake, previews, record
+from nias_bridge.services import checkup, comparison, desk, intake, previews, record, retention
 from nias_bridge.services.bridge import Bridge
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
@@ -75,7 +76,7 @@ def submit(query_data: SubmitQuery) -> repeats.Accepted:
 def runs(query_data: RunsQuery) -> PageOut:
     """Your runs, newest first, a page at a time: go on by `next`"""
     wanted = Filter(
-        owners=caller().sees if query_data.shared else frozenset({bridge().person.handle}),
+        owners=runlists.shared() if query_data.shared else runlists.own(),
         project=query_data.project or None,
         text=query_data.q,
         states=_states(query_data.state),
@@ -176,6 +177,13 @@ def pin(run_id: int) -> RunOut:
 def unpin(run_id: int) -> RunOut:
     """Keep a run no longer than others"""
     return answers.status_out(desk.status(bridge(), desk.pin(bridge(), run_id, False)))
+
+
+@blueprint.post("/runs/<int:run_id>/remove")
+@blueprint.output(RunOut, status_code=202)
+def remove(run_id: int) -> RunOut:
+    """Remove the files of an ended run; its log and record stay"""
+    return answers.status_out(desk.status(bridge(), retention.remove(bridge(), run_id)))
 
 
 @blueprint.post("/runs/<int:run_id>/again")

@@ -15,7 +15,8 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, SecurityError
 
 from nias_bridge import errors
-from nias_bridge.http.here import bridge
+from nias_bridge.http.here import bridge, caller
+from nias_bridge.services import quotas
 
 STATUS: dict[type[errors.NiasError], HTTPStatus] = {
     errors.NiasError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -133,8 +134,8 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
         return error  # a redirect is no error
     sentence = HTTP_SENTENCES.get(error.code) or error.description or "This did not work."
     if isinstance(error, RequestEntityTooLarge):
-        limit = bridge().settings.upload_max_bytes / 1024**2
-        sentence = f"This is too large: the site takes zips of at most {limit:,.0f} MB."
+        limit = quotas.upload_max(bridge().settings, caller().person)
+        sentence = f"This is too large: zips of at most {quotas.told(limit)} are taken of you."
     elif isinstance(error, CSRFError):
         sentence = OLD_PAGE
     word = error.name.lower().replace(" ", "-")

@@ -45,6 +45,12 @@ def relative(at: datetime, now: datetime) -> str:
     return f"{words} ago" if seconds >= 0 else f"in {words}"
 
 
+def day(at: datetime) -> Markup:
+    """A day, where the hour does not matter."""
+    iso = f"{at.astimezone(UTC):%Y-%m-%d}"
+    return Markup('<span title="{}">{}</span>').format(iso, f"{at.astimezone(UTC):%-d %B %Y}")
+
+
 def running_since(at: datetime | None) -> str | Markup:
     """A duration that grows: seconds are counted by the page's script, minutes without it."""
     if at is None:

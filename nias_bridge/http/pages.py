@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from flask import (
@@ -18,22 +17,23 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 
-from nias_bridge.domain import OPEN_STATES, Filter, JobState, Page, Resources
+from nias_bridge.domain import Resources
 from nias_bridge.errors import (
     BadProjectFile,
     BadRequest,
     BadRequirements,
     BadUpload,
     NiasError,
+    OverQuota,
     ProjectExists,
 )
-from nias_bridge.http import downloads, story, sweeps, uploads
+from nias_bridge.http import downloads, runlists, story, sweeps, uploads
 from nias_bridge.http.errors import status_of, wants_json
 from nias_bridge.http.here import bridge
 from nias_bridge.http.live import fragment
-from nias_bridge.http.schemas import PAGES_MAX
 from nias_bridge.http.security import csrf
 from nias_bridge.services import (
+    accounts,
     checkup,
     comparison,
     desk,
@@ -41,37 +41,14 @@ from nias_bridge.services import (
     intake,
     previews,
     record,
+    retention,
     wishes,
 )
 
 blueprint = Blueprint("pages", __name__)
 
 LOG_SHOWN_BYTES = 64 * 1024
-EMPTY_ZIP_BYTES = 22  # its end record and nothing else
-# What the Results page can be narrowed to: a word in the address, words for people, states.
-PINNED = "pinned"
-SHOWN_STATES: dict[str, tuple[str, frozenset[JobState]]] = {
-    "": ("All states", frozenset()),
-    "open": ("Waiting or running", OPEN_STATES),
-    "completed": ("Completed", frozenset({JobState.COMPLETED})),
-    "failed": (
-        "Failed",
-        frozenset(
-            {
-                JobState.FAILED,
-                JobState.TIMEOUT,
-                JobState.OUT_OF_MEMORY,
-                JobState.NODE_FAIL,
-                JobState.BOOT_FAIL,
-                JobState.DEADLINE,
-                JobState.PREEMPTED,
-                JobState.REJECTED,
-            }
-        ),
-    ),
-    "cancelled": ("Cancelled", frozenset({JobState.CANCELLED})),
-    PINNED: ("Pinned", frozenset()),
-}
+SHARED = "shared"  # in an address: the results of others, by one's groups
 
 
 @blueprint.get("/")
@@ -107,7 +84,7 @@ def send_upload() -> ResponseReturnValue:
         csrf.protect()
         part, filename = uploads.take()
         found = url_for("pages.found", upload_id=intake.hold(bridge(), part, filename))
-    except BadUpload as error:
+    except (BadUpload, OverQuota) as error:
         if wants_json():
             raise
         problems = error.problems if isinstance(error, BadProjectFile) else ()
@@ -149,7 +126,7 @@ def start(upload_id: str) -> ResponseReturnValue:
             add="add" in request.form,
             resources=_asked_resources(),
         )
-    except (BadRequest, BadRequirements, ProjectExists) as error:
+    except (BadRequest, BadRequirements, OverQuota, ProjectExists) as error:
         return _found_page(upload_id, error), status_of(error)
     return redirect(url_for("pages.run", run_id=run.id), HTTPStatus.SEE_OTHER)
 
@@ -211,6 +188,13 @@ def pin(run_id: int) -> ResponseReturnValue:
     return redirect(url_for("pages.run", run_id=run_id), HTTPStatus.SEE_OTHER)
 
 
+@blueprint.post("/runs/<int:run_id>/remove")
+def remove(run_id: int) -> ResponseReturnValue:
+    """Remove the files of a run."""
+    retention.remove(bridge(), run_id)
+    return redirect(url_for("pages.run", run_id=run_id), HTTPStatus.SEE_OTHER)
+
+
 @blueprint.post("/runs/<int:run_id>/correct")
 def correct(run_id: int) -> ResponseReturnValue:
     """Run the same zip once more with the correction that its diagnosis offers."""
@@ -268,7 +252,7 @@ def _found_page(upload_id: str, error: NiasError | None = None) -> str:
         asked=request.form or asdict(wishes.filled(judged.resources, judged.suggestion)),
         **_prospect(upload_id, judged),
         # Problems and a taken name are told by the page itself; what remains is a wrong field.
-        error=error if isinstance(error, BadRequest) else None,
+        error=error if isinstance(error, BadRequest | OverQuota) else None,
     )
 
 
@@ -320,7 +304,7 @@ def _asked_resources() -> Resources:
 
 def _shown_run(run_id: int) -> dict[str, Any]:
     view = desk.show(bridge(), run_id)
-    failed = view.run.state in SHOWN_STATES["failed"][1]
+    failed = view.run.state in runlists.FAILED
     return {
         "view": view,
         "run": view.run,
@@ -330,40 +314,12 @@ def _shown_run(run_id: int) -> dict[str, Any]:
         "diagnosis": checkup.diagnosis(bridge(), view.run, view.evidence),
         "last_words": desk.last_words(bridge(), view.run) if failed else "",
         "beside": comparison.beside(bridge(), view.run),
+        "owner_name": accounts.name_of(bridge(), view.run.owner),
     }
 
 
 def _wanted_runs() -> dict[str, Any]:
-    text = request.args.get("q", "").strip()
-    shown = request.args.get("show", "")
-    _, states = SHOWN_STATES.get(shown, SHOWN_STATES[""])
-    wanted = Filter(
-        owners=frozenset({bridge().person.handle}),
-        text=text,
-        states=states,
-        pinned=shown == PINNED,
-        page=min(max(1, request.args.get("page", 1, type=int)), PAGES_MAX),
-    )
-    page = desk.runs(bridge(), wanted)
-    return {
-        "page": page,
-        "text": text,
-        "shown": shown,
-        "choices": [(word, label) for word, (label, _) in SHOWN_STATES.items()],
-        "ready": _with_results(page),
-    }
-
-
-def _with_results(page: Page) -> frozenset[int]:
-    """The runs of a page that left something to download."""
-    paths = bridge().paths
-    sizes = {r.id: _size(paths.run(r).results) for r in page.runs if r.state.ended}
-    return frozenset(run_id for run_id, size in sizes.items() if size > EMPTY_ZIP_BYTES)
-
-
-def _size(file: Path) -> int:
-    """Bytes of a file, 0 where it is not there."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
+    whose = SHARED if request.args.get("whose") == SHARED and runlists.shared() else ""
+    owners = runlists.shared() if whose else runlists.own()
+    told = runlists.wanted(owners, "pages.results", whose=whose)
+    return {**told, "whose": whose, "has_shared": bool(runlists.shared())}

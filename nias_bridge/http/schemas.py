@@ -197,6 +197,9 @@ class RunOut(BaseModel):
     note: str
     cancel_asked: bool
     pinned: bool
+    stored_bytes: Annotated[int, Field(description="bytes; expected until it has ended")]
+    leaves_at: Annotated[datetime | None, Field(description="when its files are to be removed")]
+    removed_at: datetime | None
     job_id: int | None
     job_name: str
     node: str

@@ -12,8 +12,8 @@ from werkzeug.http import parse_options_header
 
 from nias_bridge.errors import BadUpload
 from nias_bridge.http import metrics
-from nias_bridge.http.here import bridge
-from nias_bridge.services import intake
+from nias_bridge.http.here import bridge, caller
+from nias_bridge.services import intake, quotas
 
 FIELD = "file"
 FORM_ROOM = 64 * 1024  # bytes that a form adds around its file
@@ -41,9 +41,14 @@ def init_app(app: Flask) -> None:
     app.teardown_request(_forget_parts)
 
 
+def most() -> int:
+    """The largest zip that is taken of who asks, in bytes."""
+    return quotas.upload_max(bridge().settings, caller().person)
+
+
 def allow_upload() -> None:
     """Let this request's body be as long as an upload may be; longer ones end in a 413."""
-    request.max_content_length = bridge().settings.upload_max_bytes + FORM_ROOM
+    request.max_content_length = most() + FORM_ROOM
 
 
 def take() -> tuple[Path, str]:
@@ -58,11 +63,11 @@ def take() -> tuple[Path, str]:
     file.close()
     part = Path(file.name)
     size = part.stat().st_size
-    limit = bridge().settings.upload_max_bytes
+    limit = most()
     if not size:
         raise BadUpload("The file is empty. Choose the zip of your project.")
     if size > limit:
-        raise BadUpload(f"The zip has {size:,} bytes; this site takes at most {limit:,}.")
+        raise BadUpload(f"The zip has {size:,} bytes; at most {limit:,} are taken of you.")
     _parts().clear()
     metrics.received(size)
     return part, filename

@@ -47,7 +47,8 @@ OPEN = frozenset(
         metrics.ENDPOINT,  # which asks for more than a sign-in
     }
 )
-ADMINISTRATION = "administration"  # the blueprint that is an administrator's alone
+# The blueprints that are an administrator's alone.
+ADMINISTRATION = frozenset({"administration", "administration_api"})
 
 
 def signed_in(person: Person, *, remember: bool) -> None:
@@ -132,7 +133,7 @@ def allow() -> ResponseReturnValue | None:
             "Changes by the API need a token: Authorization: Bearer … . Make one on your account's "
             "page."
         )
-    if request.blueprint == ADMINISTRATION and not who.administers:
+    if request.blueprint in ADMINISTRATION and not who.administers:
         raise NotFound("There is nothing at this address.")
     if changing and not who.scope.reaches(Scope.SUBMIT):
         raise NotAllowed("This token may only read. Use one with the scope submit.")

@@ -101,7 +101,7 @@ def complete(
 
 
 def _tools(shared: Path, wish: environment.Wish) -> Optional[environment.Environment]:
-    failed = shared / layout.ENVIRONMENTS / _FAILED
+    failed = environment.place(shared, wish) / _FAILED
     with suppress(OSError):
         if time.time() - failed.stat().st_mtime < _REST_SECONDS:
             return None

@@ -17,6 +17,7 @@ from . import bytecode, files, installer, sandbox, soundness
 from .environment import (
     BUILDING,
     CACHE,
+    LEFT_SECONDS,
     LOCK,
     Environment,
     Found,
@@ -94,6 +95,12 @@ def _building(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
+def _is_old(folder: Path) -> bool:
+    with suppress(OSError):
+        return folder.stat().st_mtime < time.time() - LEFT_SECONDS
+    return False
+
+
 def _made(
     root: Path, everybodys: Place, own: Place, wish: Wish, say: Callable[[str], None]
 ) -> Found:
@@ -112,8 +119,11 @@ def _build(root: Path, place: Place, wish: Wish, *, source: bool) -> Found:
     place.environments.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(place.folder):
         put_aside(place.folder)  # it is there but does not work
-    for leftover in place.environments.glob(f"{BUILDING}{place.key}-*"):
-        discard(leftover)  # so is this, or its builder died
+    for leftover in place.environments.glob(f"{BUILDING}*"):
+        # Its builder died; or it was put aside by the gateway, which can't remove what is another
+        # account's.
+        if leftover.name.startswith(f"{BUILDING}{place.key}-") or _is_old(leftover):
+            discard(leftover)
     building = place.environments / f"{BUILDING}{place.key}-{os.urandom(4).hex()}"
     building.mkdir()
     try:

@@ -12,7 +12,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Union
 
@@ -146,6 +146,7 @@ def _walk(top: int) -> Iterator[Union[_File, _LeftOut]]:
 
 def _entries(top: int, folder: tuple[str, ...]) -> list[tuple[str, int]]:
     with _opened(top, folder, _FOLDER) as descriptor, os.scandir(descriptor) as found:
+        _show(descriptor, stat.S_IRGRP | stat.S_IXGRP)
         return sorted((e.name, _kind(e)) for e in found)
 
 
@@ -199,8 +200,18 @@ def _add(
             raise _Unfit(f"it can't be opened: {_words(error)}") from None
         status = os.fstat(descriptor)
         _refuse(status, room)
+        _show(descriptor, stat.S_IRGRP)
         pieces = _pieces(descriptor, status.st_size, time_is_up)
         return results.add(found.path, pieces, size_max=status.st_size, modified=status.st_mtime)
+
+
+def _show(descriptor: int, bits: int) -> None:
+    # Where jobs run as their owners' accounts the gateway sees what an ACL lets it see, and the
+    # group's bits are the most that it lets.
+    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    if mode & bits != bits:
+        with suppress(OSError):
+            os.fchmod(descriptor, mode | bits)
 
 
 def _refuse(status: os.stat_result, room: int) -> None:

@@ -21,6 +21,7 @@ FORMAT = 2  # of what is made here; a new number leaves all older environments a
 CACHE = "cache"  # what every run finds in ~/.cache
 LOCK, USE = ".lock", ".use"  # files beside an environment, by its key
 BUILDING = ".building-"
+LEFT_SECONDS = 24 * 3600  # after which what is being built is a leftover
 
 
 class BuildFailed(Exception):
@@ -50,7 +51,8 @@ class Wish(NamedTuple):
 
     variables: the environment of the installing step (indexes, proxies, certificates);
     source: whether what exists only as source may be built, for this owner alone; walls: what
-    code of packages is confined by while they are built.
+    code of packages is confined by while they are built; alone: every environment is this owner's
+    alone, because jobs run as their owners' accounts.
     """
 
     requirements: tuple[str, ...]
@@ -58,6 +60,7 @@ class Wish(NamedTuple):
     variables: Mapping[str, str]
     source: bool = True
     walls: sandbox.Walls = sandbox.STANDING
+    alone: bool = False
 
 
 class Place(NamedTuple):
@@ -174,6 +177,11 @@ def lent(root: Path, wish: Wish) -> Iterator[None]:
         found.release()
 
 
+def place(root: Path, wish: Wish) -> Path:
+    """The folder in which such an environment is, or is going to be."""
+    return _places(root, wish)[0].environments
+
+
 def put_aside(folder: Path) -> Path:
     """Take an environment from its place at once; `discard` the folder that is returned."""
     aside = folder.with_name(f"{BUILDING}{folder.name}-{os.urandom(4).hex()}")
@@ -190,16 +198,13 @@ def discard(folder: Path) -> None:
 
 
 def _places(root: Path, wish: Wish) -> tuple[Place, Place]:
-    everybodys = root / layout.ENVIRONMENTS
-    caches = root / layout.CACHE
-    return (
-        Place(everybodys, caches, _key(wish)),
-        Place(
-            everybodys / layout.PRIVATE / wish.owner,
-            caches / layout.PRIVATE / wish.owner,
-            _key(wish, wish.owner),
-        ),
+    everybodys = (root / layout.ENVIRONMENTS, root / layout.CACHE)
+    owners = (
+        everybodys[0] / layout.PRIVATE / wish.owner,
+        everybodys[1] / layout.PRIVATE / wish.owner,
     )
+    wheels = Place(*(owners if wish.alone else everybodys), _key(wish))
+    return wheels, Place(*owners, _key(wish, wish.owner))
 
 
 def _key(wish: Wish, owner: str = "") -> str:

@@ -319,6 +319,7 @@ def _wish(job: claim.Job, site: Mapping[str, Any], wanted: Sequence[str]) -> env
         variables=site.get("build_variables", {}),
         source=site.get("source_builds") != "forbid",
         walls=sandbox.walls(site),
+        alone=site.get("identity") == "unix",
     )
 
 

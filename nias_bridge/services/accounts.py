@@ -62,6 +62,12 @@ def person_of(bridge: Bridge, email: str) -> Person:
     return person
 
 
+def name_of(bridge: Bridge, handle: str) -> str:
+    """What the owner of runs is called: the handle itself where nobody has it."""
+    person = bridge.store.people.find(handle=handle)
+    return person.name if person else handle
+
+
 def register(
     bridge: Bridge, email: str, name: str, password: str, *, invitation: str = ""
 ) -> Person | None:

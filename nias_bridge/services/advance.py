@@ -8,10 +8,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from nias_bridge.domain import JobState, Run, SlurmReport, Usage
-from nias_bridge.errors import Rejected, SubmissionUnclear, TryLater, Unreachable
+from nias_bridge.errors import (
+    NotAllowed,
+    Rejected,
+    SubmissionUnclear,
+    TryLater,
+    Unreachable,
+)
 from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.script import render
-from nias_bridge.services import arrays, shared
+from nias_bridge.services import arrays, identity, shared
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import claimed_job, read_evidence
 from nias_bridge.services.sight import Desk, alike, merged, runs_again
@@ -56,8 +62,13 @@ def submit(desk: Desk, run: Run) -> Run:
     run = _move(desk, run, JobState.SUBMITTING, submissions=run.submissions + 1)
     output = files.task_logs_on_cluster if run.tasks else files.log_on_cluster
     try:
-        job_id = desk.scheduler.submit(files.script_on_cluster, name=run.job_name, log=output)
-    except Rejected as error:
+        user = identity.user_of(desk.bridge, run.owner)
+        if user:
+            identity.prepare(desk.bridge, run.owner)
+        job_id = desk.scheduler.submit(
+            files.script_on_cluster, name=run.job_name, log=output, user=user
+        )
+    except (Rejected, NotAllowed) as error:  # or her account was unlinked since the upload
         arrays.end_all(desk, run, JobState.REJECTED)
         return _move(desk, run, JobState.REJECTED, note=str(error))
     except (TryLater, Unreachable) as error:
@@ -216,8 +227,9 @@ def _cancel(desk: Desk, run: Run) -> None:
     if run.job_id is None:
         return
     try:
-        desk.scheduler.cancel(run.job_id, name=run.job_name)
-    except Unreachable as error:
+        user = identity.user_of_job(desk.bridge, run)
+        desk.scheduler.cancel(run.job_id, name=run.job_name, user=user)
+    except (NotAllowed, Unreachable) as error:
         log.warning("run %d: not cancelled yet: %s", run.id, error)
 
 

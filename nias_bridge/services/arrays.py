@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nias_bridge.domain import OPEN_STATES, JobState, Run, SlurmReport
-from nias_bridge.errors import Unreachable
+from nias_bridge.errors import NotAllowed, Unreachable
 from nias_bridge.node.layout import ALREADY_RUN
-from nias_bridge.services import shared
+from nias_bridge.services import identity, shared
 from nias_bridge.services.evidence import claimed_job, read_evidence
 from nias_bridge.services.sight import Desk, Sight, alike, runs_again
 from nias_bridge.tasks import Task, run_report, run_state
@@ -215,11 +215,12 @@ def _cancel(desk: Desk, run: Run, tasks: list[Task]) -> None:
         return
     wished = [task.index for task in tasks if task.cancel_asked_at]
     try:
+        user = identity.user_of_job(desk.bridge, run)
         if run.cancel_asked_at:
-            desk.scheduler.cancel(run.job_id, name=run.job_name)
+            desk.scheduler.cancel(run.job_id, name=run.job_name, user=user)
         elif wished:
-            desk.scheduler.cancel(run.job_id, name=run.job_name, tasks=wished)
-    except Unreachable as error:
+            desk.scheduler.cancel(run.job_id, name=run.job_name, tasks=wished, user=user)
+    except (NotAllowed, Unreachable) as error:
         log.warning("run %d: not cancelled yet: %s", run.id, error)
 
 

@@ -232,6 +232,8 @@ def results(bridge: Bridge, run_id: int) -> BinaryIO:
     try:
         return shared.open_beneath(files.folder, files.results.name)
     except NotFound:
+        if run.removed_at:
+            raise NotFound("The results of this run were removed.") from None
         if run.state.ended:
             raise NotFound("This run left no results.") from None
         raise NotPossible("The results are not there yet: the run has not ended.") from None
@@ -263,6 +265,11 @@ def with_archive(bridge: Bridge, run_id: int) -> Run:
     run = find(bridge, run_id)
     if not bridge.who.owns(run):
         raise NotAllowed("Only the owner of a run can run it again.")
+    if run.removed_at:
+        raise NotFound(
+            f"The files of this run were removed on {run.removed_at:%d %B %Y}, its zip among them: "
+            "upload the project again."
+        )
     if not shared.is_plain(bridge.paths.run(run).archive):
         raise NotFound("The zip of this run is no longer on the shared storage; upload it again.")
     return run

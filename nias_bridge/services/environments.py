@@ -6,11 +6,12 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from nias_bridge.domain import Filter
 from nias_bridge.node import environment, layout, soundness
@@ -19,7 +20,6 @@ from nias_bridge.services.evidence import read_evidence, read_json
 
 log = logging.getLogger(__name__)
 
-LEFT_SECONDS = 24 * 3600
 RUNS_LOOKED_AT = 100
 
 
@@ -67,13 +67,26 @@ def seen_by_caller(bridge: Bridge) -> list[KeptEnvironment]:
 def prune(bridge: Bridge, size: int) -> list[KeptEnvironment]:
     """Remove the least recently used until all have no more than `size` bytes; returns them.
 
-    One that a job uses, on whichever node, stays. What dead builders left goes after a day.
+    One that a job uses, on whichever node, stays. What dead builders left goes after a day. Where
+    environments are their owners' accounts', `size` is what each owner may have, and the files go
+    when her next job builds one.
     """
     for place in _places(bridge).values():
         for leftover in place.glob(f"{environment.BUILDING}*"):
-            if leftover.stat().st_mtime < time.time() - LEFT_SECONDS:
-                environment.discard(leftover)
+            if leftover.lstat().st_mtime < time.time() - environment.LEFT_SECONDS:
+                _discard(leftover)
     there = kept(bridge)
+    if bridge.settings.identity == "service":
+        return _down_to(size, there)
+    owners = dict.fromkeys(one.owner for one in there)
+    return [
+        gone
+        for owner in owners
+        for gone in _down_to(size, [one for one in there if one.owner == owner])
+    ]
+
+
+def _down_to(size: int, there: list[KeptEnvironment]) -> list[KeptEnvironment]:
     left = sum(one.size for one in there)
     removed = []
     for one in there:
@@ -92,7 +105,7 @@ def _places(bridge: Bridge) -> dict[str, Path]:
 
 
 def _folders(place: Path) -> Iterator[Path]:
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, PermissionError):
         for folder in place.iterdir():
             if (
                 folder.is_dir()
@@ -106,6 +119,13 @@ def _told(folder: Path, owner: str) -> KeptEnvironment | None:
     record = read_json(folder / soundness.RECORD)
     if folder.name.startswith(".") or not record:
         return None
+    try:
+        return _read(folder, owner, record)
+    except (KeyError, TypeError, ValueError, OSError):
+        return None  # it may be an account's own, who can write there what she likes
+
+
+def _read(folder: Path, owner: str, record: Mapping[str, Any]) -> KeptEnvironment:
     use = folder.with_name(f"{folder.name}{environment.USE}")
     with _alone(use) as free:
         used_at = use.stat().st_mtime if use.exists() else record["built_at"]
@@ -113,9 +133,9 @@ def _told(folder: Path, owner: str) -> KeptEnvironment | None:
         key=folder.name,
         folder=folder,
         owner=owner,
-        requirements=tuple(record["requirements"]),
-        python=record["python"],
-        size=record.get("bytes", 0),
+        requirements=tuple(map(str, record["requirements"])),
+        python=str(record["python"]),
+        size=int(record.get("bytes", 0)),
         built_at=datetime.fromtimestamp(record["built_at"], UTC),
         used_at=datetime.fromtimestamp(used_at, UTC),
         in_use=not free,
@@ -129,18 +149,30 @@ def _remove(one: KeptEnvironment) -> bool:
         if not free:
             return False
         # Gone from its place within this lock: a job that comes now waits, and then builds it.
-        doomed = environment.put_aside(one.folder)
-    environment.discard(doomed)
+        try:
+            doomed = environment.put_aside(one.folder)
+        except PermissionError:
+            return False
+    _discard(doomed)
     return True
+
+
+def _discard(folder: Path) -> None:
+    # Another account's it could swap for a link meanwhile; nor could we remove it.
+    if folder.lstat().st_uid == os.geteuid():
+        environment.discard(folder)
 
 
 @contextmanager
 def _alone(use: Path) -> Iterator[bool]:
     """Within this block nobody begins to use the environment; False: somebody does already."""
     try:
-        held = os.open(use, os.O_RDWR | os.O_CLOEXEC)
+        held = os.open(use, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         yield True
+        return
+    except OSError:
+        yield False
         return
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

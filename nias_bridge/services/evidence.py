@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 
 from nias_bridge.domain import SlurmReport
 from nias_bridge.paths import RunPaths
+from nias_bridge.services.shared import open_plain
 
 DETAILS_MAX = 20_000  # characters
 JSON_MAX_BYTES = 1024 * 1024  # what is parsed takes up to twenty times its size
@@ -158,9 +158,8 @@ def read_json(file: Path) -> dict[str, Any]:
     none.
     """
     try:
-        with os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as opened:
-            status = os.fstat(opened.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > JSON_MAX_BYTES:
+        with open_plain(file) as opened:
+            if os.fstat(opened.fileno()).st_size > JSON_MAX_BYTES:
                 return {}
             content = json.loads(opened.read(JSON_MAX_BYTES))
     except (OSError, ValueError, RecursionError):

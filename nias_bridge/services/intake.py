@@ -36,7 +36,7 @@ from nias_bridge.errors import (
     RequirementProblem,
 )
 from nias_bridge.node import archive, needs, projectfile, requirements
-from nias_bridge.services import estimates, foresight, shared, wishes
+from nias_bridge.services import estimates, foresight, identity, quotas, shared, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
@@ -99,9 +99,11 @@ def judge(
 ) -> Judged:
     """What is in this zip, read from its directory. Raises BadUpload.
 
-    cautions: what was found when its code was read before, which takes a second or two.
+    cautions: what was found when its code was read before, which takes a second or two. Raises
+    NotAllowed where the caller has no account for her jobs.
     """
     owner, view = bridge.person.handle, bridge.store.cluster()
+    identity.user_of(bridge, owner)
     try:
         inventory = archive.judge(part, filename, _limits(bridge.settings))
         said = wishes.read(
@@ -170,7 +172,7 @@ def receive(
 
     add: with the packages in its requirements that the code imports and they lack. Raises
     BadUpload, BadRequirements (unless `mend` and every problem has a mend), ProjectExists
-    (unless `again`), BadRequest.
+    (unless `again`), BadRequest, OverQuota.
     """
     try:
         judged = judge(bridge, part, filename)
@@ -180,9 +182,13 @@ def receive(
 
 
 def hold(bridge: Bridge, part: Path, filename: str) -> str:
-    """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id."""
+    """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id.
+
+    Raises BadUpload, OverQuota.
+    """
     try:
         judged = judge(bridge, part, filename)
+        quotas.check(bridge, judged.contents)
         cautions = [asdict(each) for each in judged.contents.cautions]
         owner = bridge.person.handle
         told = json.dumps({"owner": owner, "filename": filename, "cautions": cautions})
@@ -238,14 +244,13 @@ def sweep(bridge: Bridge) -> None:
 
 def sources(bridge: Bridge, run: Run) -> dict[str, str]:
     """The Python modules in a run's zip by their paths, as many as are read; {} without the zip."""
-    zipped = bridge.paths.run(run).archive
-    if not shared.is_plain(zipped):
-        return {}
     try:
-        inventory = archive.judge(zipped, f"{run.project}.zip", _limits(bridge.settings))
+        with shared.open_plain(bridge.paths.run(run).archive) as file:
+            zipped = Path(f"/proc/self/fd/{file.fileno()}")  # what was opened, whatever comes now
+            inventory = archive.judge(zipped, f"{run.project}.zip", _limits(bridge.settings))
+            return foresight.sources(zipped, inventory)
     except (archive.ArchiveError, OSError):
         return {}
-    return foresight.sources(zipped, inventory)
 
 
 def check_resources(asked: Resources) -> None:
@@ -280,8 +285,10 @@ def repeat(
 ) -> Run:
     """A new run of the same zip, asking for the same but for what is given here.
 
-    lock: what is to be installed, to the last byte.
+    lock: what is to be installed, to the last byte. Raises OverQuota.
     """
+    identity.user_of(bridge, bridge.person.handle)
+    quotas.check(bridge, run.contents)
     if tasks is None:
         tasks = [task.parameters for task in bridge.store.tasks(run.id)] if run.tasks else ()
     contents = run.contents
@@ -297,9 +304,8 @@ def repeat(
             (old.archive, files.archive),
             (old.mended_requirements, files.mended_requirements),
         ):
-            if source.exists():
-                target.unlink(missing_ok=True)
-                os.link(source, target)
+            target.unlink(missing_ok=True)
+            shared.take(source, target)
         if lock is not None:
             shared.write(files.exact_lock, lock)
         if requirements is not None:
@@ -321,6 +327,7 @@ def _accept(
     add: bool,
     resources: Resources | None,
 ) -> Run:
+    quotas.check(bridge, judged.contents)
     asked = resources or Resources()
     check_resources(asked)
     asked = wishes.settle(bridge.settings, bridge.store.cluster(), asked, judged.resources)

@@ -84,6 +84,7 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
         "outputs": {
             "files": [asdict(file) for file in view.files],
             "left_out": [asdict(left) for left in view.left_out],
+            "removed_at": _instant(run.removed_at),
         },
         "bridge": {"node": words(told.get("bridge")) or None, "record": version("nias-bridge")},
     }

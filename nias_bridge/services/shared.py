@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from nias_bridge.node import layout, ship
 from nias_bridge.services.bridge import Bridge
 
 LISTING_MAX = 2000
+_REPLACED = " (deleted)"  # as the kernel writes behind the path of a file that was renamed over
 
 
 def install(bridge: Bridge) -> None:
@@ -29,6 +31,8 @@ def install(bridge: Bridge) -> None:
     root = bridge.paths.root
     for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    if bridge.settings.identity == "unix":
+        _open_to_passers(root)
     ship.build(root / layout.BIN)
     _copy_if_new(Path(find_uv_bin()), root / layout.BIN / layout.UV)
     settings = bridge.settings
@@ -38,6 +42,7 @@ def install(bridge: Bridge) -> None:
         "build_variables": dict(settings.build_variables),
         "previews": settings.previews,
         "source_builds": settings.source_builds,
+        "identity": settings.identity,
         "run_variables": dict(settings.run_variables),
         "sandbox": settings.sandbox,
         "sandbox_readonly": [str(folder) for folder in settings.sandbox_readonly],
@@ -49,6 +54,8 @@ def install(bridge: Bridge) -> None:
         },
     }
     write(root / layout.BIN / layout.SITE, json.dumps(site, indent=1))
+    if settings.identity == "unix":
+        (root / layout.BIN / layout.SITE).chmod(0o644)
 
 
 def write(file: Path, text: str) -> None:
@@ -59,6 +66,35 @@ def write(file: Path, text: str) -> None:
     beside.replace(file)
 
 
+def open_plain(file: Path) -> BinaryIO:
+    """The plain file of just this path: no part of it, from shared storage on, may be a link.
+
+    What is below a run's folder its job may have put there: to follow a link of the job's would be
+    to read for its owner what is another's. Raises OSError.
+    """
+    opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    really = os.readlink(f"/proc/self/fd/{opened}")  # noqa: PTH115  # it may be no text
+    plain = stat.S_ISREG(os.fstat(opened).st_mode)
+    if not plain or really not in (str(file), f"{file}{_REPLACED}"):
+        os.close(opened)
+        raise OSError(errno.ELOOP, "it is not a plain file, or a link leads to it", str(file))
+    return os.fdopen(opened, "rb")
+
+
+def take(source: Path, target: Path) -> None:
+    """Have a plain file, where it is there, a second time: as a link if it is ours, else a copy."""
+    try:
+        opened = open_plain(source)
+    except OSError:
+        return
+    with opened:
+        if os.fstat(opened.fileno()).st_uid == os.geteuid():
+            os.link(source, target)
+        else:
+            with target.open("wb") as copy:
+                shutil.copyfileobj(opened, copy)
+
+
 def listing(root: Path, inside: Path) -> Iterator[tuple[str, int]]:
     """Path and size of the plain files below the folder `inside` of `root`, folder by folder.
 
@@ -66,7 +102,7 @@ def listing(root: Path, inside: Path) -> Iterator[tuple[str, int]]:
     """
     top = root / inside
     try:
-        if top.resolve() != root.resolve() / inside:
+        if top.resolve() != top:
             return
     except RuntimeError:  # links in a circle
         return
@@ -106,29 +142,34 @@ def is_plain(file: Path) -> bool:
 
 
 def open_beneath(root: Path, path: str) -> BinaryIO:
-    """A plain file below `root`, opened step by step so that no link leads out. Raises NotFound.
+    """A plain file below `root`, to which no link from outside leads. Raises NotFound.
 
-    A link within `root` is followed by its name; one put in place of a folder meanwhile is not.
+    A link within `root` is followed by its name; one put in place of a folder meanwhile is not,
+    nor is `root` where it is one.
     """
     try:
-        inside = (root / path).resolve(strict=True).relative_to(root.resolve(strict=True))
-        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for part in inside.parts[:-1]:
-                deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-                os.close(folder)
-                folder = deeper
-            file = os.open(
-                inside.parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder
-            )
-        finally:
-            os.close(folder)
-    except (OSError, RuntimeError, ValueError, IndexError):  # RuntimeError: links in a circle
-        raise NotFound(f"There is no file “{path}”.") from None
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise NotFound(f"“{path}” is not a plain file.")
-    return os.fdopen(file, "rb")
+        inside = (root / path).resolve(strict=True).relative_to(root)
+        return open_plain(root / inside)
+    except (OSError, RuntimeError, ValueError):  # RuntimeError: links in a circle
+        raise NotFound(f"There is no plain file “{path}”.") from None
+
+
+def _open_to_passers(root: Path) -> None:
+    """Let the accounts that jobs run as come through to what is theirs, and see nothing on the way.
+
+    What was written before for the bridge's own jobs is closed to them.
+    """
+    for folder in (layout.ENVIRONMENTS, layout.CACHE):
+        (root / folder / layout.PRIVATE).mkdir(exist_ok=True)
+        (root / folder / layout.PRIVATE).chmod(0o711)
+    for folder in (".", layout.ENVIRONMENTS, layout.CACHE, layout.RUNS):
+        (root / folder).chmod(0o711)
+    (root / layout.BIN).chmod(0o755)
+    (root / layout.UPLOADS).chmod(0o700)
+    for owners in (root / layout.RUNS).iterdir():
+        mode = stat.S_IMODE(owners.stat().st_mode)
+        if mode & 0o007:
+            owners.chmod(mode & ~0o007)
 
 
 def _copy_if_new(source: Path, target: Path) -> None:

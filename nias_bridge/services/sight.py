@@ -16,14 +16,18 @@ _REQUEUED_FROM = frozenset({JobState.NODE_FAIL, JobState.PREEMPTED, JobState.BOO
 
 @dataclass(frozen=True)
 class Sight:
-    """What one look at Slurm showed. None: it did not answer, which says nothing about any job."""
+    """What one look at Slurm showed. None: it did not answer, which says nothing about any job.
+
+    users: by the runs' ids, whose their jobs must be; another's job of the same name is not it.
+    """
 
     queue: tuple[SlurmReport, ...] | None
     accounting: tuple[SlurmReport, ...] | None
+    users: Mapping[int, str] = field(default_factory=dict)
 
     def queued(self, run: Run) -> SlurmReport | None:
         """The run's job in squeue, known by its name: an id alone may be another's."""
-        return _latest(self.queue, run)
+        return _latest(self._of(self.queue, run))
 
     def recorded(self, run: Run) -> SlurmReport | None:
         """The run's job in sacct.
@@ -31,19 +35,19 @@ class Sight:
         For some seconds a quick job's record is half there: the end is right, but it is named
         “allocation” and belongs to root. Then squeue vouches for it, and says the rest.
         """
-        return _latest(self._named(run), run)
+        return _latest(self._of(self._named(run), run))
 
     def queued_tasks(self, run: Run) -> dict[int, SlurmReport]:
         """By its index, what squeue tells of each task of the run's job array."""
-        return _by_task(self.queue, run)
+        return _by_task(self._of(self.queue, run))
 
     def recorded_tasks(self, run: Run) -> dict[int, SlurmReport]:
         """By its index, what sacct tells of each task of the run's job array."""
-        return _by_task(self._named(run), run)
+        return _by_task(self._of(self._named(run), run))
 
     def _named(self, run: Run) -> Iterator[SlurmReport]:
         """The records, those that squeue vouches for with their names."""
-        mine = [r for r in self.queue or () if _is_of(r, run)]
+        mine = self._of(self.queue, run)
         vouched = {(report.job_id, report.submitted_at): report for report in mine}
         for record in self.accounting or ():
             queued = None if record.name else vouched.get((record.job_id, record.submitted_at))
@@ -59,6 +63,16 @@ class Sight:
                     time_limit=queued.time_limit,
                     memory_asked=queued.memory_asked,
                 )
+
+    def _of(self, reports: Iterable[SlurmReport] | None, run: Run) -> list[SlurmReport]:
+        user = self.users.get(run.id)
+        return [
+            report
+            for report in reports or ()
+            if report.name == run.job_name
+            and run.job_id in (None, report.job_id)
+            and user in (None, report.user)
+        ]
 
     @property
     def complete(self) -> bool:
@@ -109,20 +123,14 @@ def alike(old: float | None, new: float | None) -> bool:
     return old == new or (old is not None and new is not None and abs(new - old) < new / 100)
 
 
-def _latest(reports: Iterable[SlurmReport] | None, run: Run) -> SlurmReport | None:
-    mine = [report for report in reports or () if _is_of(report, run)]
+def _latest(mine: Iterable[SlurmReport]) -> SlurmReport | None:
     return max(mine, key=lambda r: (r.submitted_at is not None, r.submitted_at), default=None)
 
 
-def _by_task(reports: Iterable[SlurmReport] | None, run: Run) -> dict[int, SlurmReport]:
+def _by_task(mine: Iterable[SlurmReport]) -> dict[int, SlurmReport]:
     # A task that has started has a report of its own beside that of those which wait together.
-    mine = [report for report in reports or () if report.array_tasks and _is_of(report, run)]
     found: dict[int, SlurmReport] = {}
     for report in sorted(mine, key=lambda r: (-len(r.array_tasks), r.started_at is not None)):
         for index in report.array_tasks:
             found[index] = report
     return found
-
-
-def _is_of(report: SlurmReport, run: Run) -> bool:
-    return report.name == run.job_name and run.job_id in (None, report.job_id)

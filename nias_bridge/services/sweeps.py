@@ -154,6 +154,8 @@ def results(bridge: Bridge, run_id: int) -> tuple[Run, list[zipstream.Part]]:
     ]
     if parts:
         return run, parts
+    if run.removed_at:
+        raise NotFound("The results of this run were removed.")
     if run.state.ended:
         raise NotFound("This run left no results.")
     raise NotPossible("The results are not there yet: no task has ended.")
@@ -162,7 +164,7 @@ def results(bridge: Bridge, run_id: int) -> tuple[Run, list[zipstream.Part]]:
 def pictures(bridge: Bridge, run: Run, tasks: Sequence[Task]) -> Iterator[Picture]:
     """The first picture of each of these tasks that has ended and left one."""
     files = bridge.paths.run(run)
-    for task in tasks:
+    for task in tasks if run.removed_at is None else ():
         if not task.state.ended:
             continue
         listed, _ = read_manifest(files.task(task.index).manifest) or ((), ())

@@ -6,22 +6,48 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
+from typing import Protocol
 
 from nias_bridge.domain import NodeReport, PartitionReport, SlurmReport, Usage
+from nias_bridge.errors import Unreachable
 from nias_bridge.slurm import cluster, commands
 from nias_bridge.slurm.commands import Output
+
+
+class AsUser(Protocol):
+    """Who submits and cancels for another Unix account, by whatever way."""
+
+    def submit(self, user: str, script: PurePosixPath, *, name: str, log: PurePosixPath) -> Output:
+        """What sbatch said, or a refusal; the script's folder is the user's from then on."""
+        ...
+
+    def cancel(self, user: str, job_id: int, *, name: str) -> Output:
+        """What scancel said."""
+        ...
+
+    def cancel_tasks(self, user: str, job_id: int, tasks: Sequence[int]) -> Output:
+        """What scancel said."""
+        ...
 
 
 @dataclass
 class CliScheduler:
     """A ports.Scheduler. `run` starts a program with SLURM_TIME_FORMAT=%s and gives its Output;
-    it raises Unreachable only where the program surely was not started."""
+    it raises Unreachable only where the program surely was not started. as_user: by which jobs of
+    other accounts are submitted and cancelled; what asks is `run` for all of them."""
 
     run: Callable[[Sequence[str]], Output]
+    as_user: AsUser | None = None
 
-    def submit(self, script: PurePosixPath, *, name: str, log: PurePosixPath) -> int:
+    def submit(
+        self, script: PurePosixPath, *, name: str, log: PurePosixPath, user: str | None = None
+    ) -> int:
         """Raises Rejected, TryLater, Unreachable or SubmissionUnclear."""
-        return commands.parse_submit(self.run(commands.submit_argv(script, name=name, log=log)))
+        if user is None:
+            output = self.run(commands.submit_argv(script, name=name, log=log))
+        else:
+            output = self._others().submit(user, script, name=name, log=log)
+        return commands.parse_submit(output)
 
     def queue(self) -> list[SlurmReport]:
         """Raises Unreachable."""
@@ -45,15 +71,19 @@ class CliScheduler:
                 reports[report.job_id, report.array_tasks, report.name] = report
         return list(reports.values())
 
-    def cancel(self, job_id: int, *, name: str, tasks: Sequence[int] = ()) -> None:
+    def cancel(
+        self, job_id: int, *, name: str, tasks: Sequence[int] = (), user: str | None = None
+    ) -> None:
         """Raises Unreachable."""
-        argv = commands.cancel_argv(job_id, name=name)
         if tasks:
             mine = [r for r in self.queue() if (r.job_id, r.name) == (job_id, name)]
             alive = {task for r in mine if not r.state.ended for task in r.array_tasks}
-            argv = commands.cancel_tasks_argv(job_id, sorted(alive.intersection(tasks)))
-        if argv[1:]:
-            commands.parse_cancel(self.run(argv))
+            if meant := sorted(alive.intersection(tasks)):
+                commands.parse_cancel(self._cancel_tasks(job_id, meant, user))
+        elif user is None:
+            commands.parse_cancel(self.run(commands.cancel_argv(job_id, name=name)))
+        else:
+            commands.parse_cancel(self._others().cancel(user, job_id, name=name))
 
     def estimate(self, script: PurePosixPath) -> datetime | None:
         """Raises Rejected, TryLater or Unreachable."""
@@ -76,3 +106,13 @@ class CliScheduler:
     def partitions(self) -> list[PartitionReport]:
         """Raises Unreachable."""
         return cluster.parse_partitions(self.run(cluster.partitions_argv()))
+
+    def _cancel_tasks(self, job_id: int, tasks: Sequence[int], user: str | None) -> Output:
+        if user is None:
+            return self.run(commands.cancel_tasks_argv(job_id, tasks))
+        return self._others().cancel_tasks(user, job_id, tasks)
+
+    def _others(self) -> AsUser:
+        if self.as_user is None:
+            raise Unreachable("This way to Slurm has no means to be another account.")
+        return self.as_user

@@ -20,6 +20,7 @@ from nias_bridge.errors import (
 
 MIB, GIB = 1024**2, 1024**3
 PARTITION = "main"
+SERVICE = "nias"  # the bridge's own account
 
 # How a submission can fail: is the job there all the same, and what is raised.
 FAILURES: dict[str, tuple[bool, SchedulerError]] = {
@@ -62,15 +63,17 @@ class FakeScheduler:
 
     # --- the port ---
 
-    def submit(self, script: PurePosixPath, *, name: str, log: PurePosixPath) -> int:
+    def submit(
+        self, script: PurePosixPath, *, name: str, log: PurePosixPath, user: str | None = None
+    ) -> int:
         self.calls["submit"] += 1
         if self._queue_is_away:
             raise Unreachable("Unable to contact slurm controller (connect failure)")
         if not self._failures:
-            return self._accept(script, name, log)
+            return self._accept(script, name, log, user or SERVICE)
         there, error = FAILURES[self._failures.pop(0)]
         if there:
-            self._accept(script, name, log)
+            self._accept(script, name, log, user or SERVICE)
         raise error
 
     def queue(self) -> list[SlurmReport]:
@@ -103,13 +106,16 @@ class FakeScheduler:
             and job.report.submitted_at >= since.replace(microsecond=0)
         ]
 
-    def cancel(self, job_id: int, *, name: str, tasks: Sequence[int] = ()) -> None:
+    def cancel(
+        self, job_id: int, *, name: str, tasks: Sequence[int] = (), user: str | None = None
+    ) -> None:
         self.calls["cancel"] += 1
         if self._queue_is_away:
             raise Unreachable("scancel gave no answer")
         for job in self.jobs:
             report = job.report
-            mine = (report.job_id, report.name) == (job_id, name)
+            named = (report.job_id, report.name) == (job_id, name)
+            mine = named and report.user == (user or SERVICE)
             meant = mine and (not tasks or report.array_tasks[0] in tasks)
             if job.known and meant and not report.state.ended:
                 self._end(job, JobState.CANCELLED)
@@ -226,7 +232,7 @@ class FakeScheduler:
 
     # ---
 
-    def _accept(self, script: PurePosixPath, name: str, log: PurePosixPath) -> int:
+    def _accept(self, script: PurePosixPath, name: str, log: PurePosixPath, user: str) -> int:
         if self._given_again:
             job_id = self._given_again.pop(0)
         else:
@@ -237,7 +243,7 @@ class FakeScheduler:
             name=name,
             state=JobState.PENDING,
             reason="Priority",
-            user="nias",
+            user=user,
             workdir=str(script.parent),
             partition=PARTITION,
             # Slurm counts whole seconds.

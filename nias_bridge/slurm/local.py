@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,8 @@ class LocalRunner:
             try:
                 stdout, stderr = process.communicate(timeout=self.timeout)
             except BaseException as error:
-                os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is still its own
+                with suppress(PermissionError):  # sudo is root's; what it runs has its own end
+                    os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: it is still its own
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
                 stdout, stderr = process.communicate()

@@ -118,8 +118,12 @@ class PyslurmScheduler:
     worker: Worker
     by_command: CliScheduler
 
-    def submit(self, script: PurePosixPath, *, name: str, log: PurePosixPath) -> int:
+    def submit(
+        self, script: PurePosixPath, *, name: str, log: PurePosixPath, user: str | None = None
+    ) -> int:
         """Raises Rejected, TryLater, Unreachable or SubmissionUnclear."""
+        if user is not None:
+            return self.by_command.submit(script, name=name, log=log, user=user)
         try:
             told = description(Path(script).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -156,9 +160,11 @@ class PyslurmScheduler:
         """Raises Unreachable. See CliScheduler."""
         return self.by_command.accounting(since=since, job_ids=job_ids, names=names)
 
-    def cancel(self, job_id: int, *, name: str, tasks: Sequence[int] = ()) -> None:
+    def cancel(
+        self, job_id: int, *, name: str, tasks: Sequence[int] = (), user: str | None = None
+    ) -> None:
         """Raises Unreachable."""
-        self.by_command.cancel(job_id, name=name, tasks=tasks)
+        self.by_command.cancel(job_id, name=name, tasks=tasks, user=user)
 
     def estimate(self, script: PurePosixPath) -> datetime | None:
         """Raises Rejected, TryLater or Unreachable."""

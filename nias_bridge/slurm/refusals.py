@@ -19,6 +19,13 @@ _PREFIX = re.compile(
 # The first line that is found in what sbatch said decides, whatever the case. The wording is that
 # of slurm_errno.c, 22.05 to 26.11. Above all: what may have reached slurmctld is unclear.
 REFUSALS: tuple[tuple[str, type[SchedulerError]], ...] = (
+    # As another account: sbatch was not come to.
+    ("run-as: refused", Rejected),
+    ("run-as: failed", Unreachable),
+    ("sudo: a password is required", Unreachable),  # there is no rule for this call
+    ("sudo: a terminal is required", Unreachable),
+    ("not allowed to execute", Unreachable),
+    ("run-as: command not found", Unreachable),
     # Sent, but no answer: the job may be there.
     ("socket timed out on send/recv", SubmissionUnclear),
     ("zero bytes were transmitted or received", SubmissionUnclear),

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Engine, func, insert, select
 
 from nias_bridge.people import Deed
-from nias_bridge.store.engine import reading, writing
+from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.tables import deeds
 
 
@@ -21,6 +21,10 @@ class SqlDeeds:
     def add(self, deed: Deed) -> None:
         with writing(self._engine) as connection:
             connection.execute(insert(deeds).values(**asdict(deed)))
+
+    def actions(self) -> list[str]:
+        with reading(self._engine) as connection:
+            return list(connection.scalars(select(deeds.c.action).distinct().order_by("action")))
 
     def count(self, action: str, *, since: datetime, address: str = "", detail: str = "") -> int:
         wanted = select(func.count()).where(deeds.c.action == action, deeds.c.at > since)
@@ -44,11 +48,11 @@ class SqlDeeds:
         if handle:
             wanted = wanted.where(deeds.c.handle == handle)
         if run_id is not None:
-            wanted = wanted.where(deeds.c.run_id == run_id)
+            wanted = wanted.where(deeds.c.run_id == min(run_id, ID_MAX))
         if action:
             wanted = wanted.where(deeds.c.action == action)
         if before is not None:
-            wanted = wanted.where(deeds.c.id < before)
+            wanted = wanted.where(deeds.c.id < min(before, ID_MAX))
         with reading(self._engine) as connection:
             rows = [dict(row) for row in connection.execute(wanted).mappings()]
         return [(row.pop("id"), Deed(**row)) for row in rows]

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 from nias_bridge.errors import SettingsError, StoreError
 
 BUSY_SECONDS = 30
+ID_MAX = 2**31 - 1  # a larger number is no row's, and neither database can be asked for it
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _BEGIN = "nias_begin"  # the execution option that holds the word SQLite begins with
 

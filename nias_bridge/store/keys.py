@@ -10,11 +10,10 @@ from sqlalchemy import Engine, bindparam, delete, insert, select, update
 
 from nias_bridge.errors import NotFound
 from nias_bridge.people import Key, KeyKind, NewKey, Person, Scope
-from nias_bridge.store.engine import reading, writing
+from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.people import with_sight
 from nias_bridge.store.tables import keys
 
-_ID_MAX = 2**31 - 1
 _SHOWN = select(*(c for c in keys.c if c.name != "hash"))
 # Made once: each request asks it.
 _GOOD = _SHOWN.where(
@@ -80,7 +79,7 @@ class SqlKeys:
             return [_key(row) for row in connection.execute(wanted).mappings()]
 
     def drop(self, *, person_id: int, key_id: int) -> Key:
-        own = (keys.c.person_id == person_id) & (keys.c.id == min(key_id, _ID_MAX))
+        own = (keys.c.person_id == person_id) & (keys.c.id == min(key_id, ID_MAX))
         with writing(self._engine) as connection:
             row = connection.execute(_SHOWN.where(own)).mappings().one_or_none()
             if row is None:

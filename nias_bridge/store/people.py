@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, sele
 from sqlalchemy.exc import IntegrityError
 
 from nias_bridge.domain import name_key
-from nias_bridge.errors import BadRequest, NotFound
+from nias_bridge.errors import BadRequest, NotFound, NotPossible
 from nias_bridge.people import Group, NewPerson, Person, Quotas, Role, Standing, email_key
-from nias_bridge.store.engine import reading, writing
+from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.tables import groups, memberships, people, projects
 
 CHANGEABLE = frozenset({"email", "name", "role", "standing", "unix_account", "subject", "quotas"})
@@ -68,6 +68,8 @@ class SqlPeople:
             changes["email_key"] = email_key(changes["email"])
         with _unique(), writing(self._engine) as connection:
             _one(connection, person_id)
+            if "role" in changes or "standing" in changes:
+                _keep_an_administrator(connection, person_id, changes)
             if changes:
                 connection.execute(update(people).where(people.c.id == person_id).values(**changes))
             return _one(connection, person_id)
@@ -196,8 +198,29 @@ def _free_handle(connection: Connection, wanted: str) -> str:
     return handle
 
 
+def _keep_an_administrator(
+    connection: Connection, person_id: int, changes: Mapping[str, Any]
+) -> None:
+    """Raises NotPossible where this change would leave nobody to administer the site."""
+    # Locked, so that two who go at the same time can't both be told that the other stays.
+    there = set(
+        connection.scalars(
+            select(people.c.id)
+            .where(people.c.role == Role.ADMINISTRATOR, people.c.standing == Standing.ACTIVE)
+            .with_for_update()
+        )
+    )
+    stays = (
+        changes.get("role", Role.ADMINISTRATOR) is Role.ADMINISTRATOR
+        and changes.get("standing", Standing.ACTIVE) is Standing.ACTIVE
+    )
+    if there == {person_id} and not stays:
+        raise NotPossible("This is the only administrator who can sign in: make another one first.")
+
+
 def _one(connection: Connection, person_id: int) -> Person:
-    row = connection.execute(_BY_ID, {"person": person_id}).mappings().one_or_none()
+    asked = {"person": min(person_id, ID_MAX)}
+    row = connection.execute(_BY_ID, asked).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such person.")
     return _person(row)

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from nias_bridge.domain import (
+    ENDED_STATES,
     MOVES,
     OPEN_STATES,
     ClusterView,
@@ -37,10 +38,11 @@ from nias_bridge.domain import (
     name_key,
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
-from nias_bridge.store import keyed
+from nias_bridge.people import Used
+from nias_bridge.store import keyed, stored
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
-from nias_bridge.store.engine import reading, writing
+from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.keys import SqlKeys
 from nias_bridge.store.people import SqlPeople
 from nias_bridge.store.tables import cluster_view, events, lease, projects, runs, submissions
@@ -50,7 +52,6 @@ from nias_bridge.tasks import Task
 CHANGEABLE = frozenset(
     {"resources", "job_id", "submitted_at", "submissions", "report", "note", "missing_since"}
 )
-_ID_MAX = 2**31 - 1
 
 _WHOLE_RUN = select(
     projects.c.owner,
@@ -129,6 +130,7 @@ class SqlStore:
                     changed_at=new.created_at,
                     submissions=0,
                     note="",
+                    stored_bytes=new.contents.size + new.contents.unpacked_size,
                     version=0,
                 )
             )
@@ -220,9 +222,43 @@ class SqlStore:
             return _one(connection, run_id)
 
     def pin(self, run_id: int, pinned: bool) -> Run:
+        changed = {"pinned": True, "leaves_at": None} if pinned else {"pinned": False}
         with writing(self._engine) as connection:
             _one(connection, run_id)
-            connection.execute(update(runs).where(runs.c.id == run_id).values(pinned=pinned))
+            connection.execute(update(runs).where(runs.c.id == run_id).values(**changed))
+            return _one(connection, run_id)
+
+    def used(self, *, since: datetime, owner: str | None = None) -> dict[str, Used]:
+        with reading(self._engine) as connection:
+            return stored.used(connection, since, owner)
+
+    def largest(self, owner: str, most: int) -> list[Run]:
+        wanted = _WHOLE_RUN.where(projects.c.owner == owner, *stored.MAY_GO)
+        biggest = wanted.order_by(runs.c.stored_bytes.desc(), runs.c.id).limit(most)
+        with reading(self._engine) as connection:
+            return [Run(**row) for row in connection.execute(biggest).mappings()]
+
+    def unweighed(self, most: int) -> list[Run]:
+        wanted = _WHOLE_RUN.where(runs.c.weighed.is_(False), runs.c.state.in_(ENDED_STATES))
+        with reading(self._engine) as connection:
+            rows = connection.execute(wanted.order_by(runs.c.id).limit(most)).mappings()
+            return [Run(**row) for row in rows]
+
+    def weigh(self, run_id: int, stored_bytes: int) -> None:
+        with writing(self._engine) as connection:
+            stored.weigh(connection, run_id, stored_bytes)
+
+    def announce(self, *, ended_before: datetime | None, leaves_at: datetime) -> None:
+        with writing(self._engine) as connection:
+            stored.announce(connection, ended_before, leaves_at)
+
+    def leave(self, *, now: datetime) -> list[Run]:
+        with writing(self._engine) as connection:
+            return [_one(connection, run_id) for run_id in stored.leave(connection, now)]
+
+    def remove(self, run_id: int, *, at: datetime, by: str) -> Run:
+        with writing(self._engine) as connection:
+            stored.remove(connection, _one(connection, run_id), at, by)
             return _one(connection, run_id)
 
     def tasks(self, run_id: int, states: frozenset[JobState] = frozenset()) -> list[Task]:
@@ -311,12 +347,12 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
 
 def _older_than(at: datetime, run_id: int) -> ColumnElement[bool]:
     """What comes after a run in the order of a list."""
-    same_moment = (runs.c.created_at == at) & (runs.c.id < min(run_id, _ID_MAX))
+    same_moment = (runs.c.created_at == at) & (runs.c.id < min(run_id, ID_MAX))
     return (runs.c.created_at <= at) & or_(runs.c.created_at < at, same_moment)
 
 
 def _one(connection: Connection, run_id: int) -> Run:
-    if not 0 < run_id <= _ID_MAX:
+    if not 0 < run_id <= ID_MAX:
         raise _not_there(run_id)
     row = connection.execute(_BY_ID, {"run": run_id}).mappings().one_or_none()
     if row is None:

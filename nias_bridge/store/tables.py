@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -140,6 +141,11 @@ runs = Table(
     Column("missing_since", Instant),
     Column("cancel_asked_at", Instant),
     Column("pinned", Boolean, nullable=False, server_default=false()),
+    Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("weighed", Boolean, nullable=False, server_default=false(), index=True),
+    Column("leaves_at", Instant),
+    Column("removed_at", Instant),
+    Column("removed_by", String(64)),
     Column("version", Integer, nullable=False),
     UniqueConstraint("project_id", "number"),
     Index("ix_runs_newest", "created_at", "id"),

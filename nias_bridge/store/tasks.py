@@ -10,10 +10,9 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from nias_bridge.domain import OPEN_STATES, JobState, Scalar
 from nias_bridge.errors import NotFound
+from nias_bridge.store.engine import ID_MAX
 from nias_bridge.store.tables import tasks
 from nias_bridge.tasks import Task
-
-_ID_MAX = 2**31 - 1
 
 
 def add(connection: Connection, run_id: int, told: Sequence[Mapping[str, Scalar]]) -> None:
@@ -43,7 +42,7 @@ def read(connection: Connection, run_id: int, states_: frozenset[JobState]) -> l
 def one(connection: Connection, run_id: int, index: int) -> Task:
     """One task. Raises NotFound."""
     missing = NotFound(f"This run has no task {index}.")
-    if not 0 <= index <= _ID_MAX:
+    if not 0 <= index <= ID_MAX:
         raise missing
     wanted = select(tasks).where(tasks.c.run_id == run_id, tasks.c.index == index)
     row = connection.execute(wanted).mappings().one_or_none()

@@ -256,3 +256,14 @@ def test_collecting_that_is_killed_leaves_no_broken_results(run, output):
         collecting.join()
     assert not (run / layout.RESULTS).exists()
     assert not (run / layout.MANIFEST).exists()
+
+
+def test_what_the_code_closed_to_its_group_is_opened_to_it(run, output):
+    # Under an ACL the group's bits are the most that the gateway may.
+    (output / "deep").mkdir()
+    (output / "deep" / "closed.txt").write_text("42")
+    (output / "deep" / "closed.txt").chmod(0o600)
+    (output / "deep").chmod(0o700)
+    assert collect(run).files == 1
+    assert (output / "deep" / "closed.txt").stat().st_mode & 0o777 == 0o640
+    assert (output / "deep").stat().st_mode & 0o777 == 0o750

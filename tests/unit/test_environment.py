@@ -105,6 +105,21 @@ def test_what_was_installed_is_had_again_though_the_requirements_would_bring_a_n
     assert said == []
 
 
+def test_where_jobs_are_their_owners_accounts_nothing_is_written_for_all(tmp_path):
+    made = obtain(tmp_path, wish(*TINY)._replace(alone=True), silent)
+    made.release()
+    assert made.folder.parent == tmp_path / "envs" / "private" / "lab"
+    written = {path.relative_to(tmp_path).parts[:3] for path in tmp_path.rglob("*")}
+    assert {parts for parts in written if len(parts) == 3} <= {
+        ("envs", "private", "lab"),
+        ("cache", "private", "lab"),
+    }
+    aside = environment.put_aside(made.folder)
+    os.utime(aside, (0, 0))
+    obtain(tmp_path, wish(*TINY)._replace(alone=True), silent).release()
+    assert not aside.exists()
+
+
 def test_other_indexes_mean_another_environment(tmp_path):
     first, second = (wish("numpy", UV_INDEX_URL=f"https://example.org/{n}") for n in "ab")
     assert environment._key(first) != environment._key(second)

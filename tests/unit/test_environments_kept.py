@@ -114,3 +114,27 @@ def test_the_command_lists_and_prunes(
     )
     assert "write 500M or 8G" in run.invoke(cli.main, ["env", "prune", "--to", "x"]).output
     assert keys(bridge) == ["a"]
+
+
+def test_where_accounts_have_their_own_each_ones_share_is_counted_for_itself(
+    tmp_path: Path,
+) -> None:
+    bridge = staged.make_bridge(tmp_path, identity="unix")
+    for owner, size in (("alice", 10**18), ("bob", 10 * MB)):
+        folder = bridge.paths.own_environments(owner) / "key"
+        folder.mkdir(parents=True)
+        record = {"requirements": [], "python": "3.11.2", "bytes": size, "built_at": 1_700_000_000}
+        (folder / soundness.RECORD).write_text(json.dumps(record))
+    removed = environments.prune(bridge, 20 * MB)
+    assert [one.owner for one in removed] == ["alice"]
+
+
+@pytest.mark.parametrize("record", ['{"requirements": 5}', '{"python": 3}', "[]", '{"bytes": "x"}'])
+def test_a_record_that_an_account_spoilt_is_passed_over(
+    record: str, bridge: Bridge, put: Put
+) -> None:
+    put("good", 1)
+    spoilt = put("spoilt", 2, owner="bob")
+    spoilt.chmod(0o755)
+    (spoilt / soundness.RECORD).write_text(record)
+    assert keys(bridge) == ["good"]

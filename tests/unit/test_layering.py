@@ -33,12 +33,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "slurm": CORE | {"settings"},
     "store": CORE | {"settings", "assets"},
     "localcluster": CORE | {"settings"},
+    "identity": CORE | {"settings"},
     "http": CORE | {"services", "settings", "assets"},
     "poller": CORE | {"services"},
     "bootstrap": BELOW_BOOTSTRAP,
     "site": BELOW_BOOTSTRAP | {"bootstrap", "poller"},
     "demo": BELOW_BOOTSTRAP | {"bootstrap", "poller", "site"},
-    "cli": BELOW_BOOTSTRAP | {"bootstrap", "poller", "site", "demo"},
+    "cli": BELOW_BOOTSTRAP | {"bootstrap", "poller", "site", "demo", "identity"},
 }
 
 # Who alone may import a library, lest its quirks spread.
@@ -52,6 +53,9 @@ ONLY_IN = {
     "click": {"cli", "demo"},
     "prometheus_client": {"http"},
 }
+
+# These run where nothing of the package is installed: standard library alone.
+ALONE = {"node", "identity.run_as"}
 
 # The node runs where nothing is installed. What stands in its tools environment it may use from
 # these modules alone, which do without where it is missing.
@@ -123,8 +127,8 @@ def test_a_library_is_imported_in_its_one_place(library: str) -> None:
     assert {user for user in users if not _lies_in(user, ONLY_IN[library])} == set()
 
 
-@pytest.mark.parametrize("module", sorted(m for m in MODULES if _part(m) == "node"))
-def test_what_runs_on_the_node_needs_the_standard_library_alone(module: str) -> None:
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if _lies_in(m, ALONE)))
+def test_what_runs_without_the_package_needs_the_standard_library_alone(module: str) -> None:
     if not _lies_in(module, NODE_TOOLS):
         assert {_part(name) for name in _imports(module)} <= sys.stdlib_module_names | {NAME}
 

@@ -386,5 +386,5 @@ def test_an_administrator_sees_whose_run_it_is(app: APIFlask, bridge: Bridge) ->
     run = staged.completed(bridge)
     ada = signed_in(app, staged.as_person(bridge, "ada", Role.ADMINISTRATOR))
     page = ada.get(f"/runs/{run.id}").get_data(as_text=True)
-    assert "of lab" in page
+    assert "of Lab" in page
     assert "Run again" not in page

@@ -1,0 +1,161 @@
+"""The administrator's road: somebody who waits is let in, and the pages hold up everywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import staged
+from playwright.sync_api import BrowserContext, expect
+from test_browser_looks import violations
+from watched import DESKTOP, PHONE, Live
+
+from nias_bridge.people import NewPerson, Quotas, Role
+from nias_bridge.services import administration, retention
+from nias_bridge.services.bridge import Bridge
+
+PAGES = ("", "/groups", "/runs", "/storage", "/environments", "/log")
+
+
+def administrator(live: Live) -> Bridge:
+    return staged.as_person(live.bridge, "chief", Role.ADMINISTRATOR)
+
+
+def newcomer(live: Live, name: str = "Nina Waiting") -> int:
+    word = name.partition(" ")[0].lower()
+    new = NewPerson(handle=word, email=f"{word}@university-hospital.example.org", name=name)
+    return live.bridge.store.people.add(new, at=datetime.now(UTC)).id
+
+
+def test_a_person_who_registered_is_approved_and_comes_in(
+    live: Live, open_context: Callable[..., BrowserContext], complaints: list[str]
+) -> None:
+    hers = open_context([]).new_page()
+    hers.goto("/register")
+    hers.get_by_label("Name").fill("Nina Waiting")
+    hers.get_by_label("E-mail").fill("nina@lab.org")
+    hers.locator("input[name=password]").fill("rhubarb lantern gravel")
+    hers.locator("main form button").click()
+    hers.goto("/sign-in")
+    hers.get_by_label("E-mail").fill("nina@lab.org")
+    hers.locator("input[name=password]").fill("rhubarb lantern gravel")
+    hers.locator("main form button").click()
+    expect(hers.get_by_role("alert")).to_contain_text("waits for an administrator")
+
+    his = open_context([live.cookie_of(administrator(live))]).new_page()
+    his.goto("/")
+    his.get_by_role("link", name=re.compile("Administration.*1 waiting")).click()
+    expect(his.locator("#waiting")).to_have_text("1 person waiting for your word")
+    his.get_by_role("button", name="Approve Nina Waiting").click()
+    expect(his.locator("#waiting")).to_have_count(0)
+    expect(his.get_by_role("link", name="Nina Waiting")).to_be_visible()
+
+    hers.locator("input[name=password]").fill("rhubarb lantern gravel")
+    hers.locator("main form button").click()
+    expect(hers.get_by_role("link", name="Nina Waiting")).to_be_visible()
+    expect(hers.get_by_role("link", name="Administration")).to_have_count(0)
+    # The refused sign-in is all that the browsers may complain of.
+    assert [text for text in complaints if "403" not in text] == []
+
+
+def test_a_disabled_person_is_turned_away_at_the_next_click(
+    live: Live, open_context: Callable[..., BrowserContext]
+) -> None:
+    hers = open_context().new_page()
+    hers.goto("/results")
+    his = open_context([live.cookie_of(administrator(live))]).new_page()
+    his.goto(f"/admin/people/{live.bridge.person.id}")
+    his.on("dialog", lambda dialog: dialog.accept())
+    his.get_by_role("button", name="Disable").click()
+    expect(his.get_by_role("button", name="Enable")).to_be_visible()
+    hers.goto("/results")
+    expect(hers).to_have_url(re.compile("/sign-in"))
+
+
+def test_a_group_that_shares_shows_its_members_each_others_results(
+    live: Live, open_context: Callable[..., BrowserContext]
+) -> None:
+    run = staged.completed(staged.as_person(live.bridge, "berta"), "eeg-bands")
+    his = open_context([live.cookie_of(administrator(live))]).new_page()
+    his.goto("/admin/groups")
+    his.get_by_label("Name").fill("EEG lab")
+    his.get_by_label("Members see each other’s results").check()
+    his.get_by_label("Berta").check()
+    his.get_by_label("Lab", exact=True).check()
+    his.get_by_role("button", name="Make the group").click()
+    expect(his.get_by_role("heading", name="EEG lab")).to_be_visible()
+
+    hers = open_context().new_page()
+    hers.goto("/results")
+    hers.get_by_label("Whose").select_option("Shared with me")
+    hers.get_by_role("button", name="Show").click()
+    row = hers.locator(f"#run-{run.id}")
+    expect(row).to_contain_text("of Berta")
+    row.get_by_role("link", name="eeg-bands", exact=True).click()
+    expect(hers.get_by_role("heading", name=re.compile("eeg-bands.*of Berta"))).to_be_visible()
+    for word in ("Run again", "Pin this run", "Share", "Delete its files"):
+        expect(hers.get_by_role("button", name=word)).to_have_count(0)
+
+
+def test_files_are_deleted_at_a_word_and_the_page_says_so(
+    live: Live, open_context: Callable[..., BrowserContext]
+) -> None:
+    run = staged.completed(live.bridge)
+    page = open_context().new_page()
+    page.goto(f"/runs/{run.id}")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete its files").click()
+    expect(page.locator("#results")).to_contain_text("by you")
+    expect(page.get_by_role("button", name="Run again")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desk", "phone"])
+def test_every_page_of_the_administration_is_accessible_and_fits(
+    live: Live,
+    open_context: Callable[..., BrowserContext],
+    complaints: list[str],
+    axe: str,
+    scheme: str,
+    viewport: dict[str, int],
+) -> None:
+    chief = administrator(live)
+    cookie = live.cookie_of(chief)
+    context = open_context([cookie], color_scheme=scheme, viewport=viewport, bypass_csp=False)
+    page = context.new_page()
+    wrong = []
+
+    def look(path: str) -> None:
+        page.goto(path)
+        nonlocal wrong
+        wrong += violations(page, axe)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > viewport["width"]:
+            wrong.append(f"{path} is {width} px wide")
+
+    for path in PAGES:
+        look(f"/admin{path}")
+    staged.environment(live.bridge, "0" * 64, *(f"package-{n}==1.0" for n in range(40)))
+    staged.environment(live.bridge, "1" * 64, owner="lab")
+    waiting = newcomer(live, "Maria del Carmen Rodríguez-Hernández y Compañía")
+    kept, removed = staged.completed(live.bridge), staged.completed(live.bridge, "emg-onset")
+    retention.remove(live.bridge, removed.id)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    live.bridge.store.announce(ended_before=tomorrow, leaves_at=tomorrow)
+    retention.tidy(live.bridge)
+    administration.save_group(chief, "EEG lab", shares=True, members=["lab", "chief"])
+    administration.set_quotas(
+        chief, live.bridge.person.id, Quotas(stored_bytes=1000, open_runs=0, cpu_hours=0.5)
+    )
+    administration.disable(chief, newcomer(live, "Gone Long-Ago"))
+    for path in (
+        *(f"/admin{path}" for path in PAGES),
+        *(f"/admin/people/{number}" for number in (waiting, live.bridge.person.id)),
+        *("/admin/runs?owner=lab", "/admin/runs?owner=nobody", "/admin/log?person=chief"),
+        *("/results", f"/runs/{kept.id}", f"/runs/{removed.id}", "/account"),
+    ):
+        look(path)
+    assert wrong == []
+    assert complaints == []
