@@ -25,7 +25,7 @@ from nias_bridge.identity.install import SUDOERS, install
 from nias_bridge.node.words import counted
 from nias_bridge.people import Caller, KeyKind, Role, Scope, Standing
 from nias_bridge.poller import run_poller
-from nias_bridge.services import accounts, environments, keys
+from nias_bridge.services import accounts, administration, environments, keys
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import read_settings
 from nias_bridge.site import SERVICE_USER, service_user
@@ -100,6 +100,17 @@ def install_run_as(gateway: str, sudoers: Path) -> None:
     click.echo(f"{settings.run_as} is in place; {sudoers} lets {gateway} call it.")
 
 
+@main.command()
+def unclaimed() -> None:
+    """Jobs by plain sbatch that wait for somebody to be linked to their account on the cluster."""
+    for job in _at_the_command_line().store.strays.all():
+        told = job.report
+        click.echo(
+            f"{told.job_id:<10}  {job.native.user:16}  {told.submitted_at:%Y-%m-%d %H:%M}"
+            f"  {told.state:10}  {job.project}"
+        )
+
+
 @main.group()
 def user() -> None:
     """The people who have accounts."""
@@ -126,6 +137,16 @@ def user_link(email: str) -> None:
     bridge = _at_the_command_line()
     secret = keys.give_link(bridge, KeyKind.SIGN_IN, accounts.person_of(bridge, email))
     click.echo(f"{bridge.settings.url}/sign-in/{secret}")
+
+
+@user.command("account")
+@click.argument("email")
+@click.argument("account", default="")
+def user_account(email: str, account: str) -> None:
+    """Link somebody to her account on the cluster, or, where none is named, to none."""
+    bridge = _at_the_command_line()
+    person = accounts.person_of(bridge, email)
+    administration.link_unix_account(bridge, person.id, account)
 
 
 @user.command("list")

@@ -13,6 +13,8 @@ from enum import StrEnum
 # What a parameter of a sweep can be.
 Scalar = str | int | float | bool
 
+SBATCH_JOB_NAME = "nias"  # of jobs by plain sbatch, where the person gave no other
+
 
 class JobState(StrEnum):
     """Slurm's own words for a job's state, and the bridge's own before Slurm has the job."""
@@ -282,6 +284,44 @@ class NewRun:
     max_parallel: int | None = None
 
 
+class Origin(StrEnum):
+    """How a run came to Slurm."""
+
+    WEB = "web"  # by the bridge, for a page or a program
+    SBATCH = "sbatch"  # by a person on a login node, and adopted since
+
+
+@dataclass(frozen=True, kw_only=True)
+class Native:
+    """What Slurm itself recorded of a job by plain sbatch: whose it is, and its name.
+
+    folder: where it works, ACCOUNT/JOB below the folder of all these runs; "" until it began.
+    """
+
+    user: str
+    job_name: str
+    folder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unclaimed:
+    """A job by plain sbatch that is nobody's run yet.
+
+    project: what sbatch was given, as a name; tasks: of an array the indexes of its tasks.
+    """
+
+    native: Native
+    project: str
+    report: SlurmReport
+    tasks: tuple[int, ...] = ()
+
+    @property
+    def token(self) -> str:
+        """What tells it from every other job, earlier ones of the same id too."""
+        at = self.report.submitted_at
+        return f"{self.report.job_id}.{int(at.timestamp()) if at else 0}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One execution of a project, as the store has it.
@@ -291,6 +331,7 @@ class Run:
     Slurm's own words are not enough; `pinned`: somebody wants to keep it for good; `version` counts
     the writes, so that two can't cross.
     `tasks` is how many a sweep has, 0 for a single job; its job is a job array then.
+    `native` is there for a job by plain sbatch, and only there.
     `stored_bytes` is what its files take on shared storage: expected until they are `weighed` after
     its end. They are to be removed at `leaves_at` by the site's limit; at `removed_at` they were,
     by the person whose handle is `removed_by`, or ("") by that limit.
@@ -324,10 +365,17 @@ class Run:
     removed_at: datetime | None = None
     removed_by: str | None = None
     version: int = 0
+    origin: Origin = Origin.WEB
+    native: Native | None = None
 
     @property
     def job_name(self) -> str:
-        """The Slurm job name: unique by its token, readable by its project."""
+        """The Slurm job name: unique by its token, readable by its project.
+
+        Of a job by plain sbatch it is what the person called it, and any other's too.
+        """
+        if self.native:
+            return self.native.job_name
         return f"nias-{self.token}-{self.slug}"
 
 

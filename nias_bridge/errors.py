@@ -13,6 +13,8 @@ NiasError
 ├── NotSignedIn            this needs an account
 ├── NotAllowed             the account, or the key it is known by, does not reach so far
 ├── TooManyTries           too many failed attempts: wait
+├── NoAnswer               another service that this needs did not answer as it should
+├── Undeliverable          what was to be told outside will not be taken, however often it is tried
 ├── OverQuota              the person's own limits do not allow it
 ├── NoSpace                shared storage is full
 ├── SettingsError          the configuration is wrong or incomplete
@@ -130,6 +132,14 @@ class TooManyTries(NiasError):
         self.seconds = seconds
         minutes = max(1, round(seconds / 60))
         super().__init__(f"Too many attempts. Wait {minutes} min and try again.")
+
+
+class NoAnswer(NiasError):
+    """Another service that this needs, such as the university's sign-in, did not do its part."""
+
+
+class Undeliverable(NiasError):
+    """What was to be told outside will not be taken, however often it is tried."""
 
 
 class OverQuota(NiasError):

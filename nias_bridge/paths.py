@@ -45,7 +45,23 @@ class SharedPaths:
     def node_program_on_cluster(self) -> PurePosixPath:
         return self.on_cluster / layout.BIN / layout.NODE_PROGRAM
 
+    @property
+    def login_script_on_cluster(self) -> PurePosixPath:
+        return self.on_cluster / layout.BIN / layout.LOGIN_SCRIPT
+
+    @property
+    def sbatch(self) -> Path:
+        """Where the runs by plain sbatch are, in a folder of each account."""
+        return self.root / layout.SBATCH
+
+    @property
+    def sbatch_on_cluster(self) -> PurePosixPath:
+        return self.on_cluster / layout.SBATCH
+
     def run(self, run: Run) -> RunPaths:
+        if run.native and run.native.folder:
+            inner = PurePosixPath(layout.SBATCH, run.native.folder)
+            return RunPaths(self.root / inner, self.on_cluster / inner, layout.BY_SBATCH)
         inner = PurePosixPath(layout.RUNS, run.owner, run.slug, str(run.number))
         return RunPaths(self.root / inner, self.on_cluster / inner, run.token)
 

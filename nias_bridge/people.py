@@ -26,6 +26,14 @@ class Standing(StrEnum):
     DISABLED = "disabled"
 
 
+class MailWish(StrEnum):
+    """Of which ends of her runs a person is told by mail."""
+
+    NONE = "none"
+    FAILED = "failed"  # neither COMPLETED nor CANCELLED
+    ALL = "all"
+
+
 class Scope(StrEnum):
     """How far a key reaches; each scope includes those above it."""
 
@@ -94,10 +102,26 @@ class Person:
     unix_account: str | None = None
     subject: str | None = None
     quotas: Quotas = Quotas()
+    mail: MailWish = MailWish.NONE
 
     @property
     def administers(self) -> bool:
         return self.role is Role.ADMINISTRATOR
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vouched:
+    """Somebody as the university's own sign-in tells of her.
+
+    subject: its issuer and her number there, "issuer|sub"; verified: it says that the address is
+    hers.
+    """
+
+    subject: str
+    email: str
+    verified: bool
+    name: str
+    groups: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)

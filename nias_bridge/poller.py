@@ -19,7 +19,15 @@ from typing import Any
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Polling, Run, SlurmReport, Usage
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import environments, estimates, identity, intake, retention
+from nias_bridge.services import (
+    adopt,
+    environments,
+    estimates,
+    identity,
+    intake,
+    outbox,
+    retention,
+)
 from nias_bridge.services.advance import advance, note_usage
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.sight import Desk, Sight
@@ -34,7 +42,9 @@ NO_JOB = "nias-no-such-job"
 USAGE_SECONDS = 5.0
 MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline
 TIDY_SECONDS = 5.0
+TELL_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
+SEARCH_SECONDS = 60.0
 CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
 
 # The steps that need no word from Slurm are taken at once, the others after a look at it.
@@ -70,22 +80,24 @@ class Rounds:
     def __init__(self, bridge: Bridge, scheduler: Scheduler) -> None:
         self.bridge = bridge
         self.scheduler = scheduler
-        self._measuring: Thread | None = None
         self._polling = Polling(started_at=_now())
         self._accounting = ""  # why it does not answer
         self._accounting_asked = 0.0
-        self._asking: Thread | None = None
+        self._at_work: dict[str, Thread] = {}
         self._measured_last = 0
         self._used: dict[int, tuple[Usage, datetime]] = {}
-        self._tidying: Thread | None = None
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self.follow_jobs: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
             self.measure: (USAGE_SECONDS, 0.0),
             self.ask_accounting: (CLUSTER_SECONDS, 0.0),
             self.tidy: (TIDY_SECONDS, 0.0),
+            self.tell: (TELL_SECONDS, 0.0),
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
+        self._seen: set[adopt.Key] = set()
+        if bridge.settings.login_nodes:
+            self._due[self.search] = (SEARCH_SECONDS, 0.0)
 
     def turn(self) -> None:
         """Do all that is due now."""
@@ -107,7 +119,7 @@ class Rounds:
     def follow_jobs(self) -> None:
         """One question to slurmctld and one to slurmdbd, then a step of each run they have."""
         runs = self.bridge.store.open_runs(OPEN_STATES.difference(QUICK_STATES))
-        if runs:
+        if runs or self.bridge.settings.login_nodes:
             began = time.monotonic()
             users = identity.users_of_jobs(self.bridge, runs)
             sight = replace(look(self.scheduler, runs), users=users)
@@ -116,6 +128,18 @@ class Rounds:
                 self._advance(run, sight=sight)
             missed = (sight.queue, sight.accounting).count(None)
             self._count(looks=1, seconds=time.monotonic() - began, unanswered=missed)
+            if self.bridge.settings.login_nodes:
+                self._adopt(sight)
+
+    def search(self) -> None:
+        """Look in the accounting for jobs by plain sbatch that squeue no longer told."""
+        with suppress(Unreachable):
+            adopt.search(self.bridge, self.scheduler, _now())
+
+    def _adopt(self, sight: Sight) -> None:
+        with suppress(Unreachable):
+            if sight.queue is not None:
+                self._seen = adopt.look(self.bridge, self.scheduler, sight.queue, self._seen)
 
     def view_cluster(self) -> None:
         """Remember nodes and partitions, or why they are not known."""
@@ -153,11 +177,9 @@ class Rounds:
         )
 
     def ask_accounting(self) -> None:
-        """Hear of the accounting while no run makes us ask: in a thread, since it may be slow."""
-        idle = time.monotonic() - self._accounting_asked > ACCOUNTING_SECONDS
-        if idle and (self._asking is None or not self._asking.is_alive()):
-            self._asking = Thread(target=self._ask_accounting, name="accounting", daemon=True)
-            self._asking.start()
+        """Hear of the accounting while no run makes us ask; it may be slow."""
+        if time.monotonic() - self._accounting_asked > ACCOUNTING_SECONDS:
+            self._aside("Whether the accounting answers", self._ask_accounting)
 
     def _ask_accounting(self) -> None:
         nothing = partial(self.scheduler.accounting, since=_now(), names=[NO_JOB])
@@ -168,30 +190,31 @@ class Rounds:
         self._accounting_asked = time.monotonic()
 
     def measure(self) -> None:
-        """Ask what running jobs use: in a thread, since a dead node keeps that answer waiting."""
-        if self.bridge.settings.identity == "unix":
-            return  # Slurm tells nobody but a job's owner
-        if self._measuring is None or not self._measuring.is_alive():
-            self._measuring = Thread(target=self._measure, name="usage", daemon=True)
-            self._measuring.start()
+        """Ask what running jobs use: a dead node keeps that answer waiting."""
+        if self.bridge.settings.identity != "unix":  # Slurm tells nobody but a job's owner
+            self._aside("What running jobs use", self._measure)
 
     def _measure(self) -> None:
-        try:
-            runs = self.bridge.store.open_runs(_RUNNING)
-            jobs = {run.job_id: run for run in runs if run.job_id is not None and not run.tasks}
-            ids = in_turn([*jobs, *self._running_tasks(runs)], self._measured_last)
-            if not ids:
-                return
-            used, at = self.scheduler.usage(ids), _now()
-            self._measured_last = ids[-1]
-            # Of tasks the next step writes it: two writers would cross.
-            self._used = {job_id: (usage, at) for job_id, usage in used.items()}
-            for job_id, run in jobs.items():
-                if job_id in used:
-                    with suppress(Stale):  # it is measured again
-                        note_usage(self.bridge, run, used[job_id], at)
-        except Exception as error:  # figures of a moment: nothing waits for them
-            log.warning("What running jobs use is not known: %s", error)
+        # Slurm tells what a job uses to nobody but its own account.
+        runs = [run for run in self.bridge.store.open_runs(_RUNNING) if not run.native]
+        jobs = {run.job_id: run for run in runs if run.job_id is not None and not run.tasks}
+        ids = in_turn([*jobs, *self._running_tasks(runs)], self._measured_last)
+        if not ids:
+            return
+        used, at = self.scheduler.usage(ids), _now()
+        self._measured_last = ids[-1]
+        # Of tasks the next step writes it: two writers would cross.
+        self._used = {job_id: (usage, at) for job_id, usage in used.items()}
+        for job_id, run in jobs.items():
+            if job_id in used:
+                with suppress(Stale):  # it is measured again
+                    note_usage(self.bridge, run, used[job_id], at)
+
+    def wait_aside(self, seconds: float) -> None:
+        """Wait for what is being seen to in threads, so long at most."""
+        deadline = time.monotonic() + seconds
+        for thread in self._at_work.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _running_tasks(self, runs: list[Run]) -> list[int]:
         """The own ids of tasks that run."""
@@ -201,16 +224,26 @@ class Rounds:
         return [own_id for own_id in ids if own_id is not None]
 
     def tidy(self) -> None:
-        """Weigh and remove files of ended runs: in a thread, since many files take long."""
-        if self._tidying is None or not self._tidying.is_alive():
-            self._tidying = Thread(target=self._tidy, name="tidy", daemon=True)
-            self._tidying.start()
+        """Weigh and remove files of ended runs: many of them take long."""
+        self._aside("Files of ended runs", lambda: retention.tidy(self.bridge))
 
-    def _tidy(self) -> None:
-        try:
-            retention.tidy(self.bridge)
-        except Exception as error:  # nothing waits for it, and it goes on where it was
-            log.warning("Files of ended runs could not be seen to: %s", error)
+    def tell(self) -> None:
+        """Send the mails that are due: a mail server may keep one waiting."""
+        self._aside("The outbox", lambda: outbox.deliver(self.bridge))
+
+    def _aside(self, what: str, see_to: Callable[[], None]) -> None:
+        """See to it in a thread of its own, unless one is still at it. Nothing waits for it: what
+        goes wrong is logged, and it goes on where it was."""
+
+        def work() -> None:
+            try:
+                see_to()
+            except Exception as error:
+                log.warning("%s could not be seen to: %s", what, error)
+
+        if what not in self._at_work or not self._at_work[what].is_alive():
+            self._at_work[what] = Thread(target=work, name=what, daemon=True)
+            self._at_work[what].start()
 
     def sweep(self) -> None:
         """Remove what uploads left behind, environments past their size, runs past their time."""
@@ -230,7 +263,7 @@ class Rounds:
 
 def look(scheduler: Scheduler, runs: list[Run]) -> Sight:
     """One look at Slurm for all these runs."""
-    since = min(run.created_at for run in runs) - CLOCKS_APART
+    since = min((run.created_at for run in runs), default=_now()) - CLOCKS_APART
     ids = [run.job_id for run in runs if run.job_id is not None]
     nameless = [run.job_name for run in runs if run.job_id is None]
 

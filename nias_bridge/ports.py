@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -21,8 +21,10 @@ from nias_bridge.domain import (
     Run,
     SlurmReport,
     SubmissionKey,
+    Unclaimed,
     Usage,
 )
+from nias_bridge.errands import Errand, ErrandKind, Hook
 from nias_bridge.people import (
     Deed,
     Group,
@@ -73,6 +75,13 @@ class Scheduler(Protocol):
 
         user: the account that the job is, as for `submit`.
         One that has ended, or is another's, is no error.
+        """
+        ...
+
+    def commands(self, job_ids: Sequence[int]) -> dict[int, str]:
+        """What batch script with which arguments these jobs are, as one line each.
+
+        Of jobs that slurmctld remembers; others are absent.
         """
         ...
 
@@ -234,6 +243,76 @@ class Deeds(Protocol):
         ...
 
 
+class Outbox(Protocol):
+    """What is to be told outside the pages, and where people's own programs are.
+
+    Most of it comes here by what it tells of, in one transaction with it: a run's move (where its
+    owner wants to be told), somebody who waits for an administrator, or need not any longer.
+    """
+
+    def put(self, kind: ErrandKind, *, at: datetime, detail: str = "") -> None:
+        """Let something be told that no row tells of."""
+        ...
+
+    def due(self, *, now: datetime, most: int) -> list[Errand]:
+        """What is due, oldest first.
+
+        Of what a person's own program is to be told, nothing before its earlier ones.
+        """
+        ...
+
+    def begin(self, errand: Errand, *, again_at: datetime) -> bool:
+        """Count one more try, and when the next is due should this one not get done.
+
+        False where somebody else began it meanwhile.
+        """
+        ...
+
+    def done(self, errand_id: int) -> None:
+        """It was told, or never will be."""
+        ...
+
+    def hook(self, person_id: int) -> Hook | None:
+        """Where this person's own program is told."""
+        ...
+
+    def save_hook(self, hook: Hook) -> None:
+        """Keep it, in the place of the one before."""
+        ...
+
+    def note_trouble(self, person_id: int, trouble: str) -> None:
+        """Remember why her program could not be told, "" once it could."""
+        ...
+
+    def drop_hook(self, person_id: int) -> None:
+        """Forget it, with all that it was still to be told."""
+        ...
+
+
+class Strays(Protocol):
+    """Jobs by plain sbatch whose Unix account is linked to nobody, and since when they count."""
+
+    def since(self) -> datetime:
+        """Jobs that were submitted before this are none of the bridge's."""
+        ...
+
+    def looked_at(self) -> datetime:
+        """When the accounting was last searched for such jobs."""
+        ...
+
+    def look(self, at: datetime) -> None:
+        """Remember when the accounting was searched."""
+        ...
+
+    def all(self) -> list[Unclaimed]:
+        """Those that wait for somebody to be linked to their account."""
+        ...
+
+    def keep(self, job: Unclaimed) -> None:
+        """Remember one, as it is now."""
+        ...
+
+
 class Store(Protocol):
     """What is remembered. Reads and writes are each one transaction."""
 
@@ -245,6 +324,11 @@ class Store(Protocol):
 
     @property
     def deeds(self) -> Deeds: ...
+    @property
+    def strays(self) -> Strays: ...
+
+    @property
+    def outbox(self) -> Outbox: ...
 
     def close(self) -> None:
         """Let go of all connections; the next call opens new ones."""
@@ -270,6 +354,17 @@ class Store(Protocol):
         self, person_id: int, word: str, *, now: datetime
     ) -> tuple[SubmissionKey, Run] | None:
         """The run that a person's key has made, and the key as it was then."""
+        ...
+
+    def adopt(self, new: NewRun, job: Unclaimed) -> Run | None:
+        """A job by plain sbatch becomes a run, PENDING at first, and is unclaimed no longer.
+
+        None where it is a run already.
+        """
+        ...
+
+    def adopted(self, job_ids: Collection[int]) -> list[Run]:
+        """The runs by plain sbatch that have, or had, one of these ids."""
         ...
 
     def next_number(self, owner: str, project: str) -> int:

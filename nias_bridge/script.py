@@ -8,11 +8,12 @@ from functools import cache
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nias_bridge.assets import asset
-from nias_bridge.domain import Resources, Run, time_limit_seconds
+from nias_bridge.domain import SBATCH_JOB_NAME, Resources, Run, time_limit_seconds
 from nias_bridge.paths import SharedPaths
 from nias_bridge.settings import Settings
 
 TEMPLATE = "run.sbatch.j2"
+FOR_LOGIN_NODES = "nias.sbatch.j2"
 
 
 def render(run: Run, shared: SharedPaths, settings: Settings) -> str:
@@ -38,6 +39,26 @@ def render(run: Run, shared: SharedPaths, settings: Settings) -> str:
             log="slurm-%A_%a.out" if run.tasks else "slurm-%j.out",
             slot=slot_options(run.resources, settings),
             signal_seconds=_signal_seconds(time, settings),
+        )
+    )
+
+
+def render_for_login_nodes(shared: SharedPaths, settings: Settings) -> str:
+    """The script that people on a login node give to sbatch, with a project."""
+    return (
+        _templates()
+        .get_template(FOR_LOGIN_NODES)
+        .render(
+            script=str(shared.login_script_on_cluster),
+            job_name=SBATCH_JOB_NAME,
+            folder=str(shared.sbatch_on_cluster),
+            shared=str(shared.on_cluster),
+            node_program=str(shared.node_program_on_cluster),
+            python=settings.python,
+            url=settings.public_url,
+            time=settings.time,
+            slot=slot_options(Resources(), settings),
+            signal_seconds=_signal_seconds(settings.time, settings),
         )
     )
 

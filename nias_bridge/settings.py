@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from email.utils import parseaddr
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -18,6 +20,8 @@ from pydantic_settings import (
 from nias_bridge import pipconfig
 from nias_bridge.domain import memory_bytes, time_limit_seconds
 from nias_bridge.errors import SettingsError
+from nias_bridge.mail import server_of
+from nias_bridge.people import email_address
 
 CONFIG_VARIABLE = "NIAS_BRIDGE_CONFIG"
 DEFAULT_CONFIG = Path("/etc/nias-bridge/nias-bridge.toml")
@@ -27,6 +31,7 @@ PREFIX = "NIAS_BRIDGE_"
 WALLED_OFF = ("/dev", "/etc", "/home", "/proc", "/root", "/run", "/sys", "/tmp", "/var", "/var/lib")  # noqa: S108
 
 MIB = 1024 * 1024
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DISTINCT_MIN = 8  # different characters in a secret key; 32 random hexadecimal ones have more
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -81,6 +86,39 @@ class Settings(BaseSettings):
         (), description="With “domain”, the e-mail domains that may"
     )
 
+    oidc_issuer: str | None = Field(
+        None, description="The university’s own sign-in: address of its OpenID Connect issuer"
+    )
+    oidc_client_id: str | None = Field(None, description="… what it knows this gateway by")
+    oidc_client_secret: str | None = Field(
+        None, repr=False, description="… and the secret it gave for that"
+    )
+    oidc_name: str = Field(
+        "your university account", description="What people call it: “Sign in with …”"
+    )
+    oidc_groups_claim: str = Field(
+        "groups", description="The claim in which it tells a person’s groups"
+    )
+    oidc_admin_groups: tuple[str, ...] = Field(
+        (), description="Its groups whose members administer the site; none: roles are given here"
+    )
+    oidc_groups: tuple[str, ...] = Field(
+        (),
+        description="Its groups whose members may come in, without waiting; none: all, as they "
+        "would register",
+    )
+
+    smtp_url: str | None = Field(
+        None,
+        repr=False,
+        description="Mail server: smtp://, smtp+starttls:// or smtps://user:password@host:port",
+    )
+    mail_from: str | None = Field(None, description="… and what the mails are from")
+
+    webhook_private: bool = Field(
+        False, description="Whether people’s programs may be told at addresses within the site"
+    )
+
     slurm_bin: Path | None = Field(None, description="Folder of sbatch and sacct, if not on PATH")
     slurm_conf: Path | None = Field(None, description="SLURM_CONF, where it is not the default")
     slurm_timeout: Seconds = Field(30, description="Seconds to wait for any answer of Slurm")
@@ -111,6 +149,9 @@ class Settings(BaseSettings):
     run_as: Path = Field(
         Path("/usr/lib/nias-bridge/run-as"),
         description="With “unix”, the program that sudo lets the bridge call",
+    )
+    login_nodes: bool = Field(
+        True, description="Whether people may run projects by plain sbatch, with bin/nias.sbatch"
     )
     verdict_after: Seconds = Field(
         600, description="Seconds without a record after which the node's own word decides"
@@ -222,6 +263,21 @@ class Settings(BaseSettings):
             memory_bytes(value)
         return value
 
+    @field_validator("smtp_url")
+    @classmethod
+    def _mail_server(cls, value: str | None) -> str | None:
+        server = server_of(value) if value else None
+        if server and server.tls == "smtp" and server.user and server.host not in LOOPBACK:
+            raise ValueError("would send its password for all to read; use smtp+starttls://")
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _mail_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            email_address(parseaddr(value)[1])
+        return value
+
     @field_validator("shared_root")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -246,6 +302,17 @@ class Settings(BaseSettings):
             PurePosixPath(self.shared_root),
         ):
             raise ValueError("identity “unix” wants shared_root to be the nodes' path of it too")
+        return self
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        issuer = urlsplit(self.oidc_issuer or "")
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise ValueError("oidc_issuer needs oidc_client_id beside it")
+        if self.oidc_issuer and issuer.scheme != "https" and issuer.hostname not in LOOPBACK:
+            raise ValueError("oidc_issuer must begin with https://")
+        if self.smtp_url and not self.mail_from:
+            raise ValueError("smtp_url needs mail_from beside it")
         return self
 
     @property

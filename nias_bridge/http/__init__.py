@@ -22,6 +22,7 @@ from nias_bridge.http import (
     formats,
     looks,
     metrics,
+    oidc,
     pages,
     security,
     sharing,
@@ -70,6 +71,7 @@ def create_app(bridge: Bridge) -> APIFlask:
         *(metrics, pages, sharing, site_api, sweep_api, sweeps),
     ):
         app.register_blueprint(module.blueprint)
+    oidc.init_app(app, bridge.settings)
     app.spec_processor(description.complete)
     _add_words(app, bridge)
     return app
@@ -96,6 +98,8 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         registration=settings.registration,
         waiting=administration.waiting,
         upload_max=uploads.most,
+        university=settings.oidc_name if settings.oidc_issuer else "",
+        mails=settings.smtp_url is not None,
         default_time=settings.time,
     )
 

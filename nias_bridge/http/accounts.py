@@ -12,8 +12,8 @@ from nias_bridge.errors import BadRequest, NiasError, NotAllowed, NotSignedIn, T
 from nias_bridge.http import who
 from nias_bridge.http.errors import status_of
 from nias_bridge.http.here import bridge, caller
-from nias_bridge.people import NOBODY, KeyKind, Scope, Standing
-from nias_bridge.services import accounts, keys, quotas
+from nias_bridge.people import NOBODY, KeyKind, MailWish, Scope, Standing
+from nias_bridge.services import accounts, hooks, keys, quotas
 
 blueprint = Blueprint("accounts", __name__)
 
@@ -90,6 +90,24 @@ def send_invited(secret: str) -> ResponseReturnValue:
     return _register(secret)
 
 
+@blueprint.get("/forgotten")
+def forgotten() -> str:
+    """Where one asks for a new password."""
+    return render_template("forgotten.html")
+
+
+@blueprint.post("/forgotten")
+def send_forgotten() -> ResponseReturnValue:
+    """Ask for a link by mail; whether anybody has the address is not told."""
+    if bridge().settings.smtp_url is None:
+        return render_template("forgotten.html")
+    try:
+        accounts.ask_password(bridge(), request.form.get("email", ""))
+    except TooManyTries as error:
+        return render_template("forgotten.html", error=error), status_of(error)
+    return render_template("forgotten.html", asked=True)
+
+
 @blueprint.get("/password/<secret>")
 def password_link(secret: str) -> str:
     """Set a password by a link."""
@@ -129,6 +147,32 @@ def change_password() -> ResponseReturnValue:
     except TOLD as error:
         return render_template("account.html", **_account(error=error)), status_of(error)
     return render_template("account.html", **_account(done="Your password is changed."))
+
+
+@blueprint.post("/account/mail")
+def choose_mail() -> ResponseReturnValue:
+    """Of which ends of runs one is told by mail."""
+    word = request.form.get("mail", "")
+    if word in set(MailWish):
+        bridge().store.people.change(bridge().person.id, mail=MailWish(word))
+    return redirect(url_for("accounts.account", _anchor="mail"), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.post("/account/webhook")
+def set_webhook() -> ResponseReturnValue:
+    """Where a program of one's own is told of one's runs; its secret is shown this once."""
+    try:
+        hook = hooks.set_hook(bridge(), request.form.get("url", ""))
+    except TOLD as error:
+        return render_template("account.html", **_account(error=error)), status_of(error)
+    return render_template("account.html", **_account(hook_secret=hook.secret))
+
+
+@blueprint.post("/account/webhook/drop")
+def drop_webhook() -> ResponseReturnValue:
+    """Tell it no more."""
+    hooks.drop_hook(bridge())
+    return redirect(url_for("accounts.account", _anchor="webhook"), HTTPStatus.SEE_OTHER)
 
 
 @blueprint.post("/account/tokens")
@@ -183,6 +227,7 @@ def _account(error: NiasError | None = None, **more: Any) -> dict[str, Any]:
         "scopes": [s for s in Scope if s is not Scope.ADMIN or caller().administers],
         "token_days": TOKEN_DAYS,
         "share": quotas.share(bridge(), bridge().person),
+        "hook": bridge().store.outbox.hook(bridge().person.id),
         "error": error,
         **more,
     }

@@ -51,6 +51,7 @@ def run_out(run: Run) -> RunOut:
         stored_bytes=run.stored_bytes,
         leaves_at=run.leaves_at,
         removed_at=run.removed_at,
+        origin=run.origin,
         job_id=run.job_id,
         job_name=run.job_name,
         node=report.nodes if report else "",

@@ -32,6 +32,8 @@ STATUS: dict[type[errors.NiasError], HTTPStatus] = {
     errors.NotSignedIn: HTTPStatus.UNAUTHORIZED,
     errors.NotAllowed: HTTPStatus.FORBIDDEN,
     errors.TooManyTries: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.NoAnswer: HTTPStatus.BAD_GATEWAY,
+    errors.Undeliverable: HTTPStatus.BAD_GATEWAY,
     errors.OverQuota: HTTPStatus.CONFLICT,
     errors.NoSpace: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,

@@ -38,6 +38,7 @@ from nias_bridge.services import (
     comparison,
     desk,
     estimates,
+    identity,
     intake,
     previews,
     record,
@@ -308,6 +309,7 @@ def _shown_run(run_id: int) -> dict[str, Any]:
     return {
         "view": view,
         "run": view.run,
+        "cancels": identity.can_cancel(bridge(), view.run),
         "steps": story.steps(view),
         "previews": previews.previews(bridge(), view.run) if view.run.state.ended else {},
         "failed": failed,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from nias_bridge.domain import JobState
+from nias_bridge.domain import JobState, Origin
 from nias_bridge.people import Role, Scope
 
 
@@ -200,6 +200,7 @@ class RunOut(BaseModel):
     stored_bytes: Annotated[int, Field(description="bytes; expected until it has ended")]
     leaves_at: Annotated[datetime | None, Field(description="when its files are to be removed")]
     removed_at: datetime | None
+    origin: Origin
     job_id: int | None
     job_name: str
     node: str

@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from nias_bridge.http import downloads
 from nias_bridge.http.here import bridge
 from nias_bridge.http.live import fragment
-from nias_bridge.services import previews, sweeps, tasktable
+from nias_bridge.services import identity, previews, sweeps, tasktable
 
 blueprint = Blueprint("sweeps", __name__, url_prefix="/runs/<int:run_id>")
 
@@ -129,5 +129,6 @@ def _shown_task(run_id: int, index: int) -> dict[str, Any]:
         "view": view,
         "run": view.run,
         "task": view.task,
+        "cancels": identity.can_cancel(bridge(), view.run),
         "previews": previews.previews(bridge(), view.run, index) if view.task.state.ended else {},
     }

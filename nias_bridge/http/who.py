@@ -43,6 +43,8 @@ OPEN = frozenset(
         "accounts.send_forgotten",
         "accounts.password_link",
         "accounts.use_password_link",
+        "oidc.start",
+        "oidc.back",
         "sharing.open_link",
         metrics.ENDPOINT,  # which asks for more than a sign-in
     }

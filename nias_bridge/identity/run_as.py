@@ -42,13 +42,14 @@ _ACCOUNT = r"[a-z_][a-z0-9_-]{0,31}"
 _PROJECT = r"[A-Za-z0-9][A-Za-z0-9._~-]{0,63}"
 _RUN = rf"[A-Za-z0-9][A-Za-z0-9_-]{{0,63}}/{_PROJECT}/[1-9][0-9]{{0,8}}"
 _JOB_NAME = rf"nias-[a-z0-9]{{1,32}}-{_PROJECT}"
+_ANY_NAME = r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}"  # a person's own job can be called anything
 _LOG = r"slurm[.]out|tasks-%a[.]out"
 _JOB_ID = r"[1-9][0-9]{0,9}"
 _TASKS = r"[0-9]{1,7}(?:,[0-9]{1,7})*"
 WORDS = {
     "hand-over": (_ACCOUNT, _RUN),
     "submit": (_ACCOUNT, _RUN, _JOB_NAME, _LOG),
-    "cancel": (_ACCOUNT, _JOB_NAME, _JOB_ID),
+    "cancel": (_ACCOUNT, _ANY_NAME, _JOB_ID),
     "cancel-tasks": (_ACCOUNT, _JOB_ID, _TASKS),
 }
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -19,7 +19,7 @@ class Job(NamedTuple):
 
     They differ for a task of a sweep, and when a person gave the run's script to sbatch by hand:
     such a job has a folder of its own and touches nothing of the run. job_id is the array's for a
-    task, whose index is `task`.
+    task, whose index is `task`. home: where its owner's environments are, of a job by plain sbatch.
     """
 
     run: Path
@@ -31,6 +31,7 @@ class Job(NamedTuple):
     restarts: int
     by_hand: bool = False
     task: Optional[int] = None
+    home: Optional[Path] = None
 
     @property
     def owner(self) -> str:

@@ -52,7 +52,8 @@ class Wish(NamedTuple):
     variables: the environment of the installing step (indexes, proxies, certificates);
     source: whether what exists only as source may be built, for this owner alone; walls: what
     code of packages is confined by while they are built; alone: every environment is this owner's
-    alone, because jobs run as their owners' accounts.
+    alone, because jobs run as their owners' accounts; home: a folder of the owner's own that has
+    them all, of a job by plain sbatch.
     """
 
     requirements: tuple[str, ...]
@@ -61,6 +62,7 @@ class Wish(NamedTuple):
     source: bool = True
     walls: sandbox.Walls = sandbox.STANDING
     alone: bool = False
+    home: Optional[Path] = None
 
 
 class Place(NamedTuple):
@@ -198,6 +200,9 @@ def discard(folder: Path) -> None:
 
 
 def _places(root: Path, wish: Wish) -> tuple[Place, Place]:
+    if wish.home:
+        here, cache = wish.home / layout.ENVIRONMENTS, wish.home / layout.CACHE
+        return Place(here, cache, _key(wish)), Place(here, cache, _key(wish, wish.owner))
     everybodys = (root / layout.ENVIRONMENTS, root / layout.CACHE)
     owners = (
         everybodys[0] / layout.PRIVATE / wish.owner,

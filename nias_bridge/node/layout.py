@@ -1,16 +1,27 @@
 """The names of files and folders on shared storage: the node writes, the gateway reads."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 # <shared>/
 BIN = "bin"
 NODE_PROGRAM = "nias-node.py"
 NODE_MODULES = "nias-node-{}.zip"  # by the hash of what is in it
 UV = "uv"
 SITE = "site.json"
+SITE_FOR_ALL = "site-for-all.json"  # what of it every account may read, for jobs by plain sbatch
+LOGIN_SCRIPT = "nias.sbatch"  # what people on a login node give to sbatch
 ENVIRONMENTS = "envs"
 CACHE = "cache"
 PRIVATE = "private"  # within envs and cache: an owner's folder, for what is built from source
 UPLOADS = "uploads"
 RUNS = "runs"
+SBATCH = "sbatch"  # runs by plain sbatch, and their working directory as Slurm records it
+
+# <shared>/sbatch/<account>/<job id>/, which has what a run's folder has, and
+SUBMISSION = "submission.json"  # what was given to sbatch
+BY_SBATCH = "sbatch"  # stands for the token: nobody else can write there
 
 # <shared>/runs/<owner>/<slug>/<number>/
 ARCHIVE = "project.zip"
@@ -37,3 +48,10 @@ NO_RESULTS = frozenset([".gitkeep", ".keep"])
 
 # The exit code of a job that found the run's token claimed: it says nothing of the run itself.
 ALREADY_RUN = 75
+
+
+def numbered(name: str) -> Iterator[str]:
+    """The names that a folder for `name` may have, where those before are another's."""
+    yield name
+    for number in range(2, 100):
+        yield f"{name}.{number}"

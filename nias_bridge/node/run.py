@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -37,9 +37,10 @@ from .stopping import TIME_LIMIT, TOLD_TO_STOP, Stopped, StopSignals
 from .words import counted, duration
 
 USAGE = """usage: nias-node.py run --folder RUN --shared SHARED --name JOBNAME --token TOKEN
-                         [-- CODE.PY [ARGUMENT …]]"""
+                         [-- CODE.PY [ARGUMENT …]]
+       nias-node.py sbatch --shared SHARED -- PROJECT"""
 _OPTIONS = {"--folder", "--shared", "--name", "--token"}
-_LIMITS = archive.Limits(unpacked_bytes=100 * 1000**3, files=200_000, ratio=10_000)
+LIMITS = archive.Limits(unpacked_bytes=100 * 1000**3, files=200_000, ratio=10_000)
 _FAILED = 1
 _LAST_BYTES = 16 * 1024
 MISSED = r"(?m)^(?:ImportError|ModuleNotFoundError)\b"
@@ -131,6 +132,10 @@ class Course:
 
 def main(arguments: Sequence[str]) -> int:
     """The command of the node program; returns the job's exit status."""
+    if arguments[:1] == ["sbatch"]:
+        from . import sbatched  # noqa: PLC0415  # what the bridge submits has no use for it
+
+        return sbatched.main(arguments[1:])
     ours, command = _parted(list(arguments))
     options = dict(zip(ours[1::2], ours[2::2]))  # Python 3.9 lacks strict
     if ours[:1] != ["run"] or set(options) != _OPTIONS:
@@ -162,10 +167,18 @@ def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:at], arguments[at + 1 :] or [archive.CODE]
 
 
-def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> int:
-    """Run a claimed job to its end, and write how it ended."""
+def supervise(
+    job: claim.Job,
+    command: Sequence[str],
+    signals: StopSignals,
+    hand_back: Callable[[], None] = lambda: None,
+) -> int:
+    """Run a claimed job to its end, and write how it ended.
+
+    hand_back: what else is to be done with the results, before previews are made of them.
+    """
     course = Course(job, command)
-    site = files.read_json(job.shared / layout.BIN / layout.SITE) or {}
+    site = site_of(job.shared)
     ending = _ending_of(course, site, signals)
     collected = None
     if ending.reason != "archive" and (job.work / layout.PROJECT).exists():
@@ -181,7 +194,8 @@ def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> i
                 ending = ending._replace(message=f"{ending.message} {sentence}")
             else:
                 ending = Ending("internal", sentence)
-    _write_exit(course, ending, collected, site)
+    write_exit(course, ending, collected, site)
+    hand_back()
     if site.get("previews") and collected and collected.files:
         took = course.timings.get("code", 0.0)
         wish = _wish(job, site, TOOLS)
@@ -193,6 +207,12 @@ def supervise(job: claim.Job, command: Sequence[str], signals: StopSignals) -> i
         while not signals.ending_now:
             time.sleep(0.2)
     return ending.status
+
+
+def site_of(shared: Path) -> dict[str, Any]:
+    """What the site wants of its jobs, or as much of it as this account may read."""
+    found = (files.read_json(shared / layout.BIN / n) for n in (layout.SITE, layout.SITE_FOR_ALL))
+    return next((site for site in found if isinstance(site, dict)), {})
 
 
 def say(sentence: str) -> None:
@@ -253,7 +273,7 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
     project = job.work / layout.PROJECT
     with course.timed("unpacking", "unpack"), signals.breaking_off():
         shutil.rmtree(project, ignore_errors=True)
-        limits = _LIMITS._replace(**site.get("limits", {}))
+        limits = LIMITS._replace(**site.get("limits", {}))
         archive.unpack(job.run / layout.ARCHIVE, project, limits, layout.ARCHIVE)
         wish = _wish(job, site, _wanted(job, project, course.command[0]))
     with course.timed("environment", "environment"), signals.breaking_off():
@@ -306,6 +326,8 @@ def _parameters(job: claim.Job) -> dict[str, str]:
     """By what a task of a sweep is told which one it is."""
     if job.task is None:
         return {}
+    if job.home and not (job.run / layout.SWEEP).exists():
+        return {"NIAS_TASK": str(job.task)}  # an array of one's own, not a sweep's
     tasks = files.read_json(job.run / layout.SWEEP)
     if not isinstance(tasks, list) or not job.task < len(tasks):
         raise NoSuchTask(f"{layout.SWEEP} has no task {job.task}")
@@ -320,6 +342,7 @@ def _wish(job: claim.Job, site: Mapping[str, Any], wanted: Sequence[str]) -> env
         source=site.get("source_builds") != "forbid",
         walls=sandbox.walls(site),
         alone=site.get("identity") == "unix",
+        home=job.home,
     )
 
 
@@ -374,12 +397,13 @@ def _told(collected: collect.Collected) -> str:
     return f"{counted(collected.files, 'file')} collected from output/ ({size}){left}."
 
 
-def _write_exit(
+def write_exit(
     course: Course,
     ending: Ending,
     collected: Optional[collect.Collected],
     site: Mapping[str, Any],
 ) -> None:
+    """Write how the job ended."""
     told = {
         "job_id": course.job.job_id,
         "token": course.job.token,

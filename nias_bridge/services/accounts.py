@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -9,8 +10,10 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from zxcvbn import zxcvbn
 
+from nias_bridge.errands import ErrandKind
 from nias_bridge.errors import BadRequest, NotAllowed, NotFound, NotSignedIn, TooManyTries
 from nias_bridge.people import (
+    EMAIL_MAX,
     KeyKind,
     NewPerson,
     Person,
@@ -43,13 +46,13 @@ def add_person(bridge: Bridge, email: str, name: str, *, role: Role, standing: S
     The first administrator takes over the projects that nobody has, as a database has them that
     was made when there were no accounts. Raises BadRequest.
     """
-    email, name = _checked(email, name or email.partition("@")[0])
+    email, name = checked(email, name or email.partition("@")[0])
     first = role is Role.ADMINISTRATOR and not any(
         person.administers for person in bridge.store.people.all()
     )
     orphans = bridge.store.people.orphans() if first else []
     handle = orphans[0] if orphans else handle_of(email)
-    person = _add(bridge, NewPerson(handle=handle, email=email, name=name, role=role), standing)
+    person = add(bridge, NewPerson(handle=handle, email=email, name=name, role=role), standing)
     bridge.note("person added", detail=f"{person.handle} <{person.email}>, {person.role}")
     return person
 
@@ -76,19 +79,19 @@ def register(
     Raises BadRequest, NotAllowed where the site takes nobody so, TooManyTries, NotFound for an
     invitation that is used up.
     """
-    email, name = _checked(email, name)
+    email, name = checked(email, name)
     check_password(password, email, name)
     _hold_back(bridge, "registered", email)
     if invitation:
         keys.check_link(bridge, KeyKind.INVITATION, invitation)
-    standing = _standing_of(bridge, email, invited=bool(invitation))
+    standing = standing_of(bridge, email, invited=bool(invitation))
     hashed = _hasher.hash(password)  # before the look: an address that is known takes as long
     bridge.note("registered", detail=email_key(email))
     if bridge.store.people.find(email=email):
         return None
     if invitation:
         keys.take_link(bridge, KeyKind.INVITATION, invitation)
-    person = _add(bridge, NewPerson(handle=handle_of(email), email=email, name=name), standing)
+    person = add(bridge, NewPerson(handle=handle_of(email), email=email, name=name), standing)
     bridge.store.people.set_password(person.id, hashed)
     return person
 
@@ -107,7 +110,7 @@ def sign_in(bridge: Bridge, email: str, password: str) -> Person:
     if person is None or kept is None or not right:
         bridge.note("sign-in refused", detail=email_key(email)[:200])
         raise NotSignedIn(WRONG)
-    _let_in(person)
+    let_in(person)
     if _hasher.check_needs_rehash(kept):
         bridge.store.people.set_password(person.id, _hasher.hash(password))
     return person
@@ -117,7 +120,7 @@ def sign_in_by_link(bridge: Bridge, secret: str) -> Person:
     """Who was given this link. Raises NotFound, NotAllowed."""
     key = keys.take_link(bridge, KeyKind.SIGN_IN, secret)
     person = bridge.store.people.person(key.person_id or 0)
-    _let_in(person)
+    let_in(person)
     return person
 
 
@@ -145,6 +148,17 @@ def set_password_by_link(bridge: Bridge, secret: str, new: str) -> Person:
     return person
 
 
+def ask_password(bridge: Bridge, email: str) -> None:
+    """A link to set a new password is to go to this address, if somebody has it.
+
+    Whether anybody does is looked up by who sends the mail: here both are one. Raises TooManyTries.
+    """
+    email = email[: EMAIL_MAX + 1]
+    _hold_back(bridge, "password asked", email)
+    bridge.note("password asked", detail=email_key(email)[:200])
+    bridge.store.outbox.put(ErrandKind.PASSWORD_ASKED, at=datetime.now(UTC), detail=email)
+
+
 def check_password(password: str, email: str, name: str) -> None:
     """Raises BadRequest for a password that is short, or quickly guessed by who knows the person.
 
@@ -165,7 +179,7 @@ def check_password(password: str, email: str, name: str) -> None:
         )
 
 
-def _standing_of(bridge: Bridge, email: str, *, invited: bool) -> Standing:
+def standing_of(bridge: Bridge, email: str, *, invited: bool) -> Standing:
     """Whether who registers so comes in at once, or waits. Raises NotAllowed."""
     settings = bridge.settings
     if invited or settings.registration == "open":
@@ -181,13 +195,13 @@ def _standing_of(bridge: Bridge, email: str, *, invited: bool) -> Standing:
     raise NotAllowed("This site takes no registrations: ask its administrator for an account.")
 
 
-def _add(bridge: Bridge, new: NewPerson, standing: Standing) -> Person:
-    at = datetime.now(UTC)
-    person = bridge.store.people.add(new, at=at)
-    return bridge.store.people.change(person.id, standing=standing)
+def add(bridge: Bridge, new: NewPerson, standing: Standing) -> Person:
+    """Keep a new person. Raises BadRequest where the address is another's."""
+    return bridge.store.people.add(replace(new, standing=standing), at=datetime.now(UTC))
 
 
-def _checked(email: str, name: str) -> tuple[str, str]:
+def checked(email: str, name: str) -> tuple[str, str]:
+    """The address and name as they are kept. Raises BadRequest."""
     try:
         email = email_address(email)
     except ValueError as error:
@@ -211,7 +225,8 @@ def _set_password(bridge: Bridge, person: Person, new: str, *, but: int | None) 
     bridge.note("password set", detail=person.handle)
 
 
-def _let_in(person: Person) -> None:
+def let_in(person: Person) -> None:
+    """Raises NotAllowed for an account that may not come in."""
     if person.standing is Standing.WAITING:
         raise NotAllowed(NOT_YET)
     if person.standing is Standing.DISABLED:

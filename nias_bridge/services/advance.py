@@ -17,7 +17,7 @@ from nias_bridge.errors import (
 )
 from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.script import render
-from nias_bridge.services import arrays, identity, shared
+from nias_bridge.services import adopt, arrays, identity, shared
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import claimed_job, read_evidence
 from nias_bridge.services.sight import Desk, alike, merged, runs_again
@@ -94,11 +94,15 @@ def follow(desk: Desk, run: Run) -> Run:
     sight = desk.sight
     if sight is None:
         return run
+    if run.native:
+        run = adopt.settle(desk.bridge, run)
     if run.tasks:
         return arrays.follow(desk, run)
     queued, recorded = sight.queued(run), sight.recorded(run)
     if recorded and recorded.state.ended and not runs_again(queued, recorded):
         return _end(desk, run, recorded)
+    if run.native and queued is None and sight.given_again(run):
+        return _end_by_evidence(desk, run, "Slurm has given the job's number to another job")
     if queued is None and sight.complete:
         return _denied(desk, run)
     told = queued or recorded
@@ -150,7 +154,7 @@ def _take_over(desk: Desk, run: Run, told: SlurmReport) -> Run:
 def _end(desk: Desk, run: Run, recorded: SlurmReport) -> Run:
     files = desk.bridge.paths.run(run)
     claimant = claimed_job(files)
-    if claimant is not None and claimant != recorded.job_id:
+    if claimant is not None and claimant != recorded.job_id and not run.native:
         # Two jobs came to be under one name; the other one got the claim, so it is the run's.
         return desk.bridge.store.update(run, job_id=claimant, report=None)
     evidence = read_evidence(files)
@@ -171,7 +175,7 @@ def _denied(desk: Desk, run: Run) -> Run:
     if _missing_seconds(desk, run) < desk.bridge.settings.lost_after:
         return run
     not_started = run.state in _NOT_STARTED or run.state is JobState.SUBMITTING
-    if not_started and not desk.bridge.paths.run(run).claim.exists():
+    if not_started and not run.native and not desk.bridge.paths.run(run).claim.exists():
         log.warning("run %d: Slurm lost job %s before it started.", run.id, run.job_id)
         return _move(
             desk,

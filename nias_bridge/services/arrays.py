@@ -160,6 +160,7 @@ def _lost_before_it_started(desk: Desk, run: Run, denied: list[Task]) -> bool:
     """Slurm has denied the whole array for a while, and no task of it was ever seen to run."""
     return (
         run.state in _WAITING
+        and not run.native
         and len(denied) == run.tasks
         and _missing_seconds(desk, run) >= desk.bridge.settings.lost_after
         and all(_never_started(desk, run, task) for task in denied)

@@ -12,7 +12,7 @@ from nias_bridge.domain import OPEN_STATES, ClusterView, Event, Filter, Page, Ru
 from nias_bridge.errors import NotAllowed, NotFound, NotPossible
 from nias_bridge.node import layout
 from nias_bridge.paths import RunPaths
-from nias_bridge.services import intake, shared
+from nias_bridge.services import identity, intake, shared
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.efficiency import Efficiency, efficiency
 from nias_bridge.services.evidence import Evidence, Peak, peak_memory, read_evidence
@@ -244,6 +244,7 @@ def cancel(bridge: Bridge, run_id: int) -> Run:
     run = find_own(bridge, run_id)
     if run.state.ended:
         raise NotPossible(f"This run has ended already ({run.state}).")
+    identity.refuse_to_cancel(bridge, run)
     bridge.note("run cancelled", run_id=run.id)
     return bridge.store.ask_cancel(run.id, at=datetime.now(UTC))
 
@@ -261,7 +262,10 @@ def again(bridge: Bridge, run_id: int) -> Run:
 
 
 def with_archive(bridge: Bridge, run_id: int) -> Run:
-    """One run of the caller's own whose zip is still there. Raises NotFound, NotAllowed."""
+    """One run of the caller's own whose zip is still there.
+
+    Raises NotFound, NotAllowed, NotPossible.
+    """
     run = find(bridge, run_id)
     if not bridge.who.owns(run):
         raise NotAllowed("Only the owner of a run can run it again.")
@@ -269,6 +273,10 @@ def with_archive(bridge: Bridge, run_id: int) -> Run:
         raise NotFound(
             f"The files of this run were removed on {run.removed_at:%d %B %Y}, its zip among them: "
             "upload the project again."
+        )
+    if run.native and run.tasks:
+        raise NotPossible(
+            "The numbers of this array's tasks were given to sbatch: give them to it once more."
         )
     if not shared.is_plain(bridge.paths.run(run).archive):
         raise NotFound("The zip of this run is no longer on the shared storage; upload it again.")

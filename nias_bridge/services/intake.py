@@ -105,7 +105,7 @@ def judge(
     owner, view = bridge.person.handle, bridge.store.cluster()
     identity.user_of(bridge, owner)
     try:
-        inventory = archive.judge(part, filename, _limits(bridge.settings))
+        inventory = archive.judge(part, filename, limits(bridge.settings))
         said = wishes.read(
             lambda path: archive.read_member(part, inventory, path, PROJECT_FILE_MAX_BYTES),
             partial(wishes.limits_of, bridge.settings, view),
@@ -247,7 +247,7 @@ def sources(bridge: Bridge, run: Run) -> dict[str, str]:
     try:
         with shared.open_plain(bridge.paths.run(run).archive) as file:
             zipped = Path(f"/proc/self/fd/{file.fileno()}")  # what was opened, whatever comes now
-            inventory = archive.judge(zipped, f"{run.project}.zip", _limits(bridge.settings))
+            inventory = archive.judge(zipped, f"{run.project}.zip", limits(bridge.settings))
             return foresight.sources(zipped, inventory)
     except (archive.ArchiveError, OSError):
         return {}
@@ -344,7 +344,7 @@ def _accept(
     settled = judged.text if mended is None and judged.source not in _AS_IT_IS else mended
     if judged.next_number > 1 and not again:
         raise ProjectExists(judged.project, judged.next_number)
-    contents = replace(contents, sha256=_sha256(part))
+    contents = replace(contents, sha256=sha256(part))
     _to_disk(part)
 
     def place(run: Run) -> None:
@@ -382,7 +382,8 @@ def _new_run(
     )
 
 
-def _limits(settings: Settings) -> archive.Limits:
+def limits(settings: Settings) -> archive.Limits:
+    """What a zip may hold."""
     return archive.Limits(
         unpacked_bytes=settings.unpacked_max_bytes,
         files=settings.unpacked_max_files,
@@ -400,7 +401,8 @@ def _word(text: str | None) -> None:
         raise ValueError("a name has only letters, digits and . _ -, and no dash first")
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from uv import find_uv_bin
 
 from nias_bridge.errors import NotFound
 from nias_bridge.node import layout, ship
+from nias_bridge.script import render_for_login_nodes
 from nias_bridge.services.bridge import Bridge
 
 LISTING_MAX = 2000
 _REPLACED = " (deleted)"  # as the kernel writes behind the path of a file that was renamed over
+_SECRET_NAME = re.compile(r"(?i)pass|secret|token|credential|(?:^|_)key")
+_SECRET_VALUE = re.compile(r"://[^/\s]*@")
 
 
 def install(bridge: Bridge) -> None:
@@ -36,7 +40,7 @@ def install(bridge: Bridge) -> None:
     ship.build(root / layout.BIN)
     _copy_if_new(Path(find_uv_bin()), root / layout.BIN / layout.UV)
     settings = bridge.settings
-    site = {
+    site: dict[str, Any] = {
         "version": version("nias-bridge"),
         "python": settings.python,
         "build_variables": dict(settings.build_variables),
@@ -56,13 +60,54 @@ def install(bridge: Bridge) -> None:
     write(root / layout.BIN / layout.SITE, json.dumps(site, indent=1))
     if settings.identity == "unix":
         (root / layout.BIN / layout.SITE).chmod(0o644)
+    if settings.login_nodes:
+        for_all = {**site, "pythons": dict(settings.pythons)}
+        for kind in ("build_variables", "run_variables"):
+            for_all[kind] = {k: v for k, v in site[kind].items() if not _is_secret(k, v)}
+        write(root / layout.BIN / layout.SITE_FOR_ALL, json.dumps(for_all, indent=1), 0o644)
+        script = render_for_login_nodes(bridge.paths, settings)
+        write(root / layout.BIN / layout.LOGIN_SCRIPT, script, 0o644)
+        if settings.identity == "service":
+            _close_to_passers(root)
+        _open_to_login_nodes(root)
 
 
-def write(file: Path, text: str) -> None:
-    """Publish a small text file by rename, readable by its owner and group."""
+def _is_secret(name: str, value: str) -> bool:
+    """Whether a variable may hold what not every account is to know."""
+    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
+
+
+def _open_to_login_nodes(root: Path) -> None:
+    """Let every account read bin/ and make a folder in sbatch/.
+
+    There the setgid bit gives all that is made to the gateway's group, which may read it; the
+    sticky bit keeps accounts from each other's, and nobody can list what there is.
+    """
+    _change_mode(root / layout.BIN, lambda mode: mode | 0o055)
+    sbatch = root / layout.SBATCH
+    sbatch.mkdir(exist_ok=True)
+    os.chown(sbatch, -1, os.getegid())
+    _change_mode(sbatch, lambda _: 0o3733)
+    _change_mode(root, lambda mode: mode | 0o011)
+
+
+def _close_to_passers(root: Path) -> None:
+    """Let no account but the bridge's, as which jobs run, come to what is theirs."""
+    for closed in (layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
+        _change_mode(root / closed, lambda mode: mode & ~0o007)
+
+
+def _change_mode(folder: Path, change: Callable[[int], int]) -> None:
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if change(mode) != mode:
+        folder.chmod(change(mode))
+
+
+def write(file: Path, text: str, mode: int = 0o640) -> None:
+    """Publish a small text file by rename, readable by its owner and group alone or by `mode`."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
-    beside.chmod(0o640)
+    beside.chmod(mode)
     beside.replace(file)
 
 

@@ -69,10 +69,15 @@ class Sight:
         return [
             report
             for report in reports or ()
-            if report.name == run.job_name
-            and run.job_id in (None, report.job_id)
-            and user in (None, report.user)
+            if _is_of(report, run) and user in (None, report.user)
         ]
+
+    def given_again(self, run: Run) -> bool:
+        """Whether the id of this job by plain sbatch is that of another job by now."""
+        return any(
+            report.job_id == run.job_id and report.restarts == 0 and later(report, run)
+            for report in self.queue or ()
+        )
 
     @property
     def complete(self) -> bool:
@@ -118,6 +123,12 @@ def merged(old: SlurmReport | None, told: SlurmReport) -> SlurmReport:
     return old if old is not None and replace(old, elapsed=None) == still else still
 
 
+def later(report: SlurmReport, run: Run) -> bool:
+    """Whether what this tells of was submitted after the run was."""
+    then = run.submitted_at
+    return then is not None and report.submitted_at is not None and report.submitted_at > then
+
+
 def alike(old: float | None, new: float | None) -> bool:
     """Figures of use that differ by less than a hundredth, for which no row is written anew."""
     return old == new or (old is not None and new is not None and abs(new - old) < new / 100)
@@ -134,3 +145,13 @@ def _by_task(mine: Iterable[SlurmReport]) -> dict[int, SlurmReport]:
         for index in report.array_tasks:
             found[index] = report
     return found
+
+
+def _is_of(report: SlurmReport, run: Run) -> bool:
+    if run.native:
+        # Her name for it tells nothing. A requeued job keeps its id but not its time of submission.
+        same = report.submitted_at == run.submitted_at or (
+            report.restarts > 0 and later(report, run)
+        )
+        return report.job_id == run.job_id and report.user == run.native.user and same
+    return report.name == run.job_name and run.job_id in (None, report.job_id)

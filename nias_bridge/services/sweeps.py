@@ -15,7 +15,7 @@ from nias_bridge.domain import JobState, Run
 from nias_bridge.errors import NotFound, NotPossible
 from nias_bridge.node import layout, names, zipreader
 from nias_bridge.paths import RunPaths
-from nias_bridge.services import desk, intake, shared, zipstream
+from nias_bridge.services import desk, identity, intake, shared, zipstream
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.desk import LogPart
 from nias_bridge.services.evidence import Evidence, read_evidence
@@ -122,6 +122,7 @@ def cancel(bridge: Bridge, run_id: int, index: int) -> Task:
     desk.find_own(bridge, run_id)
     if task.state.ended:
         raise NotPossible(f"This task has ended already ({task.state}).")
+    identity.refuse_to_cancel(bridge, run)
     bridge.note("task cancelled", run_id=run.id, detail=str(index))
     return bridge.store.ask_cancel_task(run.id, index, at=datetime.now(UTC))
 

@@ -65,10 +65,10 @@ class CliScheduler:
         that was never eligible to start (held, or to begin later) has no record.
         """
         asked = commands.accounting_argvs(since=since, job_ids=job_ids, names=names)
-        reports: dict[tuple[int, tuple[int, ...], str], SlurmReport] = {}
+        reports: dict[tuple[int, tuple[int, ...], str, str], SlurmReport] = {}
         for argv in asked:
             for report in commands.parse_accounting(self.run(argv)):
-                reports[report.job_id, report.array_tasks, report.name] = report
+                reports[report.job_id, report.array_tasks, report.name, report.user] = report
         return list(reports.values())
 
     def cancel(
@@ -84,6 +84,10 @@ class CliScheduler:
             commands.parse_cancel(self.run(commands.cancel_argv(job_id, name=name)))
         else:
             commands.parse_cancel(self._others().cancel(user, job_id, name=name))
+
+    def commands(self, job_ids: Sequence[int]) -> dict[int, str]:
+        """Raises Unreachable."""
+        return commands.parse_command_lines(self.run(commands.command_lines_argv(job_ids)))
 
     def estimate(self, script: PurePosixPath) -> datetime | None:
         """Raises Rejected, TryLater or Unreachable."""

@@ -150,6 +150,26 @@ def _queued(row: Mapping[str, str]) -> SlurmReport | None:
     )
 
 
+def command_lines_argv(job_ids: Iterable[int]) -> Argv:
+    """What script with which arguments these jobs are: one call."""
+    columns = f"JobArrayID:{COLUMN},Command:{COLUMN}{RECORD}"
+    jobs = ",".join(map(str, job_ids))
+    return ["squeue", "--states=all", "--noheader", f"--Format={columns}", f"--jobs={jobs}"]
+
+
+def parse_command_lines(output: Output) -> dict[int, str]:
+    """By job id; of ids that slurmctld forgot meanwhile it complains. Raises Unreachable."""
+    if output.status != 0 and "invalid job id" not in output.stderr.casefold():
+        raise _no_answer("squeue", output)
+    told = {}
+    for record in output.stdout.split(RECORD):
+        job_id, _, command = record.lstrip("\n").removesuffix(COLUMN).partition(COLUMN)
+        number, _ = values.job(job_id)
+        if number is not None:
+            told[number] = command
+    return told
+
+
 def placed(reports: Iterable[tuple[int, SlurmReport]]) -> list[SlurmReport]:
     """The reports, highest priority first; a held job (priority 0) has no place."""
     waiting: dict[str, int] = {}
@@ -219,14 +239,15 @@ def accounting_argvs(
 def parse_accounting(output: Output) -> list[SlurmReport]:
     """The jobs' records: of several attempts of one job the latest, an id's other jobs too.
 
-    The attempts of a job share id and name; `restarts` is how many there were before the latest.
-    Raises Unreachable.
+    The attempts of a job share id, name and user; `restarts` is how many there were before the
+    latest. Raises Unreachable.
     """
     must_be_well("sacct", output)
-    attempts: dict[tuple[int, tuple[int, ...], str], list[SlurmReport]] = {}
+    attempts: dict[tuple[int, tuple[int, ...], str, str], list[SlurmReport]] = {}
     for job, steps in _jobs_with_steps(output.stdout):
         if report := _recorded(job, steps):
-            attempts.setdefault((report.job_id, report.array_tasks, report.name), []).append(report)
+            same = (report.job_id, report.array_tasks, report.name, report.user)
+            attempts.setdefault(same, []).append(report)
     return [_latest(reports) for reports in attempts.values()]
 
 

@@ -40,6 +40,12 @@ class Job:
     script: PurePosixPath
     log: PurePosixPath
     known: bool = True
+    arguments: str = ""
+
+    @property
+    def command(self) -> str:
+        """The script with its arguments, in one line."""
+        return f"{self.script} {self.arguments}".rstrip()
 
     def change(self, **changes: object) -> None:
         """Slurm tells something else of it from now on."""
@@ -120,6 +126,16 @@ class FakeScheduler:
             if job.known and meant and not report.state.ended:
                 self._end(job, JobState.CANCELLED)
 
+    def commands(self, job_ids: Sequence[int]) -> dict[int, str]:
+        self.calls["commands"] += 1
+        if self._queue_is_away:
+            raise Unreachable("squeue gave no answer")
+        return {
+            job.report.job_id: job.command
+            for job in self.jobs
+            if job.known and job.report.job_id in job_ids
+        }
+
     def estimate(self, script: PurePosixPath) -> datetime | None:
         self.calls["estimate"] += 1
         if self._queue_is_away:
@@ -176,6 +192,27 @@ class FakeScheduler:
     def unreachable(self, *, queue: bool = False, accounting: bool = False) -> None:
         """From now on slurmctld (`queue`) and slurmdbd (`accounting`) are away, or back."""
         self._queue_is_away, self._accounting_is_away = queue, accounting
+
+    def sbatch(
+        self,
+        script: PurePosixPath,
+        arguments: str,
+        *,
+        user: str,
+        workdir: str,
+        name: str,
+        tasks: Sequence[int] = (),
+    ) -> int:
+        """Somebody submits a job by hand; of an array these are the tasks."""
+        there = len(self.jobs)
+        job_id = self._accept(script, name, PurePosixPath("/dev/null"), user)
+        template = self.jobs.pop(there)
+        del self.jobs[there:]
+        for index in tasks or (None,):
+            told = {} if index is None else {"array_tasks": (index,), "task_job_id": job_id + index}
+            report = replace(template.report, workdir=workdir, **told)  # type: ignore[arg-type]
+            self.jobs.append(replace(template, report=report, arguments=arguments))
+        return job_id
 
     def start(self, job_id: int, task: int | None = None) -> None:
         """A waiting job (or this task of an array) runs, on the first node."""

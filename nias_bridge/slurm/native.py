@@ -51,6 +51,7 @@ OPTIONS: dict[str, str] = {
     "--account": "account",
     "--array": "array",
     "--chdir": "working_directory",
+    "--comment": "comment",
     "--cpus-per-task": "cpus_per_task",
     "--gres": "gres_per_node",
     "--job-name": "name",
@@ -165,6 +166,10 @@ class PyslurmScheduler:
     ) -> None:
         """Raises Unreachable."""
         self.by_command.cancel(job_id, name=name, tasks=tasks, user=user)
+
+    def commands(self, job_ids: Sequence[int]) -> dict[int, str]:
+        """Raises Unreachable."""
+        return self.by_command.commands(job_ids)
 
     def estimate(self, script: PurePosixPath) -> datetime | None:
         """Raises Rejected, TryLater or Unreachable."""

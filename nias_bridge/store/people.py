@@ -5,19 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from nias_bridge.domain import name_key
+from nias_bridge.errands import ErrandKind
 from nias_bridge.errors import BadRequest, NotFound, NotPossible
-from nias_bridge.people import Group, NewPerson, Person, Quotas, Role, Standing, email_key
+from nias_bridge.people import (
+    Group,
+    MailWish,
+    NewPerson,
+    Person,
+    Quotas,
+    Role,
+    Standing,
+    email_key,
+)
 from nias_bridge.store.engine import ID_MAX, reading, writing
+from nias_bridge.store.outbox import put
 from nias_bridge.store.tables import groups, memberships, people, projects
 
-CHANGEABLE = frozenset({"email", "name", "role", "standing", "unix_account", "subject", "quotas"})
+CHANGEABLE = frozenset(
+    {"email", "name", "role", "standing", "unix_account", "subject", "quotas", "mail"}
+)
 _SHOWN = select(*(c for c in people.c if c.name not in ("email_key", "password")))
 # Made once: each request asks them.
 _BY_ID = _SHOWN.where(people.c.id == bindparam("person"))
@@ -59,7 +72,10 @@ class SqlPeople:
                     **values, email_key=email_key(new.email), quotas=Quotas(), created_at=at
                 )
             )
-            return _one(connection, added.inserted_primary_key[0])  # type: ignore[index]
+            person = _one(connection, added.inserted_primary_key[0])  # type: ignore[index]
+            if person.standing is Standing.WAITING:
+                put(connection, ErrandKind.REGISTERED, at, person_id=person.id)
+            return person
 
     def change(self, person_id: int, **changes: Any) -> Person:
         if wrong := sorted(changes.keys() - CHANGEABLE):
@@ -67,12 +83,15 @@ class SqlPeople:
         if "email" in changes:
             changes["email_key"] = email_key(changes["email"])
         with _unique(), writing(self._engine) as connection:
-            _one(connection, person_id)
+            before = _one(connection, person_id)
             if "role" in changes or "standing" in changes:
                 _keep_an_administrator(connection, person_id, changes)
             if changes:
                 connection.execute(update(people).where(people.c.id == person_id).values(**changes))
-            return _one(connection, person_id)
+            person = _one(connection, person_id)
+            if (before.standing, person.standing) == (Standing.WAITING, Standing.ACTIVE):
+                put(connection, ErrandKind.CONFIRMED, datetime.now(UTC), person_id=person.id)
+            return person
 
     def person(self, person_id: int) -> Person:
         with reading(self._engine) as connection:
@@ -232,7 +251,12 @@ def _sees(connection: Connection, person_id: int) -> frozenset[str]:
 
 def _person(row: Any) -> Person:
     told = dict(row)
-    return Person(**{**told, "role": Role(told["role"]), "standing": Standing(told["standing"])})
+    words = {
+        "role": Role(told["role"]),
+        "standing": Standing(told["standing"]),
+        "mail": MailWish(told["mail"]),
+    }
+    return Person(**{**told, **words})
 
 
 def _groups(connection: Connection) -> list[Group]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,25 +33,31 @@ from nias_bridge.domain import (
     Filter,
     JobState,
     NewRun,
+    Origin,
     Page,
     Run,
     SubmissionKey,
+    Unclaimed,
     name_key,
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
 from nias_bridge.people import Used
-from nias_bridge.store import keyed, stored
+from nias_bridge.store import keyed, stored, strays
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
 from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.keys import SqlKeys
+from nias_bridge.store.outbox import SqlOutbox, put_move
 from nias_bridge.store.people import SqlPeople
 from nias_bridge.store.tables import cluster_view, events, lease, projects, runs, submissions
 from nias_bridge.tasks import Task
 
 # The fields of a run that `move` and `update` may write.
 CHANGEABLE = frozenset(
-    {"resources", "job_id", "submitted_at", "submissions", "report", "note", "missing_since"}
+    {
+        *("resources", "job_id", "submitted_at", "submissions", "report", "note", "missing_since"),
+        *("contents", "program", "native"),
+    }
 )
 
 _WHOLE_RUN = select(
@@ -81,6 +88,8 @@ class SqlStore:
         self.people = SqlPeople(engine)
         self.keys = SqlKeys(engine)
         self.deeds = SqlDeeds(engine)
+        self.outbox = SqlOutbox(engine)
+        self.strays = strays.SqlStrays(engine)
 
     def close(self) -> None:
         """Let go of all connections; the next call opens new ones."""
@@ -94,50 +103,12 @@ class SqlStore:
         place: Callable[[Run], None],
         key: SubmissionKey | None = None,
     ) -> Run:
-        same_name = name_key(new.project)
-        ours = (projects.c.owner == new.owner) & (projects.c.name_key == same_name)
         with writing(self._engine) as connection:
-            connection.execute(
-                self._upsert(projects)
-                .values(
-                    owner=new.owner,
-                    name=new.project,
-                    name_key=same_name,
-                    slug=new.slug,
-                    last_number=0,
-                )
-                .on_conflict_do_nothing(index_elements=["owner", "name_key"])
-            )
-            # Counting up locks the project: who comes at the same time waits here.
-            connection.execute(
-                update(projects).where(ours).values(last_number=projects.c.last_number + 1)
-            )
-            project = connection.execute(select(projects).where(ours)).one()
-            if project.last_number > 1 and not again:
-                raise ProjectExists(project.name, project.last_number)
-            added = connection.execute(
-                insert(runs).values(
-                    project_id=project.id,
-                    number=project.last_number,
-                    token=new.token,
-                    state=JobState.RECEIVED,
-                    resources=new.resources,
-                    contents=new.contents,
-                    program=new.program,
-                    tasks=len(new.tasks),
-                    max_parallel=new.max_parallel,
-                    created_at=new.created_at,
-                    changed_at=new.created_at,
-                    submissions=0,
-                    note="",
-                    stored_bytes=new.contents.size + new.contents.unpacked_size,
-                    version=0,
-                )
-            )
-            run_id: int = added.inserted_primary_key[0]  # type: ignore[index]
-            _note_event(connection, run_id, JobState.RECEIVED, new.created_at, "")
+            number, run_id = self._insert(connection, new, JobState.RECEIVED)
+            if number > 1 and not again:
+                raise ProjectExists(_one(connection, run_id).project, number)
             if new.tasks:
-                tasks_of.add(connection, run_id, new.tasks)
+                tasks_of.add(connection, run_id, dict(enumerate(new.tasks)))
             if key is not None:
                 keyed.remember(connection, self._upsert(submissions), key, run_id, new.created_at)
             run = _one(connection, run_id)
@@ -150,6 +121,69 @@ class SqlStore:
         with reading(self._engine) as connection:
             found = keyed.find(connection, person_id, word, now)
             return None if found is None else (found[0], _one(connection, found[1]))
+
+    def adopt(self, new: NewRun, job: Unclaimed) -> Run | None:
+        with writing(self._engine) as connection:
+            strays.drop(connection, job.token)
+            if connection.scalar(select(runs.c.id).where(runs.c.token == new.token)):
+                return None
+            told = {
+                "origin": Origin.SBATCH,
+                "native": job.native,
+                "job_id": job.report.job_id,
+                "submitted_at": job.report.submitted_at,
+                "report": replace(job.report, array_tasks=()),
+                "tasks": len(job.tasks),
+            }
+            _, run_id = self._insert(connection, new, JobState.PENDING, **told)
+            if job.tasks:
+                tasks_of.add(connection, run_id, {index: {} for index in job.tasks})
+            return _one(connection, run_id)
+
+    def adopted(self, job_ids: Collection[int]) -> list[Run]:
+        wanted = _WHOLE_RUN.where(runs.c.job_id.in_(job_ids), runs.c.origin == Origin.SBATCH)
+        with reading(self._engine) as connection:
+            return [Run(**row) for row in connection.execute(wanted).mappings()]
+
+    def _insert(
+        self, connection: Connection, new: NewRun, state: JobState, **told: Any
+    ) -> tuple[int, int]:
+        """A run's row, and its project's where that is new; returns the run's number and id."""
+        key = name_key(new.project)
+        ours = (projects.c.owner == new.owner) & (projects.c.name_key == key)
+        connection.execute(
+            self._upsert(projects)
+            .values(owner=new.owner, name=new.project, name_key=key, slug=new.slug, last_number=0)
+            .on_conflict_do_nothing(index_elements=["owner", "name_key"])
+        )
+        # Counting up locks the project: who comes at the same time waits here.
+        connection.execute(
+            update(projects).where(ours).values(last_number=projects.c.last_number + 1)
+        )
+        project = connection.execute(select(projects).where(ours)).one()
+        row = {
+            "project_id": project.id,
+            "number": project.last_number,
+            "token": new.token,
+            "state": state,
+            "resources": new.resources,
+            "contents": new.contents,
+            "program": new.program,
+            "tasks": len(new.tasks),
+            "max_parallel": new.max_parallel,
+            "created_at": new.created_at,
+            "changed_at": new.created_at,
+            "submissions": 0,
+            "note": "",
+            "stored_bytes": new.contents.size + new.contents.unpacked_size,
+            "version": 0,
+            **told,
+        }
+        added = connection.execute(insert(runs).values(row))
+        run_id: int = added.inserted_primary_key[0]  # type: ignore[index]
+        _note_event(connection, run_id, state, new.created_at, "")
+        put_move(connection, new.owner, run_id, state, new.created_at)
+        return project.last_number, run_id
 
     def next_number(self, owner: str, project: str) -> int:
         ours = (projects.c.owner == owner) & (projects.c.name_key == name_key(project))
@@ -203,6 +237,7 @@ class SqlStore:
         with writing(self._engine) as connection:
             moved = _write(connection, run, {**changes, "state": to, "changed_at": at})
             _note_event(connection, run.id, to, at, changes.get("note", ""))
+            put_move(connection, run.owner, run.id, to, at)
             return moved
 
     def update(self, run: Run, **changes: Any) -> Run:

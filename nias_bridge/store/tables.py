@@ -26,7 +26,17 @@ from sqlalchemy import (
     false,
 )
 
-from nias_bridge.domain import ClusterView, Contents, JobState, Program, Resources, SlurmReport
+from nias_bridge.domain import (
+    ClusterView,
+    Contents,
+    JobState,
+    Native,
+    Origin,
+    Program,
+    Resources,
+    SlurmReport,
+    Unclaimed,
+)
 from nias_bridge.people import Quotas
 
 
@@ -58,6 +68,19 @@ class State(TypeDecorator[JobState]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> JobState | None:
         return None if value is None else JobState(value)
+
+
+class From(TypeDecorator[Origin]):
+    """How a run came to Slurm, by its name."""
+
+    impl = String(16)
+    cache_ok = True
+
+    def process_bind_param(self, value: Origin | None, dialect: Dialect) -> str | None:
+        return value and value.value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Origin | None:
+        return None if value is None else Origin(value)
 
 
 class Words(TypeDecorator[str]):
@@ -133,7 +156,7 @@ runs = Table(
     Column("max_parallel", Integer),
     Column("created_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
-    Column("job_id", Integer),
+    Column("job_id", Integer, index=True),
     Column("submitted_at", Instant),
     Column("submissions", Integer, nullable=False),
     Column("report", Noun(SlurmReport)),
@@ -147,6 +170,8 @@ runs = Table(
     Column("removed_at", Instant),
     Column("removed_by", String(64)),
     Column("version", Integer, nullable=False),
+    Column("origin", From, nullable=False, server_default=Origin.WEB.value),
+    Column("native", Noun(Native)),
     UniqueConstraint("project_id", "number"),
     Index("ix_runs_newest", "created_at", "id"),
     Index("ix_runs_state", "state", "created_at", "id"),
@@ -165,6 +190,25 @@ tasks = Table(
     Column("metrics", JSON, nullable=False),
     Column("note", Words, nullable=False),
     Column("cancel_asked_at", Instant),
+)
+
+# Jobs by plain sbatch whose Unix account is linked to nobody.
+unclaimed = Table(
+    "unclaimed",
+    metadata,
+    Column("token", String(32), primary_key=True),
+    Column("user", String(64), nullable=False, index=True),
+    Column("job", Noun(Unclaimed), nullable=False),
+)
+
+# Since when jobs by plain sbatch are adopted, and when the accounting was last searched for them.
+watch = Table(
+    "watch",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("since", Instant, nullable=False),
+    Column("looked_at", Instant, nullable=False),
+    CheckConstraint("id = 1", name="single"),
 )
 
 events = Table(
@@ -220,6 +264,7 @@ people = Table(
     Column("unix_account", String(64), unique=True),
     Column("subject", Text, unique=True),
     Column("quotas", Noun(Quotas), nullable=False),
+    Column("mail", String(8), nullable=False, server_default="none"),
     Column("created_at", Instant, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -274,4 +319,31 @@ deeds = Table(
     Index("ix_deeds_action", "action", "at"),
     Index("ix_deeds_handle", "handle", "id"),
     sqlite_autoincrement=True,
+)
+
+# The columns are named as the fields of errands.Errand. No foreign keys: what is told stays true
+# when a run or a person is gone.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("person_id", Integer, index=True),
+    Column("run_id", Integer),
+    Column("detail", Words, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", Instant, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)
+
+# The columns are named as the fields of errands.Hook. The secret is kept as it is: it signs.
+hooks = Table(
+    "hooks",
+    metadata,
+    Column("person_id", ForeignKey(people.c.id), primary_key=True, autoincrement=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("trouble", Words, nullable=False),
 )

@@ -15,8 +15,8 @@ from nias_bridge.store.tables import tasks
 from nias_bridge.tasks import Task
 
 
-def add(connection: Connection, run_id: int, told: Sequence[Mapping[str, Scalar]]) -> None:
-    """The tasks of a new run, with these parameters."""
+def add(connection: Connection, run_id: int, told: Mapping[int, Mapping[str, Scalar]]) -> None:
+    """The tasks of a new run by their indexes, with these parameters."""
     rows = [
         {
             "run_id": run_id,
@@ -26,7 +26,7 @@ def add(connection: Connection, run_id: int, told: Sequence[Mapping[str, Scalar]
             "metrics": {},
             "note": "",
         }
-        for index, parameters in enumerate(told)
+        for index, parameters in told.items()
     ]
     connection.execute(insert(tasks), rows)
 

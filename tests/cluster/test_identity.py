@@ -288,6 +288,33 @@ def test_a_job_is_cancelled_as_its_owner(
     assert _recorded(slurm, run) == (lab.alice.account, f"CANCELLED by {lab.alice.uid}")
 
 
+def test_what_she_gave_to_sbatch_herself_is_cancelled_as_her_too(
+    lab: Lab, slurm: Callable[..., str], cluster: LocalCluster, tmp_path_factory: Any
+) -> None:
+    alice = lab.alice
+    project = tmp_path_factory.mktemp("home") / "by-hand"
+    project.mkdir()
+    (project / "code.py").write_text(WAITS)
+    for folder in (project, *project.parents[:3]):
+        folder.chmod(0o755)
+    environment = {"SLURM_CONF": str(cluster.slurm_conf), "PATH": "/usr/bin:/bin"}
+    given = ["sbatch", "--parsable", lab.shared / "bin" / "nias.sbatch", project]
+    job_id = int(do(alice.account, given, env=environment).stdout)
+
+    def mine(runs: dict[str, Any]) -> dict[str, Any]:
+        return next((run for run in runs["runs"] if run["job_id"] == job_id), {})
+
+    deadline = time.monotonic() + 60
+    while (run := mine(json.loads(alice.client.get("/api/v1/runs")))).get("state") != "RUNNING":
+        assert time.monotonic() < deadline, run
+        time.sleep(0.2)
+    assert run["origin"] == "sbatch"
+    alice.client.cancel(run["id"])
+    run = alice.client.ended(run["id"])
+    assert run["state"] == "CANCELLED"
+    assert _recorded(slurm, run) == (alice.account, f"CANCELLED by {alice.uid}")
+
+
 def test_one_task_of_a_sweep_is_cancelled_as_its_owner(lab: Lab) -> None:
     bob = lab.bob.client
     code = "import os, time; time.sleep(600 * int(os.environ['NIAS_PARAM_LONG']))\n"

@@ -176,3 +176,11 @@ def test_the_partitions_are_told_with_the_default_one(way: Way) -> None:
     (only,) = way.scheduler.partitions()
     assert (only.name, only.state, only.default) == ("main", "UP", True)
     assert (only.max_time, only.default_time) == (None, None)
+
+
+def test_what_a_job_runs_is_told_by_its_id_until_it_is_forgotten(
+    way: Way, ids: dict[str, int]
+) -> None:
+    told = way.scheduler.commands([ids[WELL], ids[FAILS], UNKNOWN_ID])
+    assert told == {ids[name]: str(way.folder / name / "job.sbatch") for name in (WELL, FAILS)}
+    assert way.scheduler.commands([UNKNOWN_ID]) == {}

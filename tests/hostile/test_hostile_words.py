@@ -166,8 +166,8 @@ def test_a_field_holds_nothing_but_what_it_is_for(field: str, value: str, gatewa
 SMUGGLED = {"wrap": "id", "export": "ALL", "uid": "0", "gid": "0", "account": "root",
             "qos": "high", "chdir": "/", "output": "/etc/x", "owner": "other",
             "state": "COMPLETED", "job_id": "1"}  # fmt: skip
-OPTIONS = {"--job-name", "--chdir", "--output", "--nodes", "--ntasks", "--time", "--exclusive",
-           "--mem", "--no-requeue", "--signal", "--cpus-per-task"}  # fmt: skip
+OPTIONS = {"--job-name", "--chdir", "--comment", "--output", "--nodes", "--ntasks", "--time",
+           "--exclusive", "--mem", "--no-requeue", "--signal", "--cpus-per-task"}  # fmt: skip
 
 
 def directives(script: str) -> dict[str, str]:

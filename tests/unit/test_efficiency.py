@@ -110,8 +110,7 @@ def test_the_poller_measures_running_jobs_and_squeue_does_not_wipe_it_out(bridge
     rounds.turn()
     scheduler.start(1)
     rounds.follow_jobs()
-    assert rounds._measuring
-    rounds._measuring.join()
+    rounds.wait_aside(10)
     rounds._measure()
     rounds.follow_jobs()
     report = bridge.store.run(run.id).report
@@ -121,7 +120,8 @@ def test_the_poller_measures_running_jobs_and_squeue_does_not_wipe_it_out(bridge
     rounds.follow_jobs()
     assert bridge.store.run(run.id).version == version
     scheduler.unreachable(queue=True)
-    rounds._measure()  # no answer is no harm
+    rounds.measure()  # no answer is no harm
+    rounds.wait_aside(10)
     scheduler.unreachable()
     scheduler.end(1)
     rounds.follow_jobs()

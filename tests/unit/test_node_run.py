@@ -470,7 +470,8 @@ def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
     process.terminate()
     assert process.wait(SECONDS) == 143
     assert job.exit["reason"] == "told to stop"
-    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+    installers = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}")
+    wait_for(lambda: not installers.exists())
     assert not list((job.shared / layout.ENVIRONMENTS).glob(".building-*"))
 
 

@@ -300,8 +300,7 @@ def test_the_poller_weighs_what_has_ended(bridge: Bridge) -> None:
     run = staged.completed(bridge)
     rounds = Rounds(bridge, FakeScheduler())
     rounds.tidy()
-    assert rounds._tidying
-    rounds._tidying.join()
+    rounds.wait_aside(10)
     assert again(bridge, run).weighed
     assert again(bridge, run).stored_bytes == retention.size_of(bridge.paths.run(run).folder)
 

@@ -1,0 +1,295 @@
+"""Jobs that reached Slurm by plain sbatch become runs of whoever has their Unix account.
+
+What Slurm itself recorded says whose a job is and that it is one of these; files only say how the
+project is called and what is in it, and only those that belong to that account.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+import re
+import stat
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import chain
+from pathlib import Path, PurePosixPath
+
+from nias_bridge.domain import (
+    NAME_MAX,
+    SBATCH_JOB_NAME,
+    Contents,
+    Native,
+    NewRun,
+    Program,
+    Resources,
+    Run,
+    SlurmReport,
+    Unclaimed,
+    project_name,
+    slug,
+)
+from nias_bridge.errors import BadProjectFile
+from nias_bridge.node import archive, layout, needs, requirements
+from nias_bridge.ports import Scheduler
+from nias_bridge.services import intake, shared, wishes
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.evidence import read_json
+
+log = logging.getLogger(__name__)
+
+CLOCKS_APART = timedelta(hours=1)  # the gateway's, the cluster's and the storage's differ by less
+HINTS_MAX = 1000  # folders that are asked about in one search
+
+# A submission by plain sbatch: its job id, its user, and when it was submitted first.
+Key = tuple[int, str, datetime]
+
+
+def look(
+    bridge: Bridge, scheduler: Scheduler, queue: Sequence[SlurmReport], seen: Collection[Key]
+) -> set[Key]:
+    """Adopt the newcomers in squeue's answer; returns which of it have been looked at now.
+
+    seen: what was returned the last time. Who has been linked to an account meanwhile gets the
+    jobs that waited for it. Raises Unreachable.
+    """
+    for job in bridge.store.strays.all():
+        _adopt(bridge, job)
+    there = _submissions(bridge, queue)
+    new = {key: reports for key, reports in there.items() if key not in seen}
+    if new:
+        _take_in(bridge, scheduler, _unknown(bridge, new))
+    return set(there)
+
+
+def search(bridge: Bridge, scheduler: Scheduler, now: datetime) -> None:
+    """Adopt what squeue never told when it was asked: the accounting has it. Raises Unreachable.
+
+    A job that its owner gave another name is found by its folder, and then known by its record.
+    """
+    strays = bridge.store.strays
+    since = max(strays.since(), strays.looked_at() - CLOCKS_APART)
+    records = scheduler.accounting(since=since, names=[SBATCH_JOB_NAME])
+    hinted = _hints(bridge, strays.looked_at() - CLOCKS_APART)
+    if hinted:
+        records += scheduler.accounting(since=strays.since(), job_ids=hinted)
+    found = _submissions(bridge, records)
+    if found:
+        _take_in(bridge, scheduler, _unknown(bridge, found))
+    strays.look(now)
+
+
+def settle(bridge: Bridge, run: Run) -> Run:
+    """Find out where a run by plain sbatch works, and what is in its zip. Raises Stale."""
+    if run.native is None:
+        return run
+    if not run.native.folder:
+        others = {r.native.folder for r in bridge.store.adopted([run.job_id or 0]) if r.native}
+        folder = _folder(bridge, run.native.user, run.job_id, run.submitted_at, others)
+        if not folder:
+            return run
+        run = bridge.store.update(run, native=replace(run.native, folder=folder))
+    if not run.contents.size:
+        with suppress(OSError, archive.ArchiveError, needs.NeedsError):
+            contents, program = _contents(bridge, run)
+            run = bridge.store.update(run, contents=contents, program=program)
+    return run
+
+
+def _submissions(bridge: Bridge, reports: Iterable[SlurmReport]) -> dict[Key, list[SlurmReport]]:
+    """The jobs among these that were given to sbatch with our script, all tasks of each together.
+
+    Our script's working directory is what Slurm recorded of them; those from before the bridge was
+    there are not among them.
+    """
+    place = str(bridge.paths.sbatch_on_cluster)
+    found: dict[tuple[int, str, str], list[SlurmReport]] = {}
+    for report in reports:
+        if report.workdir == place and report.user and report.submitted_at:
+            found.setdefault((report.job_id, report.user, report.name), []).append(report)
+    if not found:
+        return {}
+    since = bridge.store.strays.since()
+    submissions = {}
+    for (job_id, user, _), told in found.items():
+        first = min(report.submitted_at for report in told if report.submitted_at)
+        if first >= since.replace(microsecond=0):
+            submissions[job_id, user, first] = told
+    return submissions
+
+
+def _unknown(
+    bridge: Bridge, submissions: dict[Key, list[SlurmReport]]
+) -> dict[Key, list[SlurmReport]]:
+    """Those that are neither runs nor unclaimed yet. A requeued job has another time, and is."""
+    ids = {job_id for job_id, _, _ in submissions}
+    known = [
+        (run.job_id, run.native.user, run.submitted_at, run.state.ended)
+        for run in bridge.store.adopted(ids)
+        if run.native
+    ]
+    known += [
+        (job.report.job_id, job.native.user, job.report.submitted_at, False)
+        for job in bridge.store.strays.all()
+    ]
+
+    def is_known(key: Key, reports: list[SlurmReport]) -> bool:
+        requeued = any(report.restarts for report in reports)
+        return any(
+            (job_id, user) == key[:2] and (at == key[2] or (requeued and not ended))
+            for job_id, user, at, ended in known
+        )
+
+    return {key: told for key, told in submissions.items() if not is_known(key, told)}
+
+
+def _take_in(bridge: Bridge, scheduler: Scheduler, new: dict[Key, list[SlurmReport]]) -> None:
+    if not new:
+        return
+    commands = scheduler.commands(sorted({job_id for job_id, _, _ in new}))
+    arrays = [key[0] for key, told in new.items() if any(report.array_tasks for report in told)]
+    # squeue forgets the tasks that ended some minutes ago.
+    records = (
+        scheduler.accounting(since=min(at for *_, at in new), job_ids=arrays) if arrays else []
+    )
+    for (job_id, user, at), told in new.items():
+        project = _project(bridge, commands.get(job_id), user, job_id, at)
+        if project is None:
+            log.info("Job %d of %s is in our folder, but by another script.", job_id, user)
+            continue
+        same = [r for r in records if (r.job_id, r.user) == (job_id, user)]
+        tasks = sorted({index for report in chain(told, same) for index in report.array_tasks})
+        job = Unclaimed(
+            native=Native(user=user, job_name=told[0].name),
+            project=project,
+            report=replace(told[0], submitted_at=at),
+            tasks=tuple(tasks),
+        )
+        if not _adopt(bridge, job):
+            log.info("Job %d waits: nobody is linked to the account %s.", job_id, user)
+            bridge.store.strays.keep(job)
+
+
+def _adopt(bridge: Bridge, job: Unclaimed) -> bool:
+    """Make it a run of the person who is linked to its account; False where nobody is."""
+    person = bridge.store.people.find(unix_account=job.native.user)
+    submitted_at = job.report.submitted_at
+    if person is None or submitted_at is None:
+        return False
+    new = NewRun(
+        owner=person.handle,
+        project=job.project,
+        slug=slug(job.project),
+        token=job.token,
+        resources=Resources(),
+        contents=Contents(size=0, unpacked_size=0, files=0),
+        created_at=submitted_at,
+    )
+    run = bridge.store.adopt(new, job)
+    if run:
+        log.info("Job %d of %s is run %d now.", job.report.job_id, job.native.user, run.id)
+        bridge.note("run adopted", run_id=run.id, detail=f"{job.native.user}: {job.report.job_id}")
+    return True
+
+
+def _project(
+    bridge: Bridge, command: str | None, user: str, job_id: int, at: datetime
+) -> str | None:
+    """How the project is called; None for a job of another script.
+
+    By the script's argument as slurmctld has it, which does not know of quotes. Of a job that it
+    forgot the account's own file tells.
+    """
+    if command is not None:
+        _, ours, given = command.partition(f"/{layout.LOGIN_SCRIPT}")
+        return _as_name(given) if ours else None
+    folder = _folder(bridge, user, job_id, at, ())
+    told = read_json(bridge.paths.sbatch / folder / layout.SUBMISSION) if folder else {}
+    return _as_name(str(told.get("project", "")))
+
+
+def _as_name(path: str) -> str:
+    name = PurePosixPath(path.strip()).name
+    name = name[: -len(".zip")] if name.casefold().endswith(".zip") else name
+    plain = re.sub(r"[^\w ._-]+", "-", name).strip(" .-")[:NAME_MAX].strip(" .-")
+    for tried in (name, plain):
+        with suppress(ValueError):
+            return project_name(tried)
+    return SBATCH_JOB_NAME
+
+
+def _folder(
+    bridge: Bridge,
+    user: str,
+    job_id: int | None,
+    submitted_at: datetime | None,
+    others: Collection[str],
+) -> str:
+    """Where this job works, below the folder of all such runs: "" while it is not there.
+
+    Anybody may make folders there: only the account's own are looked into, and of those of one job
+    id the newest is taken, which no other run has.
+    """
+    try:
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return ""
+    newest = ""
+    for home in _own_folders(bridge.paths.sbatch, user, uid):
+        for folder in _own_folders(home, str(job_id), uid):
+            inside = folder.relative_to(bridge.paths.sbatch).as_posix()
+            changed = datetime.fromtimestamp(folder.lstat().st_mtime, UTC)
+            if inside not in others and submitted_at and changed > submitted_at - CLOCKS_APART:
+                newest = inside
+    return newest
+
+
+def _own_folders(parent: Path, name: str, uid: int) -> Iterator[Path]:
+    for numbered in layout.numbered(name):
+        try:
+            status = (parent / numbered).lstat()
+        except OSError:
+            return
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == uid:
+            yield parent / numbered
+
+
+def _hints(bridge: Bridge, since: datetime) -> list[int]:
+    """Job ids that are names of folders which came lately, and of which no run is known."""
+    ids: set[int] = set()
+    with suppress(OSError):
+        for home in os.scandir(bridge.paths.sbatch):
+            info = home.stat(follow_symlinks=False)
+            if not stat.S_ISDIR(info.st_mode) or info.st_mtime < since.timestamp():
+                continue
+            with suppress(OSError):
+                words = (name.partition(".")[0] for name in os.listdir(home.path))  # noqa: PTH208
+                ids.update(int(word) for word in words if word.isascii() and word.isdigit())
+    known = {run.job_id for run in bridge.store.adopted(ids)}
+    known |= {job.report.job_id for job in bridge.store.strays.all()}
+    return sorted(ids - known)[-HINTS_MAX:]
+
+
+def _contents(bridge: Bridge, run: Run) -> tuple[Contents, Program]:
+    """What is in a run's zip. Raises OSError, ArchiveError, NeedsError."""
+    with shared.open_plain(bridge.paths.run(run).archive) as file:
+        zipped = Path(f"/proc/self/fd/{file.fileno()}")  # what was opened, whatever comes now
+        inventory = archive.judge(zipped, f"{run.project}.zip", intake.limits(bridge.settings))
+        read = partial(archive.read_member, zipped, inventory, limit=intake.PROJECT_FILE_MAX_BYTES)
+        program = Program()
+        with suppress(BadProjectFile):
+            said = wishes.read(read, lambda _: wishes.Limits(), bridge.settings.tasks_max)
+            program = said.program
+        lines, _ = requirements.parse(needs.read(read, program.main).text)
+        contents = Contents(
+            size=os.fstat(file.fileno()).st_size,
+            unpacked_size=inventory.unpacked_size,
+            files=len(inventory.entries),
+            sha256=intake.sha256(zipped),
+            requirements=tuple(line.partition(" --hash")[0] for line in lines),
+        )
+    return contents, program

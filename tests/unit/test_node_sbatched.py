@@ -1,0 +1,226 @@
+"""What the node program does with a project that somebody gave to sbatch herself."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uv
+
+from nias_bridge.node import layout, ship
+
+SECONDS = 30
+USER = "alice"
+CODE = """
+import os, pathlib
+pathlib.Path("output/told.txt").write_text(os.environ.get("NIAS_TASK", "none"))
+print("secret words")
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("shared")
+    ship.build(root / layout.BIN)
+    (root / layout.BIN / layout.UV).symlink_to(uv.find_uv_bin())
+    # site.json itself is not for every account.
+    (root / layout.BIN / layout.SITE_FOR_ALL).write_text(json.dumps({"pythons": {"3.99": "no-py"}}))
+    return root
+
+
+@dataclass
+class Login:
+    """A home on a login node, and the jobs that are started from there as Slurm would."""
+
+    home: Path
+    shared: Path
+
+    @property
+    def sbatch(self) -> Path:
+        return self.shared / layout.SBATCH
+
+    def project(self, name: str, files: Mapping[str, str]) -> Path:
+        folder = self.home / name
+        for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(content)
+        return folder
+
+    def run(self, given: str, job_id: int = 7, *, log: Path | None = None, **slurm: str) -> int:
+        variables = {
+            "PATH": f"{self.home}/bin:/usr/bin:/bin",
+            "TMPDIR": str(self.home),
+            "SLURM_JOB_ID": str(job_id),
+            "SLURM_JOB_USER": USER,
+            "SLURM_SUBMIT_DIR": str(self.home),
+            **slurm,
+        }
+        program = str(self.shared / layout.BIN / layout.NODE_PROGRAM)
+        command = [sys.executable, "-I", "-S", program, "sbatch"]
+        command += ["--shared", str(self.shared), "--", given]
+        with (log or self.sbatch / f"slurm-{job_id}.out").open("ab") as out:
+            done = subprocess.run(
+                command, env=variables, stdout=out, stderr=out, timeout=SECONDS, check=False,
+                umask=0o007,
+            )  # fmt: skip
+        return done.returncode
+
+    def log(self, folder: str) -> str:
+        return (self.sbatch / USER / folder / layout.LOG).read_text()
+
+    def packed(self, folder: str) -> list[str]:
+        with zipfile.ZipFile(self.sbatch / USER / folder / layout.ARCHIVE) as packed:
+            return sorted(packed.namelist())
+
+    def squeue_says(self, submitted: float) -> None:
+        command = self.home / "bin" / "squeue"
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f"#!/bin/sh\necho {int(submitted)}\n")
+        command.chmod(0o755)
+
+
+@pytest.fixture
+def login(tmp_path: Path, shared: Path) -> Login:
+    root = tmp_path / "shared"
+    root.mkdir()
+    (root / layout.BIN).symlink_to(shared / layout.BIN)
+    (root / layout.SBATCH).mkdir()
+    (root / layout.SBATCH).chmod(0o3733)
+    home = tmp_path / "home"
+    home.mkdir()
+    return Login(home, root)
+
+
+def test_a_folder_is_run_and_its_results_are_beside_it(login: Login) -> None:
+    login.project("study", {"code.py": CODE, "output/.keep": ""})
+    assert login.run("study") == 0, login.log("7")
+    results = login.sbatch / USER / "7" / layout.RESULTS
+    assert zipfile.ZipFile(results).namelist() == ["told.txt"]
+    assert (login.home / "study-output-7" / "told.txt").read_text() == "none"
+    assert str(results) in login.log("7")
+    assert (login.home / "slurm-7.out").read_text() == login.log("7")
+    assert not (login.sbatch / "slurm-7.out").exists()
+
+
+def test_what_it_makes_is_the_groups_to_read_and_nobody_elses(login: Login) -> None:
+    login.project("study", {"code.py": CODE + "os.chmod('output/told.txt', 0o600)\n"})
+    assert login.run("study") == 0
+    folder = login.sbatch / USER / "7"
+    group = login.sbatch.stat().st_gid
+    for name in (".", "project/output", "project/output/told.txt", layout.RESULTS, layout.LOG):
+        status = (folder / name).stat()
+        assert status.st_gid == group, name
+        assert stat.S_IMODE(status.st_mode) & 0o040, name
+    assert stat.S_IMODE(folder.parent.stat().st_mode) & 0o007 == 0
+
+
+def test_environments_are_her_own(login: Login) -> None:
+    login.project("study", {"code.py": CODE})
+    login.run("study", 7)
+    login.run("study", 8)
+    assert "Environment built" in login.log("7")
+    assert "Environment reused" in login.log("8")
+    assert not (login.shared / layout.ENVIRONMENTS).exists()
+
+
+def test_neither_earlier_results_nor_what_tools_keep_is_packed(login: Login) -> None:
+    files = {"code.py": CODE, "data/a.csv": "1", "output/old.txt": "", ".git/HEAD": "",
+             "__pycache__/x": "", "mine/pyvenv.cfg": "", "mine/lib/x.py": "",
+             "slurm-3.out": "", "sub/output/kept.txt": ""}  # fmt: skip
+    folder = login.project("study", files)
+    (folder / "gone").symlink_to("nowhere")
+    login.run("study")
+    kept = ["code.py", "data/a.csv", "output/", "sub/output/kept.txt"]
+    assert login.packed("7") == [f"study/{name}" for name in kept]
+
+
+def test_a_zip_is_taken_as_it_is(login: Login) -> None:
+    with zipfile.ZipFile(login.home / "study.zip", "w") as packed:
+        packed.writestr("study/code.py", CODE)
+    assert login.run("study.zip") == 0
+    given = (login.home / "study.zip").read_bytes()
+    assert (login.sbatch / USER / "7" / layout.ARCHIVE).read_bytes() == given
+    assert not list(login.home.glob("study-output*"))
+
+
+def test_a_log_of_her_own_says_where_the_runs_is(login: Login) -> None:
+    login.project("study", {"code.py": CODE})
+    hers = login.home / "hers.txt"
+    login.run("study", log=hers)
+    assert str(login.sbatch / USER / "7" / layout.LOG) in hers.read_text()
+    assert "secret words" in login.log("7")
+    assert not (login.home / "slurm-7.out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "files", "words"),
+    [
+        ("nothing", {}, "nothing is not there"),
+        ("study/code.py", {"code.py": CODE}, "code.py is neither a folder nor a zip"),
+        ("study", {"main.py": CODE}, "has no code.py"),
+        ("study", {"code.py": CODE, "nias.toml": "[job]\ntime = 3\n"}, "job.time is 3"),
+        ("study", {"code.py": CODE, "nias.toml": '[job]\npython = "3.42"\n'}, "this site lacks"),
+        ("study", {"code.py": CODE, "nias.toml": '[job]\npython = "3.99"\n'}, "not on this node"),
+    ],
+)
+def test_what_cannot_be_run_is_told_in_log_and_record(
+    login: Login, given: str, files: dict[str, str], words: str
+) -> None:
+    login.project("study", files)
+    assert login.run(given) != 0
+    assert words in login.log("7")
+    told = json.loads((login.sbatch / USER / "7" / layout.EXIT).read_text())
+    assert words in told["message"]
+
+
+def test_each_task_of_an_array_has_its_own_folder_and_number(login: Login) -> None:
+    login.project("study", {"code.py": CODE})
+    for index in ("2", "4"):
+        array = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": index,
+                 "SLURM_ARRAY_TASK_COUNT": "2"}  # fmt: skip
+        assert login.run("study", 7 + int(index), **array) == 0
+        assert (login.home / "study-output-7" / index / "told.txt").read_text() == index
+        assert (login.sbatch / USER / "7" / f"tasks-{index}.out").exists()
+    assert sorted(f.name for f in (login.sbatch / USER).iterdir()) == ["7", "cache", "envs"]
+
+
+def test_a_job_that_slurm_started_twice_does_its_work_once(login: Login) -> None:
+    login.project("study", {"code.py": CODE})
+    login.squeue_says(1000)  # long before the first start
+    assert login.run("study") == 0
+    assert login.run("study") == layout.ALREADY_RUN
+    assert not (login.sbatch / USER / "7.2").exists()
+
+
+def test_a_number_that_slurm_gave_again_is_another_folder(login: Login) -> None:
+    login.project("study", {"code.py": CODE})
+    login.run("study")
+    login.squeue_says(4_000_000_000)
+    assert login.run("study") == 0
+    assert (login.sbatch / USER / "7.2" / layout.RESULTS).exists()
+
+
+def test_a_requeued_job_begins_afresh_where_it_was(login: Login) -> None:
+    login.project("study", {"code.py": CODE})
+    login.run("study")
+    assert login.run("study", SLURM_RESTART_COUNT="1") == 0
+    assert not (login.sbatch / USER / "7.2").exists()
+    assert login.log("7").count("secret words") == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_folder_that_another_made_under_her_name_is_left_alone(login: Login) -> None:
+    login.project("study", {"code.py": CODE})
+    (login.sbatch / USER).mkdir(mode=0o777)
+    os.chown(login.sbatch / USER, 1, -1)
+    assert login.run("study") == 0
+    assert list((login.sbatch / USER).iterdir()) == []
+    assert (login.sbatch / f"{USER}.2" / "7" / layout.RESULTS).exists()
