@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 # What a parameter of a sweep can be.
@@ -238,8 +238,22 @@ class PartitionReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Polling:
+    """What a poller has done since it started: looks at Slurm, seconds that they took in all, and
+    questions that Slurm did not answer."""
+
+    started_at: datetime | None = None
+    looks: int = 0
+    seconds: float = 0.0
+    unanswered: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterView:
-    """What the poller last heard of the cluster; problem says why it is old, "" when it is not."""
+    """What the poller last heard of the cluster; problem says why it is old, "" when it is not.
+
+    accounting: why slurmdbd does not answer, "" when it does.
+    """
 
     at: datetime | None = None
     nodes: tuple[NodeReport, ...] = ()
@@ -247,6 +261,8 @@ class ClusterView:
     pending: int = 0
     running: int = 0
     problem: str = ""
+    accounting: str = ""
+    polling: Polling = Polling()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,6 +379,19 @@ class Run:
         return f"nias-{self.token}-{self.slug}"
 
 
+SUBMISSION_KEY_KEPT = timedelta(hours=24)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmissionKey:
+    """A word by which a person's program names one submission: however often that is sent within
+    SUBMISSION_KEY_KEPT, it makes one run. fingerprint: of all that is sent, in hexadecimal."""
+
+    person_id: int
+    word: str
+    fingerprint: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """One move of a run, for its history."""
@@ -377,7 +406,8 @@ class Filter:
     """Which runs a list wants: text is looked for in project names, whatever the case.
 
     owners: whose, None for everybody's; project: one project's runs alone, by its whole name;
-    pinned: only those that are.
+    pinned: only those that are; since and until: by when they were received; before: only what is
+    older than the run received then and of that id, in place of a page's number.
     """
 
     owners: frozenset[str] | None = None
@@ -385,18 +415,22 @@ class Filter:
     text: str = ""
     states: frozenset[JobState] = field(default_factory=frozenset)
     pinned: bool = False
+    since: datetime | None = None
+    until: datetime | None = None
+    before: tuple[datetime, int] | None = None
     page: int = 1
     per_page: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """One page of a list of runs, newest first; total counts all pages."""
+    """One page of a list of runs, newest first; total counts all pages, more: older ones follow."""
 
     runs: tuple[Run, ...]
     total: int
     page: int
     per_page: int
+    more: bool = False
 
     @property
     def pages(self) -> int:

@@ -6,6 +6,8 @@ NiasError
 │   └── BadProjectFile     … because of nias.toml or a file that it names
 ├── BadRequest             a value that was asked for is not possible
 ├── ProjectExists          the owner has a project of this name; a new run must be asked for
+├── KeyReused              one submission's key was sent with another
+├── Resubmitted            a submission's key has made a run already
 ├── NotFound               no such run, file or upload
 ├── NotPossible            the run's state does not allow it
 ├── NotSignedIn            this needs an account
@@ -97,6 +99,14 @@ class ProjectExists(NiasError):
             f"A project named “{project}” is already there. Nothing was changed: "
             f"rename yours, or run it again as run {next_number}."
         )
+
+
+class KeyReused(NiasError):
+    """The key that names one submission was sent with another one."""
+
+
+class Resubmitted(NiasError):
+    """The key that names this submission has made a run already: that run is the answer."""
 
 
 class NotFound(NiasError):

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import Event, Thread
+from typing import Any
 
-from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Run, SlurmReport, Usage
+from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Polling, Run, SlurmReport, Usage
 from nias_bridge.errors import Stale, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import (
@@ -34,6 +36,9 @@ log = logging.getLogger(__name__)
 
 WAKE_SECONDS = 0.02
 CLUSTER_SECONDS = 10.0
+ACCOUNTING_SECONDS = 60.0  # without a word of the accounting it is asked for one
+ACCOUNTING_SILENT = "Slurm's accounting does not answer: how jobs ended is told once it does."
+NO_JOB = "nias-no-such-job"
 USAGE_SECONDS = 5.0
 MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline
 TIDY_SECONDS = 5.0
@@ -75,6 +80,9 @@ class Rounds:
     def __init__(self, bridge: Bridge, scheduler: Scheduler) -> None:
         self.bridge = bridge
         self.scheduler = scheduler
+        self._polling = Polling(started_at=_now())
+        self._accounting = ""  # why it does not answer
+        self._accounting_asked = 0.0
         self._at_work: dict[str, Thread] = {}
         self._measured_last = 0
         self._used: dict[int, tuple[Usage, datetime]] = {}
@@ -82,6 +90,7 @@ class Rounds:
             self.follow_jobs: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
             self.measure: (USAGE_SECONDS, 0.0),
+            self.ask_accounting: (CLUSTER_SECONDS, 0.0),
             self.tidy: (TIDY_SECONDS, 0.0),
             self.tell: (TELL_SECONDS, 0.0),
             self.sweep: (SWEEP_SECONDS, 0.0),
@@ -111,10 +120,14 @@ class Rounds:
         """One question to slurmctld and one to slurmdbd, then a step of each run they have."""
         runs = self.bridge.store.open_runs(OPEN_STATES.difference(QUICK_STATES))
         if runs or self.bridge.settings.login_nodes:
+            began = time.monotonic()
             users = identity.users_of_jobs(self.bridge, runs)
             sight = replace(look(self.scheduler, runs), users=users)
+            self._heard_accounting(sight.accounting is not None)
             for run in runs:
                 self._advance(run, sight=sight)
+            missed = (sight.queue, sight.accounting).count(None)
+            self._count(looks=1, seconds=time.monotonic() - began, unanswered=missed)
             if self.bridge.settings.login_nodes:
                 self._adopt(sight)
 
@@ -134,7 +147,9 @@ class Rounds:
         try:
             nodes, partitions, queue = slurm.nodes(), slurm.partitions(), slurm.queue()
         except Unreachable as error:
-            store.save_cluster(replace(store.cluster(), at=_now(), problem=str(error)))
+            self._count(unanswered=1)
+            known = replace(store.cluster(), at=_now(), problem=str(error))
+            store.save_cluster(replace(known, **self._own_word()))
             return
         states = [report.state for report in queue]
         store.save_cluster(
@@ -144,8 +159,35 @@ class Rounds:
                 partitions=tuple(partitions),
                 pending=states.count(JobState.PENDING),
                 running=states.count(JobState.RUNNING),
+                **self._own_word(),
             )
         )
+
+    def _own_word(self) -> dict[str, Any]:
+        """What the poller tells of itself beside the cluster."""
+        return {"accounting": self._accounting, "polling": self._polling}
+
+    def _count(self, *, looks: int = 0, seconds: float = 0.0, unanswered: int = 0) -> None:
+        was = self._polling
+        self._polling = replace(
+            was,
+            looks=was.looks + looks,
+            seconds=was.seconds + seconds,
+            unanswered=was.unanswered + unanswered,
+        )
+
+    def ask_accounting(self) -> None:
+        """Hear of the accounting while no run makes us ask; it may be slow."""
+        if time.monotonic() - self._accounting_asked > ACCOUNTING_SECONDS:
+            self._aside("Whether the accounting answers", self._ask_accounting)
+
+    def _ask_accounting(self) -> None:
+        nothing = partial(self.scheduler.accounting, since=_now(), names=[NO_JOB])
+        self._heard_accounting(_answer(nothing) is not None)
+
+    def _heard_accounting(self, answered: bool) -> None:
+        self._accounting = "" if answered else ACCOUNTING_SILENT
+        self._accounting_asked = time.monotonic()
 
     def measure(self) -> None:
         """Ask what running jobs use: a dead node keeps that answer waiting."""

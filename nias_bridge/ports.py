@@ -20,6 +20,7 @@ from nias_bridge.domain import (
     PartitionReport,
     Run,
     SlurmReport,
+    SubmissionKey,
     Unclaimed,
     Usage,
 )
@@ -181,6 +182,12 @@ class Keys(Protocol):
         """The key of this kind and hash that has not expired."""
         ...
 
+    def holder(
+        self, hashed: str, kind: KeyKind, *, now: datetime
+    ) -> tuple[Key, Person, frozenset[str]] | None:
+        """The key as `find` gives it, whose it is, and whom she sees as `People.sees` says."""
+        ...
+
     def take(self, hashed: str, kind: KeyKind, *, now: datetime) -> Key | None:
         """As `find`, and the key is gone: of two who come at once one gets it."""
         ...
@@ -323,12 +330,30 @@ class Store(Protocol):
     @property
     def outbox(self) -> Outbox: ...
 
-    def add_run(self, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
+    def close(self) -> None:
+        """Let go of all connections; the next call opens new ones."""
+        ...
+
+    def add_run(
+        self,
+        new: NewRun,
+        *,
+        again: bool,
+        place: Callable[[Run], None],
+        key: SubmissionKey | None = None,
+    ) -> Run:
         """A new run in RECEIVED, numbered within its project, which is created where missing.
 
         `place` puts the run's files where they belong, just before the commit: what it raises
-        undoes the row. Raises ProjectExists when the project has runs and `again` is False.
+        undoes the row. Raises ProjectExists when the project has runs and `again` is False,
+        Resubmitted when this key has made a run already.
         """
+        ...
+
+    def made_by(
+        self, person_id: int, word: str, *, now: datetime
+    ) -> tuple[SubmissionKey, Run] | None:
+        """The run that a person's key has made, and the key as it was then."""
         ...
 
     def adopt(self, new: NewRun, job: Unclaimed) -> Run | None:
@@ -352,6 +377,10 @@ class Store(Protocol):
 
     def runs(self, wanted: Filter) -> Page:
         """A page of runs, newest first."""
+        ...
+
+    def run_states(self) -> Counter[JobState]:
+        """How many runs are in each state."""
         ...
 
     def open_runs(self, states: frozenset[JobState] = OPEN_STATES) -> list[Run]:

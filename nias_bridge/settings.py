@@ -61,7 +61,14 @@ class Settings(BaseSettings):
     trusted_hosts: tuple[str, ...] = Field(
         ("127.0.0.1", "localhost"), description="Host names by which people reach the gateway"
     )
-    threads: Count = Field(16, description="Requests served at once")
+    threads: Count = Field(16, description="Requests that a worker serves at once")
+    workers: Count = Field(1, description="Processes that serve requests; one core each")
+    metrics_token: str | None = Field(
+        None,
+        min_length=16,
+        repr=False,
+        description="Token by which Prometheus may read /metrics, as administrators’ may",
+    )
     public_url: str | None = Field(
         None,
         pattern=r"^https?://[^/\s]+$",

@@ -15,15 +15,18 @@ from nias_bridge.http import (
     administration_api,
     api,
     comparisons,
+    description,
     docs,
     downloads,
     errors,
     formats,
     looks,
+    metrics,
     oidc,
     pages,
     security,
     sharing,
+    site_api,
     sweep_api,
     sweeps,
     uploads,
@@ -56,19 +59,20 @@ def create_app(bridge: Bridge) -> APIFlask:
         AUTO_404_RESPONSE=False,
     )
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    metrics.init_app(app)
     security.protect(app, bridge.settings, (who.know, who.allow))
     uploads.init_app(app)
     errors.init_app(app)
     Bootstrap5(app)
-    for module in (api, sweep_api, administration_api):
+    for module in (api, site_api, sweep_api, administration_api):
         security.csrf.exempt(module.blueprint)  # no cookie means anything there
     for module in (
         *(accounts, administration, administration_api, api, comparisons, docs, looks),
-        *(pages, sharing, sweep_api, sweeps),
+        *(metrics, pages, sharing, site_api, sweep_api, sweeps),
     ):
         app.register_blueprint(module.blueprint)
     oidc.init_app(app, bridge.settings)
-    app.spec_processor(api.complete_spec)
+    app.spec_processor(description.complete)
     _add_words(app, bridge)
     return app
 

@@ -27,7 +27,7 @@ from nias_bridge.http.schemas import (
     UsageOut,
     WarningOut,
 )
-from nias_bridge.services.desk import Health, LogPart, RunView
+from nias_bridge.services.desk import Health, LogPart, RunStatus, RunView
 from nias_bridge.services.doctor import Diagnosis
 from nias_bridge.services.evidence import Evidence
 from nias_bridge.services.manifest import OutputFile
@@ -73,7 +73,7 @@ def run_out(run: Run) -> RunOut:
     )
 
 
-def view_out(view: RunView, diagnosis: Diagnosis | None = None) -> RunOut:
+def status_out(view: RunStatus, diagnosis: Diagnosis | None = None) -> RunOut:
     """A run with the node's evidence and what the failure doctor says of it."""
     known, peak = run_out(view.run), view.peak_memory
     return known.model_copy(
@@ -91,13 +91,14 @@ def view_out(view: RunView, diagnosis: Diagnosis | None = None) -> RunOut:
     )
 
 
-def page_out(page: Page) -> PageOut:
-    """A page of runs."""
+def page_out(page: Page, following: str | None) -> PageOut:
+    """A page of runs, and the address of the one that follows."""
     return PageOut(
         runs=[run_out(run) for run in page.runs],
         total=page.total,
         page=page.page,
         pages=page.pages,
+        next=following,
     )
 
 
@@ -179,6 +180,7 @@ def health_out(health: Health) -> HealthOut:
         database=health.database or "ok",
         storage=health.storage or "ok",
         slurm=health.slurm or "ok",
+        accounting=health.accounting or "ok",
         poller=health.poller or "ok",
     )
 
@@ -202,7 +204,7 @@ def _accounting(run: Run) -> Accounting | None:
     )
 
 
-def _usage(view: RunView) -> UsageOut | None:
+def _usage(view: RunStatus) -> UsageOut | None:
     report, share = view.run.report, view.efficiency
     if report is None or share is None:
         return None

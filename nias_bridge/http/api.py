@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-from typing import Any
+from urllib.parse import urlencode
 
 from apiflask import APIBlueprint, FileSchema
-from flask import Response, url_for
+from flask import Response, request, url_for
 
-from nias_bridge.domain import Filter, JobState, Resources
+from nias_bridge.domain import Filter, JobState, Resources, Run
 from nias_bridge.errors import BadRequest
-from nias_bridge.http import answers, comparisons, downloads, runlists, schemas, uploads
+from nias_bridge.http import (
+    answers,
+    comparisons,
+    cursors,
+    downloads,
+    fresh,
+    repeats,
+    runlists,
+    uploads,
+)
 from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import (
     AgainQuery,
     CorrectQuery,
     FilesOut,
-    HealthOut,
     LogOut,
     LogQuery,
     PageOut,
@@ -25,78 +32,79 @@ from nias_bridge.http.schemas import (
     SubmitQuery,
 )
 from nias_bridge.services import checkup, comparison, desk, intake, previews, record, retention
+from nias_bridge.services.bridge import Bridge
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
-
-SUBMIT_BODY = {
-    "required": True,
-    "content": {
-        "application/zip": {"schema": {"type": "string", "format": "binary"}},
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": [uploads.FIELD],
-                "properties": {uploads.FIELD: {"type": "string", "format": "binary"}},
-            }
-        },
-    },
-}
-PROBLEM = {
-    "description": "What is wrong, in a sentence",
-    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-}
 
 
 @blueprint.post("/runs")
 @blueprint.input(SubmitQuery, location="query")
 @blueprint.output(RunOut, status_code=202)
-def submit(query_data: SubmitQuery) -> tuple[RunOut, int, dict[str, str]]:
+def submit(query_data: SubmitQuery) -> repeats.Accepted:
     """Upload a project and run it
 
     The body is the zip, or a form with the field `file`.
     """
     part, filename = uploads.take()
-    run = intake.receive(
-        bridge(),
-        part,
-        filename,
-        again=query_data.again,
-        mend=query_data.mend,
-        add=query_data.add,
-        resources=Resources(
-            time=query_data.time,
-            memory=query_data.memory,
-            cpus=query_data.cpus,
-            gpus=query_data.gpus,
-            partition=query_data.partition,
-        ),
-    )
-    where = url_for("api.run", run_id=run.id)
-    return answers.view_out(desk.show(bridge(), run.id)), HTTPStatus.ACCEPTED, {"Location": where}
+
+    def receive(by: Bridge) -> Run:
+        return intake.receive(
+            by,
+            part,
+            filename,
+            again=query_data.again,
+            mend=query_data.mend,
+            add=query_data.add,
+            resources=Resources(
+                time=query_data.time,
+                memory=query_data.memory,
+                cpus=query_data.cpus,
+                gpus=query_data.gpus,
+                partition=query_data.partition,
+            ),
+        )
+
+    try:
+        return repeats.accepted(receive, part, filename)
+    finally:
+        part.unlink(missing_ok=True)  # what was sent before is not received again
 
 
 @blueprint.get("/runs")
 @blueprint.input(RunsQuery, location="query")
 @blueprint.output(PageOut)
 def runs(query_data: RunsQuery) -> PageOut:
-    """Your runs, newest first, a page at a time"""
+    """Your runs, newest first, a page at a time: go on by `next`"""
     wanted = Filter(
         owners=runlists.shared() if query_data.shared else runlists.own(),
+        project=query_data.project or None,
         text=query_data.q,
         states=_states(query_data.state),
         pinned=query_data.pinned,
+        since=query_data.since,
+        until=query_data.until,
+        before=cursors.place(query_data.cursor) if query_data.cursor else None,
         page=query_data.page,
         per_page=query_data.per_page,
     )
-    return answers.page_out(desk.runs(bridge(), wanted))
+    page = desk.runs(bridge(), wanted)
+    fresh.settle(page)
+    cursor = cursors.after(page)
+    # The same list as it was asked for: with its filters, from the cursor on.
+    asked = {**request.args, "cursor": cursor}
+    asked.pop("page", None)
+    following = f"{url_for('api.runs')}?{urlencode(asked)}" if cursor else None
+    return answers.page_out(page, following)
 
 
 @blueprint.get("/runs/<int:run_id>")
 @blueprint.output(RunOut)
 def run(run_id: int) -> RunOut:
     """One run"""
-    view = desk.show(bridge(), run_id)
-    return answers.view_out(view, checkup.diagnosis(bridge(), view.run, view.evidence))
+    found = desk.find(bridge(), run_id)
+    fresh.settle(found, desk.marks(bridge(), found), checkup.limits(bridge(), found))
+    view = desk.status(bridge(), found)
+    return answers.status_out(view, checkup.diagnosis(bridge(), found, view.evidence))
 
 
 @blueprint.get("/runs/<int:run_id>/log")
@@ -140,8 +148,7 @@ def results(run_id: int) -> Response:
 @blueprint.output(RunOut, status_code=202)
 def cancel(run_id: int) -> RunOut:
     """Ask for a run to be cancelled"""
-    desk.cancel(bridge(), run_id)
-    return answers.view_out(desk.show(bridge(), run_id))
+    return answers.status_out(desk.status(bridge(), desk.cancel(bridge(), run_id)))
 
 
 @blueprint.get("/runs/<int:run_id>/run.json")
@@ -162,43 +169,38 @@ def crate(run_id: int) -> Response:
 @blueprint.output(RunOut)
 def pin(run_id: int) -> RunOut:
     """Keep a run for good"""
-    desk.pin(bridge(), run_id, True)
-    return answers.view_out(desk.show(bridge(), run_id))
+    return answers.status_out(desk.status(bridge(), desk.pin(bridge(), run_id, True)))
 
 
 @blueprint.delete("/runs/<int:run_id>/pin")
 @blueprint.output(RunOut)
 def unpin(run_id: int) -> RunOut:
     """Keep a run no longer than others"""
-    desk.pin(bridge(), run_id, False)
-    return answers.view_out(desk.show(bridge(), run_id))
+    return answers.status_out(desk.status(bridge(), desk.pin(bridge(), run_id, False)))
 
 
 @blueprint.post("/runs/<int:run_id>/remove")
 @blueprint.output(RunOut, status_code=202)
 def remove(run_id: int) -> RunOut:
     """Remove the files of an ended run; its log and record stay"""
-    retention.remove(bridge(), run_id)
-    return answers.view_out(desk.show(bridge(), run_id))
+    return answers.status_out(desk.status(bridge(), retention.remove(bridge(), run_id)))
 
 
 @blueprint.post("/runs/<int:run_id>/again")
 @blueprint.input(AgainQuery, location="query")
 @blueprint.output(RunOut, status_code=202)
-def again(run_id: int, query_data: AgainQuery) -> RunOut:
+def again(run_id: int, query_data: AgainQuery) -> repeats.Accepted:
     """Run the same zip once more, as a new run"""
     repeat = record.again_exactly if query_data.exactly else desk.again
-    return answers.view_out(desk.show(bridge(), repeat(bridge(), run_id).id))
+    return repeats.accepted(lambda by: repeat(by, run_id))
 
 
 @blueprint.post("/runs/<int:run_id>/correct")
 @blueprint.input(CorrectQuery, location="query")
 @blueprint.output(RunOut, status_code=202)
-def correct(run_id: int, query_data: CorrectQuery) -> RunOut:
+def correct(run_id: int, query_data: CorrectQuery) -> repeats.Accepted:
     """Run the same zip once more with the correction that its diagnosis offers"""
-    return answers.view_out(
-        desk.show(bridge(), checkup.treat(bridge(), run_id, query_data.rule).id)
-    )
+    return repeats.accepted(lambda by: checkup.treat(by, run_id, query_data.rule))
 
 
 @blueprint.get("/compare")
@@ -207,29 +209,6 @@ def correct(run_id: int, query_data: CorrectQuery) -> RunOut:
 def compare(query_data: comparisons.CompareQuery) -> comparisons.ComparisonOut:
     """Two runs of a project side by side"""
     return comparisons.out(comparison.compare(bridge(), query_data.a, query_data.b))
-
-
-@blueprint.get("/health")
-@blueprint.output(HealthOut)
-@blueprint.doc(tags=["Site"])
-def health() -> tuple[HealthOut, int]:
-    """Whether database, storage, Slurm and poller work; 503 when one does not"""
-    state = desk.health(bridge())
-    well = HTTPStatus.OK if state.well else HTTPStatus.SERVICE_UNAVAILABLE
-    return answers.health_out(state), well
-
-
-def complete_spec(spec: Any) -> Any:
-    """Say in the OpenAPI description what APIFlask can't know: streamed bodies, our problems."""
-    spec["paths"]["/api/v1/runs"]["post"]["requestBody"] = SUBMIT_BODY
-    known = spec["components"]["schemas"]
-    known.pop("ValidationError", None)
-    known["Problem"] = schemas.Problem.model_json_schema()
-    for ways in spec["paths"].values():
-        for way in ways.values():
-            answers = {s: a for s, a in way["responses"].items() if not s.startswith("4")}
-            way["responses"] = {**answers, "4XX": PROBLEM}
-    return spec
 
 
 def _states(words: str) -> frozenset[JobState]:

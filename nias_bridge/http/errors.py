@@ -25,6 +25,8 @@ STATUS: dict[type[errors.NiasError], HTTPStatus] = {
     errors.BadProjectFile: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.BadRequest: HTTPStatus.BAD_REQUEST,
     errors.ProjectExists: HTTPStatus.CONFLICT,
+    errors.KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.Resubmitted: HTTPStatus.CONFLICT,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.NotPossible: HTTPStatus.CONFLICT,
     errors.NotSignedIn: HTTPStatus.UNAUTHORIZED,

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from nias_bridge.domain import JobState, Origin
+from nias_bridge.people import Role, Scope
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is beyond the calendar") from None
+
 
 Size = Annotated[int, Field(description="bytes")]
 Seconds = Annotated[float, Field(description="seconds")]
+Moment = Annotated[
+    datetime, AfterValidator(_in_utc), Field(description="ISO 8601; UTC where it names no zone")
+]
 LOG_LIMIT = 1024 * 1024
 PAGES_MAX = 1_000_000
 
@@ -49,8 +61,12 @@ class RunsQuery(BaseModel):
 
     state: str = Field("", description="Slurm's words, separated by commas: RUNNING,PENDING")
     q: str = Field("", description="Part of the project's name")
+    project: str = Field("", description="A project's whole name")
     pinned: bool = Field(False, description="Only pinned runs")
     shared: bool = Field(False, description="Those of others, whom your groups let you see")
+    since: Moment | None = Field(None, description="Received then or later")
+    until: Moment | None = Field(None, description="Received before then")
+    cursor: str = Field("", description="Where to go on, as `next` of the page before has it")
     page: int = Field(1, ge=1, le=PAGES_MAX)
     per_page: int = Field(20, ge=1, le=100)
 
@@ -218,6 +234,7 @@ class PageOut(BaseModel):
     total: int
     page: int
     pages: int
+    next: Annotated[str | None, Field(description="where the list goes on; null at its end")]
 
 
 class LogOut(BaseModel):
@@ -279,10 +296,84 @@ class FilesOut(BaseModel):
     left_out: list[LeftOutOut]
 
 
+class MeOut(BaseModel):
+    """Who asks; `handle` is the owner of her runs, `scope` how far her token reaches."""
+
+    handle: str
+    name: str
+    email: str
+    role: Role
+    scope: Scope
+    unix_account: str | None
+    groups: list[str]
+
+
+class NodeOut(BaseModel):
+    """One node as Slurm tells it."""
+
+    name: str
+    state: str
+    cpus: int
+    cpus_used: int
+    memory: Size
+    memory_used: Size
+    gpus: int | None
+    partitions: list[str]
+    reason: str
+
+
+class PartitionOut(BaseModel):
+    """One partition as Slurm tells it; times in seconds, null: unlimited, or the most allowed."""
+
+    name: str
+    state: str
+    default: bool
+    max_time: int | None
+    default_time: int | None
+
+
+class ClusterOut(BaseModel):
+    """The cluster as it was heard of at `at`; `problem` says why that is old, "" when it is not."""
+
+    at: datetime | None
+    problem: str
+    nodes: list[NodeOut]
+    partitions: list[PartitionOut]
+    pending: Annotated[int, Field(description="jobs of everybody")]
+    running: Annotated[int, Field(description="jobs of everybody")]
+
+
+class KeptEnvironmentOut(BaseModel):
+    """One environment on shared storage; `private`: of its owner's runs alone."""
+
+    key: str
+    private: bool
+    python: str
+    requirements: list[str]
+    size: Size
+    built_at: datetime
+    used_at: datetime
+    in_use: bool
+    broken: bool
+
+
+class EnvironmentsOut(BaseModel):
+    """Environments, the least recently used first."""
+
+    environments: list[KeptEnvironmentOut]
+
+
+class LiveOut(BaseModel):
+    """An answer."""
+
+    live: bool
+
+
 class HealthOut(BaseModel):
     """What works: "ok", or the problem in a sentence."""
 
     database: str
     storage: str
     slurm: str
+    accounting: str
     poller: str

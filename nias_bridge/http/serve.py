@@ -1,15 +1,18 @@
-"""The gateway's process: the app behind gunicorn, threads in one worker."""
+"""The gateway's processes: the app behind gunicorn, in workers of many threads each."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
 from nias_bridge.errors import SettingsError
-from nias_bridge.http import create_app
+from nias_bridge.http import create_app, metrics
 from nias_bridge.http.patience import PatientWorker
 from nias_bridge.services.bridge import Bridge
 
@@ -21,12 +24,19 @@ def serve_app(bridge: Bridge) -> None:
     settings = bridge.settings
     _refuse_what_is_unsafe()
     log.info("Listening on %s:%d.", settings.host, settings.port)
+    figures = Path(tempfile.mkdtemp(prefix="nias-figures-"))
+    if settings.workers > 1:
+        metrics.share(str(figures))
+    app = create_app(bridge)
+    bridge.store.close()  # no connection is shared by the processes that are forked now
     _Server(
-        create_app(bridge),
+        app,
         {
             "bind": f"{settings.host}:{settings.port}",
             "worker_class": PatientWorker,
+            "workers": settings.workers,
             "threads": settings.threads,
+            "on_exit": lambda _: shutil.rmtree(figures, ignore_errors=True),
             "keepalive": 15,
             "timeout": 120,
             "control_socket_disable": True,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from http import HTTPStatus
 
 from apiflask import APIBlueprint, FileSchema
 from flask import Response, url_for
 from pydantic import BaseModel
 
 from nias_bridge.domain import JobState
-from nias_bridge.http import answers, downloads
+from nias_bridge.http import answers, downloads, fresh, repeats
 from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import FileOut, LogOut, LogQuery, RunOut
 from nias_bridge.http.sweeps import csv_of
-from nias_bridge.services import desk, sweeps
+from nias_bridge.services import sweeps
 from nias_bridge.tasks import Task
 
 blueprint = APIBlueprint(
@@ -65,6 +64,7 @@ class TaskFilesOut(BaseModel):
 def tasks(run_id: int) -> TasksOut:
     """The tasks of a sweep"""
     view = sweeps.show(bridge(), run_id)
+    fresh.settle(view.tasks)
     return TasksOut(
         parameters=list(view.parameters),
         metrics=list(view.metrics),
@@ -130,10 +130,9 @@ def cancel(run_id: int, index: int) -> TaskOut:
 
 @blueprint.post("/failed-again")
 @blueprint.output(RunOut, status_code=202)
-def failed_again(run_id: int) -> tuple[RunOut, int]:
+def failed_again(run_id: int) -> repeats.Accepted:
     """Run the tasks again that did not end well, as a new run"""
-    new = sweeps.failed_again(bridge(), run_id)
-    return answers.view_out(desk.show(bridge(), new.id)), HTTPStatus.ACCEPTED
+    return repeats.accepted(lambda by: sweeps.failed_again(by, run_id))
 
 
 def _task_out(task: Task) -> TaskOut:

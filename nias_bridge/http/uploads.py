@@ -11,6 +11,7 @@ from flask import Flask, Request, g, request
 from werkzeug.http import parse_options_header
 
 from nias_bridge.errors import BadUpload
+from nias_bridge.http import metrics
 from nias_bridge.http.here import bridge, caller
 from nias_bridge.services import intake, quotas
 
@@ -68,6 +69,7 @@ def take() -> tuple[Path, str]:
     if size > limit:
         raise BadUpload(f"The zip has {size:,} bytes; at most {limit:,} are taken of you.")
     _parts().clear()
+    metrics.received(size)
     return part, filename
 
 

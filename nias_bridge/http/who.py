@@ -10,6 +10,7 @@ from flask import g, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 
 from nias_bridge.errors import NotAllowed, NotFound, NotSignedIn
+from nias_bridge.http import metrics
 from nias_bridge.http.here import bridge, caller
 from nias_bridge.http.security import SAFE_METHODS
 from nias_bridge.people import NOBODY, Caller, KeyKind, Person, Scope
@@ -28,8 +29,8 @@ OPEN = frozenset(
         "pages.example",
         "docs.page",
         "docs.file",
-        "api.health",
-        "api.live",
+        "site_api.health",
+        "site_api.live",
         "accounts.sign_in",
         "accounts.send_sign_in",
         "accounts.sign_in_link",
@@ -45,6 +46,7 @@ OPEN = frozenset(
         "oidc.start",
         "oidc.back",
         "sharing.open_link",
+        metrics.ENDPOINT,  # which asks for more than a sign-in
     }
 )
 # The blueprints that are an administrator's alone.
@@ -98,6 +100,9 @@ def know() -> None:
     given = request.authorization
     if given is not None:
         # Shown, a token alone says who asks: a cookie beside it means nothing.
+        g.scrapes = given.type == BEARER and metrics.shown(given.token)
+        if g.scrapes:
+            return
         if given.type == BEARER and given.token:
             g.caller = _by(KeyKind.TOKEN, given.token) or g.caller
         if caller().person is None:

@@ -212,6 +212,11 @@ def checked(email: str, name: str) -> tuple[str, str]:
         raise BadRequest(f"The name {error}.", "name") from None
 
 
+def groups_of(bridge: Bridge, person: Person) -> list[str]:
+    """The names of the groups that a person is in."""
+    return [group.name for group in bridge.store.people.groups() if person.handle in group.members]
+
+
 def _set_password(bridge: Bridge, person: Person, new: str, *, but: int | None) -> None:
     check_password(new, person.email, person.name)
     bridge.store.people.set_password(person.id, _hasher.hash(new))

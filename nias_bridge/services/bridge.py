@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from nias_bridge.domain import SubmissionKey
 from nias_bridge.errors import NotSignedIn
 from nias_bridge.paths import SharedPaths
 from nias_bridge.people import NOBODY, Caller, Deed, Person
@@ -15,12 +16,13 @@ from nias_bridge.settings import Settings
 @dataclass(frozen=True)
 class Bridge:
     """One site's bridge, as one caller meets it. Slurm is not among these: the poller alone
-    speaks with it."""
+    speaks with it. key: under which the caller's submission is known, where it has one."""
 
     settings: Settings
     paths: SharedPaths
     store: Store
     who: Caller = NOBODY
+    key: SubmissionKey | None = None
 
     @property
     def person(self) -> Person:

@@ -17,11 +17,11 @@ def diagnosis(bridge: Bridge, run: Run, evidence: Evidence | None = None) -> Dia
 
     Found anew each time it is asked for, from the end of the log: some milliseconds.
     """
-    if not run.state.ended:
+    most = limits(bridge, run)
+    if most is None:
         return None
     told = evidence or read_evidence(bridge.paths.run(run))
     report = run.report
-    limits = wishes.limits_of(bridge.settings, bridge.store.cluster(), run.resources.partition)
     return diagnose(
         Symptoms(
             state=run.state,
@@ -36,11 +36,18 @@ def diagnosis(bridge: Bridge, run: Run, evidence: Evidence | None = None) -> Dia
             project=run.project,
             outputs=told.outputs,
             elsewhere=told.elsewhere,
-            most_memory=limits.memory,
-            most_time=limits.time,
-            has_gpus=bool(limits.gpus),
+            most_memory=most.memory,
+            most_time=most.time,
+            has_gpus=bool(most.gpus),
         )
     )
+
+
+def limits(bridge: Bridge, run: Run) -> wishes.Limits | None:
+    """What the site allows to a run like this, by which an ended one is told; None for others."""
+    if not run.state.ended:
+        return None
+    return wishes.limits_of(bridge.settings, bridge.store.cluster(), run.resources.partition)
 
 
 def corrected(requirements: Sequence[str], remedy: Remedy) -> tuple[str, ...]:

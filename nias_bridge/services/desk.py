@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -25,15 +25,21 @@ POLLER_SILENT = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunView:
-    """All that a page shows of one run."""
+class RunStatus:
+    """How a run is: its row, and what the node says of it."""
 
     run: Run
     evidence: Evidence
     peak_memory: Peak | None
     efficiency: Efficiency | None
-    events: tuple[Event, ...]
     results_ready: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView(RunStatus):
+    """All that a page shows of one run."""
+
+    events: tuple[Event, ...]
     files: tuple[OutputFile, ...]
     left_out: tuple[LeftOut, ...]
 
@@ -65,30 +71,47 @@ class Health:
     database: str = ""
     storage: str = ""
     slurm: str = ""
+    accounting: str = ""
     poller: str = ""
-    details: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
-        return not (self.database or self.storage or self.slurm or self.poller)
+        return not any(vars(self).values())
 
 
 def show(bridge: Bridge, run_id: int) -> RunView:
     """One run with its evidence, history and files. Raises NotFound."""
     run = find(bridge, run_id)
     files, left_out = left_files(bridge.paths.run(run))
-    evidence = read_evidence(bridge.paths.run(run))
-    peak = peak_memory(run.report, evidence)
     return RunView(
+        **vars(status(bridge, run)),
+        events=tuple(bridge.store.events(run.id)),
+        files=files,
+        left_out=left_out,
+    )
+
+
+def status(bridge: Bridge, run: Run) -> RunStatus:
+    """How a run is, without its history and its files."""
+    files = bridge.paths.run(run)
+    evidence = read_evidence(files)
+    peak = peak_memory(run.report, evidence)
+    return RunStatus(
         run=run,
         evidence=evidence,
         peak_memory=peak,
         efficiency=efficiency(run, bridge.settings, peak),
-        events=tuple(bridge.store.events(run.id)),
-        results_ready=shared.is_plain(bridge.paths.run(run).results),
-        files=files,
-        left_out=left_out,
+        results_ready=shared.is_plain(files.results),
     )
+
+
+def marks(bridge: Bridge, run: Run) -> tuple[object, ...]:
+    """What differs once the node has written more of a run, found without reading any of it."""
+    files = bridge.paths.run(run)
+    watched = [files.progress, files.exit, files.results]
+    if run.state.ended:
+        watched += [files.manifest, files.log]  # the last words are in the diagnosis
+    return tuple(_mark(file) for file in watched)
 
 
 def find(bridge: Bridge, run_id: int) -> Run:
@@ -271,20 +294,30 @@ def home(bridge: Bridge) -> Home:
 
 
 def health(bridge: Bridge) -> Health:
-    """Database, storage, Slurm and poller, told apart. Asks Slurm nothing itself."""
+    """Database, storage, Slurm, its accounting and the poller, told apart. Asks Slurm nothing."""
+    storage = _storage_problem(bridge)
     try:
         cluster = bridge.store.cluster()
     except Exception as error:  # whatever the driver raises, the database is what does not work
-        return Health(database=f"The database does not answer: {type(error).__name__}.")
-    storage = ""
-    if not bridge.paths.uploads.is_dir():
-        storage = f"{bridge.paths.uploads} is not there: is the shared storage mounted?"
+        problem = f"The database does not answer: {type(error).__name__}."
+        return Health(database=problem, storage=storage)
     poller = ""
     if cluster.at is None:
         poller = "The poller has not run yet: start it with `nias-bridge poll`."
     elif datetime.now(UTC) - cluster.at > POLLER_SILENT:
         poller = f"The poller has been silent since {cluster.at:%Y-%m-%d %H:%M} UTC."
-    return Health(storage=storage, slurm=cluster.problem, poller=poller)
+    return Health(
+        storage=storage, slurm=cluster.problem, accounting=cluster.accounting, poller=poller
+    )
+
+
+def _storage_problem(bridge: Bridge) -> str:
+    folder = bridge.paths.uploads
+    if not folder.is_dir():
+        return f"{folder} is not there: is the shared storage mounted?"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} can't be written to: is the shared storage mounted read-only?"
+    return ""
 
 
 def left_files(files: RunPaths) -> tuple[tuple[OutputFile, ...], tuple[LeftOut, ...]]:
@@ -298,6 +331,14 @@ def left_files(files: RunPaths) -> tuple[tuple[OutputFile, ...], tuple[LeftOut, 
         if PurePosixPath(path).name not in layout.NO_RESULTS
     )
     return tuple(listed), ()
+
+
+def _mark(file: Path) -> tuple[int, ...] | None:
+    try:
+        found = file.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _output_inside(files: RunPaths) -> Path:

@@ -13,11 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from nias_bridge.domain import Filter
 from nias_bridge.node import environment, layout, soundness
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.evidence import read_json
+from nias_bridge.services.evidence import read_evidence, read_json
 
 log = logging.getLogger(__name__)
+
+RUNS_LOOKED_AT = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,19 @@ def kept(bridge: Bridge) -> list[KeptEnvironment]:
         if (one := _told(folder, owner))
     ]
     return sorted(found, key=lambda one: one.used_at)
+
+
+def seen_by_caller(bridge: Bridge) -> list[KeptEnvironment]:
+    """The environments that the caller's latest runs got; an administrator sees all."""
+    if bridge.who.administers:
+        return kept(bridge)
+    mine = Filter(owners=frozenset({bridge.person.handle}), per_page=RUNS_LOOKED_AT)
+    used = (
+        read_evidence(bridge.paths.run(run)).environment for run in bridge.store.runs(mine).runs
+    )
+    keys = {use.key for use in used if use}
+    own = ("", bridge.person.handle)
+    return [one for one in kept(bridge) if one.key in keys and one.owner in own]
 
 
 def prune(bridge: Bridge, size: int) -> list[KeptEnvironment]:

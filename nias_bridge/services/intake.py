@@ -362,7 +362,7 @@ def _accept(
 
 
 def _add(bridge: Bridge, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
-    run = bridge.store.add_run(new, again=again, place=place)
+    run = bridge.store.add_run(new, again=again, place=place, key=bridge.key)
     bridge.note("run submitted", run_id=run.id, detail=f"{run.project} {run.number}")
     return run
 

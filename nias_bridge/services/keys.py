@@ -42,10 +42,10 @@ def hashed(secret: str) -> str:
 def known(bridge: Bridge, kind: KeyKind, secret: str, address: str) -> Caller | None:
     """Who holds this session or token; None where it is not, or no longer, good."""
     now = datetime.now(UTC)
-    key = bridge.store.keys.find(hashed(secret), kind, now=now)
-    if key is None or key.person_id is None:
+    held = bridge.store.keys.holder(hashed(secret), kind, now=now)
+    if held is None:
         return None
-    person = bridge.store.people.person(key.person_id)
+    key, person, sees = held
     if person.standing is not Standing.ACTIVE:
         return None
     last = key.used_at or key.created_at
@@ -57,7 +57,7 @@ def known(bridge: Bridge, kind: KeyKind, secret: str, address: str) -> Caller | 
         scope=key.scope,
         via=f"{kind} {key.id}" + (f" “{key.name}”" if kind is KeyKind.TOKEN else ""),
         address=address,
-        sees=bridge.store.people.sees(person.id),
+        sees=sees,
     )
 
 

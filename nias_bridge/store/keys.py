@@ -6,14 +6,21 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Select, delete, insert, select, update
+from sqlalchemy import Engine, bindparam, delete, insert, select, update
 
 from nias_bridge.errors import NotFound
-from nias_bridge.people import Key, KeyKind, NewKey, Scope
+from nias_bridge.people import Key, KeyKind, NewKey, Person, Scope
 from nias_bridge.store.engine import ID_MAX, reading, writing
+from nias_bridge.store.people import with_sight
 from nias_bridge.store.tables import keys
 
 _SHOWN = select(*(c for c in keys.c if c.name != "hash"))
+# Made once: each request asks it.
+_GOOD = _SHOWN.where(
+    keys.c.hash == bindparam("hashed"),
+    keys.c.kind == bindparam("kind"),
+    keys.c.expires_at > bindparam("now"),
+)
 
 
 class SqlKeys:
@@ -30,12 +37,24 @@ class SqlKeys:
 
     def find(self, hashed: str, kind: KeyKind, *, now: datetime) -> Key | None:
         with reading(self._engine) as connection:
-            row = connection.execute(_good(hashed, kind, now)).mappings().one_or_none()
+            asked = {"hashed": hashed, "kind": kind.value, "now": now}
+            row = connection.execute(_GOOD, asked).mappings().one_or_none()
         return None if row is None else _key(row)
+
+    def holder(
+        self, hashed: str, kind: KeyKind, *, now: datetime
+    ) -> tuple[Key, Person, frozenset[str]] | None:
+        asked = {"hashed": hashed, "kind": kind.value, "now": now}
+        with reading(self._engine) as connection:
+            row = connection.execute(_GOOD, asked).mappings().one_or_none()
+            if row is None or row["person_id"] is None:
+                return None
+            return _key(row), *with_sight(connection, row["person_id"])
 
     def take(self, hashed: str, kind: KeyKind, *, now: datetime) -> Key | None:
         with writing(self._engine) as connection:
-            row = connection.execute(_good(hashed, kind, now)).mappings().one_or_none()
+            asked = {"hashed": hashed, "kind": kind.value, "now": now}
+            row = connection.execute(_GOOD, asked).mappings().one_or_none()
             if row is None:
                 return None
             gone = connection.execute(delete(keys).where(keys.c.id == row["id"]))
@@ -78,10 +97,6 @@ class SqlKeys:
     def drop_expired(self, *, before: datetime) -> None:
         with writing(self._engine) as connection:
             connection.execute(delete(keys).where(keys.c.expires_at < before))
-
-
-def _good(hashed: str, kind: KeyKind, now: datetime) -> Select[Any]:
-    return _SHOWN.where(keys.c.hash == hashed, keys.c.kind == kind, keys.c.expires_at > now)
 
 
 def _key(row: Any) -> Key:

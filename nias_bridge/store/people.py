@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from nias_bridge.domain import name_key
@@ -32,6 +32,20 @@ CHANGEABLE = frozenset(
     {"email", "name", "role", "standing", "unix_account", "subject", "quotas", "mail"}
 )
 _SHOWN = select(*(c for c in people.c if c.name not in ("email_key", "password")))
+# Made once: each request asks them.
+_BY_ID = _SHOWN.where(people.c.id == bindparam("person"))
+_SEEN_BY = (
+    select(people.c.handle)
+    .join_from(memberships, people)
+    .where(
+        memberships.c.group_id.in_(
+            select(memberships.c.group_id)
+            .join_from(memberships, groups)
+            .where(memberships.c.person_id == bindparam("person"), groups.c.shares)
+        ),
+        people.c.id != bindparam("person"),
+    )
+)
 
 
 class SqlPeople:
@@ -151,18 +165,8 @@ class SqlPeople:
             connection.execute(delete(groups).where(groups.c.id == group_id))
 
     def sees(self, person_id: int) -> frozenset[str]:
-        mine = (
-            select(memberships.c.group_id)
-            .join_from(memberships, groups)
-            .where(memberships.c.person_id == person_id, groups.c.shares)
-        )
-        others = (
-            select(people.c.handle)
-            .join_from(memberships, people)
-            .where(memberships.c.group_id.in_(mine), people.c.id != person_id)
-        )
         with reading(self._engine) as connection:
-            return frozenset(connection.scalars(others))
+            return _sees(connection, person_id)
 
     def orphans(self) -> list[str]:
         known = select(people.c.handle)
@@ -174,6 +178,11 @@ class SqlPeople:
         )
         with reading(self._engine) as connection:
             return list(connection.scalars(counted))
+
+
+def with_sight(connection: Connection, person_id: int) -> tuple[Person, frozenset[str]]:
+    """A person, and the handles of those who share a sharing group with her."""
+    return _one(connection, person_id), _sees(connection, person_id)
 
 
 @contextmanager
@@ -229,11 +238,15 @@ def _keep_an_administrator(
 
 
 def _one(connection: Connection, person_id: int) -> Person:
-    wanted = _SHOWN.where(people.c.id == min(person_id, ID_MAX))
-    row = connection.execute(wanted).mappings().one_or_none()
+    asked = {"person": min(person_id, ID_MAX)}
+    row = connection.execute(_BY_ID, asked).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such person.")
     return _person(row)
+
+
+def _sees(connection: Connection, person_id: int) -> frozenset[str]:
+    return frozenset(connection.scalars(_SEEN_BY, {"person": person_id}))
 
 
 def _person(row: Any) -> Person:

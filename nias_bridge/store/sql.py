@@ -13,6 +13,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Table,
+    bindparam,
     delete,
     exists,
     func,
@@ -35,19 +36,20 @@ from nias_bridge.domain import (
     Origin,
     Page,
     Run,
+    SubmissionKey,
     Unclaimed,
     name_key,
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
 from nias_bridge.people import Used
-from nias_bridge.store import stored, strays
+from nias_bridge.store import keyed, stored, strays
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
 from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.keys import SqlKeys
 from nias_bridge.store.outbox import SqlOutbox, put_move
 from nias_bridge.store.people import SqlPeople
-from nias_bridge.store.tables import cluster_view, events, lease, projects, runs
+from nias_bridge.store.tables import cluster_view, events, lease, projects, runs, submissions
 from nias_bridge.tasks import Task
 
 # The fields of a run that `move` and `update` may write.
@@ -64,6 +66,8 @@ _WHOLE_RUN = select(
     projects.c.slug,
     *(column for column in runs.c if column is not runs.c.project_id),
 ).join_from(runs, projects)
+
+_BY_ID = _WHOLE_RUN.where(runs.c.id == bindparam("run"))  # made once: nearly each request asks it
 
 # Both databases have INSERT … ON CONFLICT; SQLAlchemy has it by dialect.
 _UPSERT: dict[str, Callable[[Table], Any]] = {
@@ -91,16 +95,32 @@ class SqlStore:
         """Let go of all connections; the next call opens new ones."""
         self._engine.dispose()
 
-    def add_run(self, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
+    def add_run(
+        self,
+        new: NewRun,
+        *,
+        again: bool,
+        place: Callable[[Run], None],
+        key: SubmissionKey | None = None,
+    ) -> Run:
         with writing(self._engine) as connection:
             number, run_id = self._insert(connection, new, JobState.RECEIVED)
             if number > 1 and not again:
                 raise ProjectExists(_one(connection, run_id).project, number)
             if new.tasks:
                 tasks_of.add(connection, run_id, dict(enumerate(new.tasks)))
+            if key is not None:
+                keyed.remember(connection, self._upsert(submissions), key, run_id, new.created_at)
             run = _one(connection, run_id)
             place(run)
             return run
+
+    def made_by(
+        self, person_id: int, word: str, *, now: datetime
+    ) -> tuple[SubmissionKey, Run] | None:
+        with reading(self._engine) as connection:
+            found = keyed.find(connection, person_id, word, now)
+            return None if found is None else (found[0], _one(connection, found[1]))
 
     def adopt(self, new: NewRun, job: Unclaimed) -> Run | None:
         with writing(self._engine) as connection:
@@ -177,20 +197,32 @@ class SqlStore:
 
     def runs(self, wanted: Filter) -> Page:
         asked = _conditions(wanted)
+        follow = [] if wanted.before is None else [_older_than(*wanted.before)]
         newest_first = (runs.c.created_at.desc(), runs.c.id.desc())
         # The ids first, from the indexes alone: rows that are not shown are not read.
         shown = (
             select(runs.c.id)
-            .where(*asked)
+            .where(*asked, *follow)
             .order_by(*newest_first)
-            .limit(wanted.per_page)
-            .offset((wanted.page - 1) * wanted.per_page)
+            .limit(wanted.per_page + 1)  # the one too many tells that there are more
+            .offset(0 if wanted.before else (wanted.page - 1) * wanted.per_page)
         )
         page = _WHOLE_RUN.where(runs.c.id.in_(shown)).order_by(*newest_first)
         with reading(self._engine) as connection:
             total = connection.scalar(select(func.count()).select_from(runs).where(*asked)) or 0
             found = tuple(Run(**row) for row in connection.execute(page).mappings())
-        return Page(runs=found, total=total, page=wanted.page, per_page=wanted.per_page)
+        return Page(
+            runs=found[: wanted.per_page],
+            total=total,
+            page=wanted.page,
+            per_page=wanted.per_page,
+            more=len(found) > wanted.per_page,
+        )
+
+    def run_states(self) -> Counter[JobState]:
+        counted = select(runs.c.state, func.count().label("runs")).group_by(runs.c.state)
+        with reading(self._engine) as connection:
+            return Counter({row.state: row.runs for row in connection.execute(counted)})
 
     def open_runs(self, states: frozenset[JobState] = OPEN_STATES) -> list[Run]:
         wanted = _WHOLE_RUN.where(runs.c.state.in_(states & OPEN_STATES))
@@ -341,13 +373,23 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         asked.append(runs.c.state.in_(wanted.states))
     if wanted.pinned:
         asked.append(runs.c.pinned)
+    if wanted.since:
+        asked.append(runs.c.created_at >= wanted.since)
+    if wanted.until:
+        asked.append(runs.c.created_at < wanted.until)
     return asked
+
+
+def _older_than(at: datetime, run_id: int) -> ColumnElement[bool]:
+    """What comes after a run in the order of a list."""
+    same_moment = (runs.c.created_at == at) & (runs.c.id < min(run_id, ID_MAX))
+    return (runs.c.created_at <= at) & or_(runs.c.created_at < at, same_moment)
 
 
 def _one(connection: Connection, run_id: int) -> Run:
     if not 0 < run_id <= ID_MAX:
         raise _not_there(run_id)
-    row = connection.execute(_WHOLE_RUN.where(runs.c.id == run_id)).mappings().one_or_none()
+    row = connection.execute(_BY_ID, {"run": run_id}).mappings().one_or_none()
     if row is None:
         raise _not_there(run_id)
     return Run(**row)

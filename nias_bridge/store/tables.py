@@ -238,6 +238,17 @@ cluster_view = Table(
     CheckConstraint("id = 1", name="single"),
 )
 
+# The keys under which programs submitted, each with the run that it made.
+submissions = Table(
+    "submissions",
+    metadata,
+    Column("person_id", Integer, primary_key=True, autoincrement=False),
+    Column("word", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("run_id", ForeignKey(runs.c.id), nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
 # The columns are named as the fields of people.Person; nobody but the store sees the password.
 people = Table(
     "people",

@@ -61,6 +61,7 @@ ONLY_IN = {
     "click": {"cli", "demo", "nias", "terminal"},
     "httpx": {"client"},
     "rich": {"terminal"},
+    "prometheus_client": {"http"},
 }
 
 # These run where nothing of the package is installed: standard library alone.

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 import staged
+from apiflask import APIFlask
 from client import zipped
 from flask.testing import FlaskClient
 
 from nias_bridge.domain import JobState
+from nias_bridge.http.here import KEY
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.store import SqlStore
+from nias_bridge.store.engine import make_engine
 
 
 def upload(web: FlaskClient, name: str = "project", more: str = "", **files: str):
@@ -206,12 +211,30 @@ def test_a_run_that_is_not_there_is_told_as_a_problem(web: FlaskClient) -> None:
 def test_health_names_what_does_not_work(web: FlaskClient, bridge: Bridge) -> None:
     staged.show_cluster(bridge)
     assert web.get("/api/v1/health").get_json() == dict.fromkeys(
-        ("database", "storage", "slurm", "poller"), "ok"
+        ("database", "storage", "slurm", "accounting", "poller"), "ok"
     )
-    staged.show_cluster(bridge, problem="slurmctld does not answer.")
-    answer = web.get("/api/v1/health")
-    assert answer.status_code == 503
-    assert answer.get_json()["slurm"] == "slurmctld does not answer."
+    for part, problem in (("slurm", "problem"), ("accounting", "accounting")):
+        staged.show_cluster(bridge, **{problem: "It does not answer."})
+        answer = web.get("/api/v1/health")
+        assert answer.status_code == 503
+        wrong = {name for name, told in answer.get_json().items() if told != "ok"}
+        assert wrong == {part}
+    assert web.get("/api/v1/live").get_json() == {"live": True}
+
+
+def test_health_tells_a_database_and_a_storage_that_are_away(
+    web: FlaskClient, app: APIFlask, bridge: Bridge
+) -> None:
+    staged.show_cluster(bridge)
+    bridge.paths.uploads.rmdir()
+    assert "shared storage" in web.get("/api/v1/health").get_json()["storage"]
+    store = SqlStore(make_engine("sqlite:////nowhere/nias.db"))
+    app.extensions[KEY] = replace(bridge, store=store)
+    nobody = app.test_client()
+    told = nobody.get("/api/v1/health")
+    assert told.status_code == 503
+    assert {n for n, word in told.get_json().items() if word != "ok"} == {"database", "storage"}
+    assert nobody.get("/api/v1/live").status_code == 200
 
 
 def test_the_description_has_every_address_and_the_page_is_served_from_here(
@@ -250,6 +273,10 @@ def test_the_description_has_every_address_and_the_page_is_served_from_here(
         "/audit",
         "/compare",
         "/health",
+        "/live",
+        "/me",
+        "/cluster",
+        "/environments",
     }
     assert "application/zip" in spec["paths"]["/api/v1/runs"]["post"]["requestBody"]["content"]
     assert set(JobState) == set(spec["components"]["schemas"]["RunOut.JobState"]["enum"])

@@ -56,7 +56,7 @@ def test_what_is_unexpected_says_nothing_of_the_inside(
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(desk, "show", broken)
+    monkeypatch.setattr(desk, "find", broken)
     monkeypatch.setattr(pages.desk, "log", broken)
     answer = web.get(path)
     assert answer.status_code == 500
