@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any
 
 import pytest
 from client import Client
+from sites import client_of, served
+
+from nias_bridge.localcluster import LocalCluster
+from nias_bridge.site import Site, running
 
 WRITES_A_RESULT = """
 from pathlib import Path
@@ -133,10 +138,21 @@ def test_a_requirement_that_does_not_exist_is_named(client: Client) -> None:
     assert "no-such-package-as-this-one" in run["evidence"]["message"] + run["evidence"]["details"]
 
 
-def test_what_slurm_refuses_is_rejected_in_its_own_words(client: Client) -> None:
-    run = client.ended(client.upload("print(1)\n", gpus="1")["id"])
+def test_what_slurm_refuses_is_rejected_in_its_own_words(
+    cluster: LocalCluster, make_site: Callable[..., Site]
+) -> None:
+    astray = make_site(cluster, partition="nowhere")
+    with served(astray), running(astray, "poll"):
+        client = client_of(astray)
+        run = client.ended(client.upload("print(1)\n")["id"])
     assert run["state"] == "REJECTED"
-    assert "generic resource" in run["note"].lower()
+    assert "invalid partition" in run["note"].lower()
+
+
+def test_what_no_node_has_is_refused_at_upload(client: Client) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused, refused.value:
+        client.upload("print(1)\n", gpus="1")
+    assert refused.value.code == 400
 
 
 def test_nias_toml_says_what_is_run_with_what_and_for_how_long(client: Client) -> None:

@@ -12,7 +12,7 @@ import loginnode
 import pytest
 from client import Client
 from loginnode import LoginNode
-from sites import jobs_named, served
+from sites import client_of, jobs_named, served
 
 from nias_bridge import site as sites
 from nias_bridge.localcluster import LocalCluster
@@ -49,7 +49,7 @@ def outside(
 
 @pytest.fixture(scope="module")
 def researcher(outside: Site) -> Client:
-    return Client(outside.url)
+    return client_of(outside)
 
 
 def test_a_run_completes_and_brings_its_results_back(

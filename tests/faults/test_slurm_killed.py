@@ -41,7 +41,7 @@ def own_cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture(scope="module")
 def fragile(own_cluster: LocalCluster, make_site: Callable[..., Site]) -> Iterator[Site]:
-    with served(make_site(own_cluster)) as site, running(site, "poll"):
+    with served(make_site(own_cluster, sandbox="off")) as site, running(site, "poll"):
         yield site
 
 
