@@ -197,7 +197,7 @@ def test_a_second_run_reuses_the_environment(lab: Lab, alices: dict[str, Any]) -
     assert "Environment reused" in lab.alice.client.log(run["id"])
 
 
-def test_her_own_options_are_slurms(lab: Lab) -> None:
+def test_her_own_options_are_slurms(lab: Lab, slurm: Callable[..., str]) -> None:
     zip_path = lab.alice.home / "zipped.zip"
     zip_path.write_bytes(zipped("in-a-zip", {"code.py": CODE}))
     lab.alice.own(zip_path)
@@ -207,8 +207,9 @@ def test_her_own_options_are_slurms(lab: Lab) -> None:
     assert lab.alice.client
     assert run["state"] == "COMPLETED", lab.alice.client.log(run["id"])
     assert (run["job_name"], run["project"]) == ("her-own", "zipped")
-    told = run["accounting"]
-    assert (told["time_limit_seconds"], told["memory_asked_bytes"]) == (420, 300 * 1024**2)
+    told = slurm("scontrol", "show", "job", str(job_id))
+    assert "TimeLimit=00:07:00" in told
+    assert "MinMemoryNode=300M" in told
     assert str(lab.folder(lab.alice, job_id)) in (lab.alice.home / "hers.txt").read_text()
     assert "secret words" in lab.alice.client.log(run["id"])
 
