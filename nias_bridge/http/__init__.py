@@ -23,6 +23,7 @@ from nias_bridge.http import (
     sharing,
     sweep_api,
     sweeps,
+    tus,
     uploads,
     who,
 )
@@ -61,6 +62,8 @@ def create_app(bridge: Bridge) -> APIFlask:
         security.csrf.exempt(module.blueprint)  # no cookie means anything there
     for module in (accounts, api, sharing, sweep_api, comparisons, docs, looks, pages, sweeps):
         app.register_blueprint(module.blueprint)
+    for blueprint in (tus.for_programs, tus.for_pages):
+        app.register_blueprint(blueprint)
     app.spec_processor(api.complete_spec)
     _add_words(app, bridge)
     return app

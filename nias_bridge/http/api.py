@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from apiflask import APIBlueprint, FileSchema
 from flask import Response, url_for
 
-from nias_bridge.domain import Filter, JobState, Resources
+from nias_bridge.domain import Filter, JobState, Resources, Run
 from nias_bridge.errors import BadRequest
 from nias_bridge.http import answers, comparisons, downloads, schemas, uploads
 from nias_bridge.http.here import bridge
@@ -24,12 +26,12 @@ from nias_bridge.http.schemas import (
     RunsQuery,
     SubmitQuery,
 )
-from nias_bridge.services import checkup, comparison, desk, intake, previews, record
+from nias_bridge.services import checkup, comparison, desk, intake, pieces, previews, record
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
 
 SUBMIT_BODY = {
-    "required": True,
+    "required": False,
     "content": {
         "application/zip": {"schema": {"type": "string", "format": "binary"}},
         "multipart/form-data": {
@@ -53,13 +55,11 @@ PROBLEM = {
 def submit(query_data: SubmitQuery) -> tuple[RunOut, int, dict[str, str]]:
     """Upload a project and run it
 
-    The body is the zip, or a form with the field `file`.
+    The body is the zip, or a form with the field `file`. Or `upload` names what came by tus: it is
+    kept where its project is already there or its requirements need mending.
     """
-    part, filename = uploads.take()
-    run = intake.receive(
-        bridge(),
-        part,
-        filename,
+    accept = _received(query_data)
+    run = accept(
         again=query_data.again,
         mend=query_data.mend,
         add=query_data.add,
@@ -209,6 +209,14 @@ def health() -> tuple[HealthOut, int]:
     state = desk.health(bridge())
     well = HTTPStatus.OK if state.well else HTTPStatus.SERVICE_UNAVAILABLE
     return answers.health_out(state), well
+
+
+def _received(query: SubmitQuery) -> Callable[..., Run]:
+    """What makes a run of the zip that this request sends, or that came before it."""
+    if query.upload:
+        pieces.finish(bridge(), query.upload)
+        return partial(intake.receive_held, bridge(), query.upload)
+    return partial(intake.receive, bridge(), *uploads.take())
 
 
 def complete_spec(spec: Any) -> Any:
