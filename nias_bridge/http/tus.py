@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
 
@@ -24,6 +23,7 @@ from werkzeug.exceptions import (
 from werkzeug.http import http_date
 
 from nias_bridge.http.here import bridge
+from nias_bridge.http.patience import parts
 from nias_bridge.http.security import csrf
 from nias_bridge.services import pieces
 
@@ -32,7 +32,7 @@ EXTENSIONS = "creation,termination,checksum,expiration"
 PIECE = "application/offset+octet-stream"
 CHECKSUM_MISMATCH = 460
 METADATA_MOST = 4096
-_READ_BYTES = 256 * 1024  # what a gateway that is killed loses at most of a piece
+_PART_BYTES = 1024 * 1024  # what a gateway that is killed loses at most of a piece
 for_programs = APIBlueprint("uploads", __name__, url_prefix="/api/v1/uploads", enable_openapi=False)
 for_pages = APIBlueprint("page_uploads", __name__, url_prefix="/uploads", enable_openapi=False)
 
@@ -84,7 +84,7 @@ def send(upload_id: str) -> Response:
     if checksum is not None:
         append = partial(pieces.append_checked, checksum=_checksum(checksum))
     try:
-        coming = append(bridge(), upload_id, offset, _body())
+        coming = append(bridge(), upload_id, offset, parts(request, _PART_BYTES))
     except pieces.Damaged as error:
         problem = {"type": "urn:nias-bridge:damaged", "title": "Checksum Mismatch"}
         told = json.dumps({**problem, "status": CHECKSUM_MISMATCH, "detail": str(error)})
@@ -160,10 +160,6 @@ def _done(headers: dict[str, str], status: HTTPStatus = HTTPStatus.NO_CONTENT) -
 
 def _expiry(coming: pieces.Arriving) -> dict[str, str]:
     return {"Upload-Expires": http_date(coming.expires_at)}
-
-
-def _body() -> Iterator[bytes]:
-    return iter(partial(request.stream.read, _READ_BYTES), b"")
 
 
 def _number(header: str) -> int:

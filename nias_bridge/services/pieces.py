@@ -29,6 +29,7 @@ _ANNOUNCED = ".coming"
 _READ_BYTES = 1024 * 1024
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _GONE = "This upload is no longer here. Begin it anew."
+Part = bytes | memoryview  # of a piece, good until the next one is asked for
 
 
 class WrongOffset(NotPossible):
@@ -113,7 +114,7 @@ def find(bridge: Bridge, upload_id: str) -> Arriving:
     return Arriving(id=upload_id, offset=offset, expires_at=expires_at, **told)
 
 
-def append(bridge: Bridge, upload_id: str, offset: int, body: Iterable[bytes]) -> Arriving:
+def append(bridge: Bridge, upload_id: str, offset: int, body: Iterable[Part]) -> Arriving:
     """Keep what comes, from this offset on, each part of it as soon as it is here.
 
     Whoever writes holds the lock for one part only: a sender whose connection hangs keeps nobody
@@ -138,7 +139,12 @@ def append(bridge: Bridge, upload_id: str, offset: int, body: Iterable[bytes]) -
 
 
 def append_checked(
-    bridge: Bridge, upload_id: str, offset: int, body: Iterable[bytes], *, checksum: Checksum
+    bridge: Bridge,
+    upload_id: str,
+    offset: int,
+    body: Iterable[Part],
+    *,
+    checksum: Checksum,
 ) -> Arriving:
     """As `append`, but nothing is kept before all of it is here and has this checksum.
 
@@ -234,7 +240,7 @@ def _expect(file: BinaryIO, offset: int) -> None:
         raise WrongOffset(size)
 
 
-def _write(file: BinaryIO, part: bytes) -> None:
+def _write(file: BinaryIO, part: Part) -> None:
     file.seek(0, os.SEEK_END)
     rest = memoryview(part)
     while rest:  # a disk that is almost full takes less than it was given
