@@ -1,4 +1,4 @@
-"""A gateway that is killed in mid-upload loses at most the piece it had in hand."""
+"""A gateway that is killed in mid-upload loses at most what it had in hand."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sites import OWNER, free_port, served
@@ -26,6 +27,7 @@ from nias_bridge.site import Site, running, said, set_up, wait_until_served
 MIB = 1024**2
 AT_MOST_LOST = 1 * MIB  # what one process holds at once of what it was sent
 UPLOADS = "/api/v1/uploads"
+TUS = {"Tus-Resumable": "1.0.0"}
 
 
 @pytest.fixture
@@ -136,3 +138,31 @@ def test_a_client_that_retries_does_not_notice_that_the_gateway_was_killed(
     with running(alone, "serve"):  # it comes up while the client knocks
         sender.upload()
     assert part_of(alone).read_bytes() == project
+
+
+def test_one_connection_takes_piece_after_piece_whether_their_length_is_told_or_not(
+    alone: Site, project: bytes
+) -> None:
+    known = {"Authorization": f"Bearer {said(alone, 'token', 'add', OWNER)}", **TUS}
+    body = project[: 3 * MIB + 17]
+    with served(alone):
+        wire = http.client.HTTPConnection("127.0.0.1", alone.port, timeout=30)
+
+        def ask(method: str, path: str, content: Any = None, **headers: str) -> Any:
+            told = {name.replace("_", "-"): value for name, value in headers.items()}
+            wire.request(method, path, body=content, headers={**known, **told})
+            answer = wire.getresponse()
+            answer.read()
+            return answer
+
+        where = ask("POST", UPLOADS, Upload_Length=str(len(body))).headers["Location"]
+        kind = {"Content_Type": "application/offset+octet-stream"}
+        first, port = MIB + 5, wire.sock.getsockname()
+        assert ask("PATCH", where, body[:first], Upload_Offset="0", **kind).status == 204
+        assert ask("PATCH", where, b"again", Upload_Offset="0", **kind).status == 409
+        untold = iter([body[first : first + 999], body[first + 999 :]])
+        assert ask("PATCH", where, untold, Upload_Offset=str(first), **kind).status == 204
+        assert ask("HEAD", where).headers["Upload-Offset"] == str(len(body))
+        assert wire.sock.getsockname() == port
+        wire.close()
+    assert part_of(alone).read_bytes() == body
