@@ -73,22 +73,14 @@ def test_the_same_zip_chosen_again_later_goes_on_where_it_was(
     page: Page, live: Live, project: Path
 ) -> None:
     page.goto("/upload")
-    page.route(
-        "**/uploads/*",
-        lambda r: (
-            r.abort() if r.request.headers.get("upload-offset") == str(PIECE) else r.continue_()
-        ),
-    )
+    on_pieces(page, lambda r: r.abort() if at(r.request) == PIECE else r.continue_())
     page.locator("#file").set_input_files(project)
     expect(page.get_by_role("status")).to_contain_text("trying again")
     page.unroute_all()
     page.reload()
     assert list(offsets(live)) == [PIECE]
-    sent = []
-    page.on(
-        "request",
-        lambda r: sent.append(r.headers["upload-offset"]) if r.method == "PATCH" else None,
-    )
+    sent: list[int] = []
+    page.on("request", lambda asked: sent.append(at(asked)) if asked.method == "PATCH" else None)
     page.locator("#file").set_input_files(project)
     found(page)
     assert sent == [PIECE, 2 * PIECE]
