@@ -29,6 +29,7 @@ from nias_bridge.http import (
     site_api,
     sweep_api,
     sweeps,
+    tus,
     uploads,
     who,
 )
@@ -71,6 +72,8 @@ def create_app(bridge: Bridge) -> APIFlask:
         *(metrics, pages, sharing, site_api, sweep_api, sweeps),
     ):
         app.register_blueprint(module.blueprint)
+    for blueprint in (tus.for_programs, tus.for_pages):
+        app.register_blueprint(blueprint)
     oidc.init_app(app, bridge.settings)
     app.spec_processor(description.complete)
     _add_words(app, bridge)

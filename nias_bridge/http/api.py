@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 from apiflask import APIBlueprint, FileSchema
@@ -31,7 +33,16 @@ from nias_bridge.http.schemas import (
     RunsQuery,
     SubmitQuery,
 )
-from nias_bridge.services import checkup, comparison, desk, intake, previews, record, retention
+from nias_bridge.services import (
+    checkup,
+    comparison,
+    desk,
+    intake,
+    pieces,
+    previews,
+    record,
+    retention,
+)
 from nias_bridge.services.bridge import Bridge
 
 blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
@@ -43,26 +54,27 @@ blueprint = APIBlueprint("api", __name__, url_prefix="/api/v1", tag="Runs")
 def submit(query_data: SubmitQuery) -> repeats.Accepted:
     """Upload a project and run it
 
-    The body is the zip, or a form with the field `file`.
+    The body is the zip, or a form with the field `file`. Or `upload` names what came by tus: it is
+    kept where its project is already there or its requirements need mending.
     """
+    asked: dict[str, Any] = {
+        "again": query_data.again,
+        "mend": query_data.mend,
+        "add": query_data.add,
+        "resources": Resources(
+            time=query_data.time,
+            memory=query_data.memory,
+            cpus=query_data.cpus,
+            gpus=query_data.gpus,
+            partition=query_data.partition,
+        ),
+    }
+    if query_data.upload:
+        return repeats.accepted(partial(_receive_pieces, query_data.upload, asked))
     part, filename = uploads.take()
 
     def receive(by: Bridge) -> Run:
-        return intake.receive(
-            by,
-            part,
-            filename,
-            again=query_data.again,
-            mend=query_data.mend,
-            add=query_data.add,
-            resources=Resources(
-                time=query_data.time,
-                memory=query_data.memory,
-                cpus=query_data.cpus,
-                gpus=query_data.gpus,
-                partition=query_data.partition,
-            ),
-        )
+        return intake.receive(by, part, filename, **asked)
 
     try:
         return repeats.accepted(receive, part, filename)
@@ -209,6 +221,11 @@ def correct(run_id: int, query_data: CorrectQuery) -> repeats.Accepted:
 def compare(query_data: comparisons.CompareQuery) -> comparisons.ComparisonOut:
     """Two runs of a project side by side"""
     return comparisons.out(comparison.compare(bridge(), query_data.a, query_data.b))
+
+
+def _receive_pieces(upload_id: str, asked: dict[str, Any], by: Bridge) -> Run:
+    pieces.finish(by, upload_id)
+    return intake.receive_held(by, upload_id, **asked)
 
 
 def _states(words: str) -> frozenset[JobState]:

@@ -7,7 +7,7 @@ from typing import Any
 from nias_bridge.http import repeats, schemas, uploads
 
 SUBMIT_BODY = {
-    "required": True,
+    "required": False,  # what came by tus is named in the query
     "content": {
         "application/zip": {"schema": {"type": "string", "format": "binary"}},
         "multipart/form-data": {

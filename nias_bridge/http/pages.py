@@ -40,6 +40,7 @@ from nias_bridge.services import (
     estimates,
     identity,
     intake,
+    pieces,
     previews,
     record,
     retention,
@@ -83,8 +84,7 @@ def send_upload() -> ResponseReturnValue:
     uploads.allow_upload()
     try:
         csrf.protect()
-        part, filename = uploads.take()
-        found = url_for("pages.found", upload_id=intake.hold(bridge(), part, filename))
+        found = url_for("pages.found", upload_id=_held())
     except (BadUpload, OverQuota) as error:
         if wants_json():
             raise
@@ -237,6 +237,14 @@ def results_zip(run_id: int) -> Response:
 def output_file(run_id: int, path: str) -> Response:
     """One file of output/."""
     return downloads.output_file(run_id, path)
+
+
+def _held() -> str:
+    """The id of the upload that is held now: one that our script sent before, or this request's."""
+    if upload_id := request.form.get("upload"):
+        pieces.finish(bridge(), upload_id)
+        return upload_id
+    return intake.hold(bridge(), *uploads.take())
 
 
 def _shown_home() -> dict[str, Any]:

@@ -40,6 +40,9 @@ class SubmitQuery(BaseModel):
     """How an upload is to be taken and run."""
 
     filename: str = Field("", description="Name of the zip, where the body alone is sent")
+    upload: str = Field(
+        "", description="A finished upload by tus (/api/v1/uploads), in place of a body"
+    )
     again: bool = Field(False, description="A new run, where the project is already there")
     mend: bool = Field(False, description="Mend lines of requirements.txt where that is certain")
     add: bool = Field(False, description="Add packages to requirements.txt that the code imports")

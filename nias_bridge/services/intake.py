@@ -9,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -187,16 +188,21 @@ def hold(bridge: Bridge, part: Path, filename: str) -> str:
     Raises BadUpload, OverQuota.
     """
     try:
-        judged = judge(bridge, part, filename)
-        quotas.check(bridge, judged.contents)
-        cautions = [asdict(each) for each in judged.contents.cautions]
-        owner = bridge.person.handle
-        told = json.dumps({"owner": owner, "filename": filename, "cautions": cautions})
-        _held_name(part).write_text(told, encoding="utf-8")
+        keep(bridge, part, filename)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     return part.stem
+
+
+def keep(bridge: Bridge, part: Path, filename: str) -> None:
+    """As `hold`, but the zip stays where it is whatever is wrong."""
+    judged = judge(bridge, part, filename)
+    quotas.check(bridge, judged.contents)
+    cautions = [asdict(each) for each in judged.contents.cautions]
+    owner = bridge.person.handle
+    told = json.dumps({"owner": owner, "filename": filename, "cautions": cautions})
+    _held_name(part).write_text(told, encoding="utf-8")
 
 
 def held(bridge: Bridge, upload_id: str) -> Judged:
@@ -238,8 +244,9 @@ def drop(bridge: Bridge, upload_id: str) -> None:
 def sweep(bridge: Bridge) -> None:
     """Remove uploads that nobody confirmed, or that broke off, within a day."""
     for file in bridge.paths.uploads.iterdir():
-        if file.stat().st_mtime < time.time() - HELD_SECONDS:
-            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another was quicker
+            if file.stat().st_mtime < time.time() - HELD_SECONDS:
+                file.unlink()
 
 
 def sources_of(bridge: Bridge, run: Run) -> dict[str, str]:

@@ -92,13 +92,24 @@ def page(open_context: Callable[..., BrowserContext]) -> Page:
 
 @pytest.fixture(scope="session")
 def axe() -> str:
-    """The source of axe-core, installed once beside this file."""
-    script = HERE / "node_modules/axe-core/axe.min.js"
+    """The source of axe-core."""
+    return from_npm("axe-core/axe.min.js")
+
+
+@pytest.fixture(scope="session")
+def tus_js_client() -> str:
+    """The source of tus-js-client."""
+    return from_npm("tus-js-client/dist/tus.min.js")
+
+
+def from_npm(path: str) -> str:
+    """A file of the packages that package.json names, installed once beside this file."""
+    script = HERE / "node_modules" / path
     with (HERE / "package.json").open() as one_at_a_time:
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
         if not script.exists():
             if shutil.which("npm") is None:
-                missing("no npm here to install axe-core: apt-get install npm")
+                missing(f"no npm here to install {path.partition('/')[0]}: apt-get install npm")
             subprocess.run(
                 ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"],
                 cwd=HERE,

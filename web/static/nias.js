@@ -1,4 +1,4 @@
-// Live pages without a framework: parts that refresh, the log that grows, the upload's progress.
+// Live pages without a framework: parts that refresh, the form of a held upload, small things.
 "use strict";
 
 // ---- Times: the same words as nias_bridge/http/formats.py -------------------------------------
@@ -163,82 +163,6 @@ function watchWish(form) {
   });
 }
 
-// ---- The upload: dropped or chosen, with its progress; without this script the form works too -
-
-const mb = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
-
-function watchUpload(form) {
-  const input = form.elements.file, drop = form.querySelector("[data-drop]");
-  const sending = form.querySelector("[data-sending]"), send = form.querySelector("[data-send]");
-  const bar = sending.querySelector("progress"), stage = sending.querySelector("[data-stage]");
-  const amount = sending.querySelector("[data-amount]"), abort = sending.querySelector("[data-abort]");
-  const error = document.getElementById("upload-error");
-  let request = null;
-  drop.classList.add("can-drop");
-
-  const show = (isSending) => { sending.hidden = !isSending; drop.hidden = send.hidden = isSending; };
-  const refuse = (sentence, problems = []) => {
-    show(false);
-    const list = error.querySelector("[data-problems]");
-    list.replaceChildren(...problems.map((problem) => {
-      const line = document.createElement("li");
-      line.textContent = problem;
-      return line;
-    }));
-    list.hidden = !problems.length;
-    error.querySelector("[data-sentence]").textContent = problems.length ? "" : sentence;
-    error.hidden = false;
-    input.value = "";
-    input.focus();
-  };
-
-  const start = () => {
-    const file = input.files[0], most = Number(form.dataset.maxBytes);
-    if (!file) return;
-    error.hidden = true;
-    if (!/\.zip$/i.test(file.name)) return refuse(`“${file.name}” is not a zip. Zip the project’s folder and choose that.`);
-    if (file.size > most) return refuse(`The file has ${mb(file.size)}; this site takes at most ${mb(most)}.`);
-    sending.querySelector("[data-name]").textContent = file.name;
-    amount.textContent = mb(file.size);
-    bar.value = 0;
-    stage.textContent = "Sending …";
-    show(true);
-    abort.focus();
-    request = new XMLHttpRequest();
-    request.open("POST", form.action);
-    request.setRequestHeader("Accept", "application/json");
-    request.responseType = "json";
-    request.upload.addEventListener("progress", (event) => {
-      bar.value = (100 * event.loaded) / event.total;
-      amount.textContent = `${mb(event.loaded)} of ${mb(event.total)}`;
-    });
-    request.upload.addEventListener("load", () => { stage.textContent = "Looking into it …"; });
-    request.addEventListener("load", () => {
-      if (request.status < 300) location.assign(request.response.location);
-      else refuse(request.response?.detail ?? "The gateway could not take it. Please try again.", request.response?.problems);
-    });
-    request.addEventListener("error", () => refuse("The connection broke off. Nothing was kept; please try again."));
-    request.addEventListener("abort", () => { show(false); input.value = ""; input.focus(); });
-    request.send(new FormData(form));
-  };
-
-  abort.addEventListener("click", () => request?.abort());
-  form.addEventListener("submit", (event) => { event.preventDefault(); start(); });
-  input.addEventListener("change", start);
-  for (const kind of ["dragenter", "dragover"]) {
-    drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
-  }
-  for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    if (event.dataTransfer.files.length !== 1) return refuse("Drop one zip.");
-    input.files = event.dataTransfer.files;
-    start();
-  });
-  // Coming back by the browser's Back must not show a finished progress bar.
-  addEventListener("pageshow", (event) => { if (event.persisted) { show(false); input.value = ""; } });
-}
-
 // ---- Small things ---------------------------------------------------------------------------
 
 function addCopyButton(pre) {
@@ -261,7 +185,6 @@ function addCopyButton(pre) {
 tick();
 setInterval(tick, 1000);
 document.querySelectorAll("[data-refresh]").forEach(refresh);
-document.querySelectorAll("[data-upload]").forEach(watchUpload);
 document.querySelectorAll("[data-wish]").forEach(watchWish);
 document.querySelectorAll("[data-copy]").forEach(addCopyButton);
 document.addEventListener("submit", (event) => {

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 
 from nias_bridge.http import create_app
 from nias_bridge.people import KeyKind, Role, Scope, Standing
-from nias_bridge.services import accounts, intake, keys, sharing
+from nias_bridge.services import accounts, intake, keys, pieces, sharing
 from nias_bridge.services.bridge import Bridge
 
 PASSWORD = "violet tram across seven"
@@ -227,6 +227,37 @@ def test_another_persons_held_upload_is_not_there(
     assert mine.get(f"/upload/{upload}").status_code == 200
 
 
+@pytest.mark.parametrize("who", ["browser", "token"])
+def test_another_persons_uploads_are_not_there_at_any_address(
+    app: APIFlask, bridge: Bridge, who: str
+) -> None:
+    mallory = staged.as_person(bridge, "mallory")
+    client = signed_in(app, mallory) if who == "browser" else staged.program(app, mallory)
+    client.environ_base["HTTP_TUS_RESUMABLE"] = "1.0.0"
+    client.environ_base["HTTP_UPLOAD_OFFSET"] = "0"
+    if who == "browser":
+        client.environ_base["HTTP_X_CSRFTOKEN"] = page_token(client, "/upload")
+    begun = pieces.begin(bridge, 5, "study.zip")
+    pieces.append(bridge, begun.id, 0, [b"ab"])
+    tried = 0
+    for rule in app.url_map.iter_rules():
+        if "upload_id" not in rule.arguments:
+            continue
+        path = rule.rule.replace("<upload_id>", begun.id)
+        own = path.startswith("/api/") == (who == "token")
+        for method in sorted((rule.methods or set()) - {"OPTIONS"}) if own else ():
+            told = {"X-HTTP-Method-Override": "DELETE"} if method == "POST" else {}
+            kind = {"content_type": "application/offset+octet-stream"}
+            answer = client.open(path, method=method, headers=told, data=b"", **kind)
+            assert answer.status_code == 404, (method, path)
+            tried += 1
+    assert tried >= 4
+    taken = {"browser": ("/upload", {"upload": begun.id}), "token": ("/api/v1/runs", None)}[who]
+    answer = client.post(taken[0], data=taken[1], query_string={"upload": begun.id})
+    assert answer.status_code == 404
+    assert pieces.find(bridge, begun.id).offset == 2
+
+
 def test_an_administrators_pages_are_not_there_for_others(app: APIFlask, bridge: Bridge) -> None:
     client = signed_in(app, bridge)
     for rule in app.url_map.iter_rules():
@@ -276,13 +307,16 @@ def test_a_cookie_may_read_the_api_and_not_change_by_it(app: APIFlask, bridge: B
 def test_every_change_by_a_page_needs_the_pages_token(app: APIFlask, bridge: Bridge) -> None:
     staged.running(bridge)
     client = signed_in(app, bridge)
-    changes = [rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or ())]
+    rules = [rule for rule in app.url_map.iter_rules() if not rule.rule.startswith("/api/")]
+    changes = [
+        (method, re.sub(r"<(?:\w+:)?\w+>", "1", rule.rule))
+        for rule in rules
+        for method in (rule.methods or set()) - {"GET", "HEAD", "OPTIONS"}
+    ]
     tried = 0
-    for rule in changes:
-        path = re.sub(r"<(?:\w+:)?\w+>", "1", rule.rule)
-        if path.startswith("/api/"):
-            continue
-        answer = client.post(path, headers={"Accept": "text/html"})
+    for method, path in changes:
+        headers = {"Accept": "text/html", "Tus-Resumable": "1.0.0"}
+        answer = client.open(path, method=method, headers=headers)
         assert answer.status_code in (400, 404), path
         assert answer.status_code == 404 or "open for too long" in answer.get_data(as_text=True)
         tried += 1
