@@ -16,8 +16,11 @@ TEMPLATE = "run.sbatch.j2"
 FOR_LOGIN_NODES = "nias.sbatch.j2"
 
 
-def render(run: Run, shared: SharedPaths, settings: Settings) -> str:
-    """The sbatch script of a run; every value in it is quoted for the shell."""
+def render(run: Run, shared: SharedPaths, settings: Settings, nice: int = 0) -> str:
+    """The sbatch script of a run; every value in it is quoted for the shell.
+
+    nice: by how much Slurm is to put it behind others.
+    """
     time = run.resources.time or settings.time
     return (
         _templates()
@@ -36,6 +39,7 @@ def render(run: Run, shared: SharedPaths, settings: Settings) -> str:
             program=[run.program.main, *run.program.args],
             time=time,
             array=_array(run),
+            nice=nice,
             log="slurm-%A_%a.out" if run.tasks else "slurm-%j.out",
             slot=slot_options(run.resources, settings),
             signal_seconds=_signal_seconds(time, settings),

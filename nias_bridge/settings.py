@@ -177,6 +177,10 @@ class Settings(BaseSettings):
     partitions: tuple[str, ...] = Field(
         (), description="Partitions that may be asked for; all where none is named"
     )
+    fair_nice: Annotated[int, Field(ge=0)] = Field(
+        100,
+        description="Slurm’s nice value for each run that its owner has open already; 0: none",
+    )
     tasks_max: Count = Field(
         1000, description="Most tasks of a sweep; Slurm's MaxArraySize has to be larger"
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from nias_bridge.domain import JobState, Run, SlurmReport, Usage
+from nias_bridge.domain import OPEN_STATES, Filter, JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import (
     NotAllowed,
     Rejected,
@@ -25,6 +25,7 @@ from nias_bridge.services.sight import Desk, alike, merged, runs_again
 log = logging.getLogger(__name__)
 
 RETRY_MAX = timedelta(seconds=60)
+NICE_MAX = 1_000_000_000  # Slurm takes twice that
 # While one of these was the last word, the job had certainly not started.
 _NOT_STARTED = frozenset({JobState.PENDING, JobState.CONFIGURING})
 
@@ -44,8 +45,19 @@ def stage(desk: Desk, run: Run) -> Run:
     files = desk.bridge.paths.run(run)
     if run.tasks:
         arrays.stage(desk, run)
-    shared.write(files.script, render(run, desk.bridge.paths, desk.bridge.settings))
+    script = render(run, desk.bridge.paths, desk.bridge.settings, _nice(desk.bridge, run))
+    shared.write(files.script, script)
     return _move(desk, run, JobState.STAGED)
+
+
+def _nice(bridge: Bridge, run: Run) -> int:
+    """So that who sends many runs slows nobody down: each further one of a person stands behind.
+
+    Where all jobs run as one account, Slurm itself can't tell whose share is used up.
+    """
+    own = Filter(owners=frozenset({run.owner}), states=OPEN_STATES, per_page=1)
+    before = bridge.store.runs(own).total - 1 + max(run.tasks - 1, 0)
+    return min(bridge.settings.fair_nice * max(before, 0), NICE_MAX)
 
 
 def submit(desk: Desk, run: Run) -> Run:

@@ -14,7 +14,7 @@ from client import Client
 from sites import client_of, served
 
 from nias_bridge.localcluster import LocalCluster
-from nias_bridge.site import Site, running
+from nias_bridge.site import Site, running, said
 
 WRITES_A_RESULT = """
 from pathlib import Path
@@ -150,9 +150,10 @@ def test_what_slurm_refuses_is_rejected_in_its_own_words(
 
 
 def test_what_no_node_has_is_refused_at_upload(client: Client) -> None:
-    with pytest.raises(urllib.error.HTTPError) as refused, refused.value:
+    with pytest.raises(urllib.error.HTTPError) as refused:
         client.upload("print(1)\n", gpus="1")
-    assert refused.value.code == 400
+    with refused.value as answer:
+        assert answer.code == 400
 
 
 def test_nias_toml_says_what_is_run_with_what_and_for_how_long(client: Client) -> None:
@@ -238,3 +239,15 @@ locked.chmod(0o500)
     run = client.ended(client.upload(code)["id"])
     assert run["state"] == "COMPLETED", client.log(run["id"])
     assert not list(Path("/tmp").glob(f"nias-{run['job_id']}-*"))
+
+
+def test_who_sends_one_run_does_not_wait_for_all_of_anothers_many(
+    site: Site, client: Client
+) -> None:
+    said(site, "user", "add", "bento@example.org")
+    bento = Client(site.url, said(site, "token", "add", "bento@example.org"))
+    naps = "import time; time.sleep(2)\n"
+    many = [client.upload(naps)["id"] for _ in range(8)]
+    one = bento.ended(bento.upload(naps)["id"], seconds=90)
+    later = [client.ended(run_id, seconds=90)["started_at"] for run_id in many]
+    assert sum(started > one["started_at"] for started in later) >= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -70,6 +71,18 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 def test_every_state_that_is_no_end_has_a_step() -> None:
     assert set(STEPS) == {state for state in JobState if not state.ended}
+
+
+def test_each_further_run_of_a_person_stands_behind_those_of_others(lab: Lab) -> None:
+    def nice(bridge: Bridge, name: str) -> str:
+        run = lab.step(staged.add(bridge, name))
+        script = lab.bridge.paths.run(run).script.read_text()
+        found = re.search(r"^#SBATCH --nice=(\d+)$", script, re.MULTILINE)
+        return found[1] if found else ""
+
+    other = staged.as_person(lab.bridge, "bento")
+    assert [nice(lab.bridge, name) for name in "abc"] == ["", "100", "200"]
+    assert nice(other, "a") == ""
 
 
 def test_a_run_is_staged_submitted_followed_and_ended(lab: Lab) -> None:
