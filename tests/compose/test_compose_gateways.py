@@ -18,9 +18,10 @@ open("output/who.txt", "w").write(f"{getpass.getuser()} {os.getuid()}")
 
 @pytest.fixture(scope="module", autouse=True)
 def as_it_comes(containers: Containers) -> Iterator[None]:
-    """The cluster without overlays afterwards."""
+    """The cluster without overlays afterwards, and without what only they know of."""
     yield
     containers.up()
+    containers.engine.run("network", "rm", f"{containers.project}_outside")
 
 
 def overlaid(containers: Containers, overlay: str) -> Containers:

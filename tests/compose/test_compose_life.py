@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from client import Client
 from containers import Containers
@@ -15,7 +16,7 @@ def test_runs_and_accounting_survive_down_and_up(containers: Containers, client:
     run = client.ended(client.upload("open('output/a', 'w').write('1')\n")["id"])
     containers.compose("down", "--timeout", "5")
     containers.up()
-    assert client.run(run["id"]) == run
+    assert lasting(client.run(run["id"])) == lasting(run)
     assert client.results(run["id"]) == {"a": b"1"}
     assert run["job_id"] in {record.job_id for record in containers.records()}
     after = client.ended(client.upload("print(1)\n")["id"])
@@ -38,7 +39,7 @@ def test_a_backup_restored_as_the_documentation_says_has_its_runs_and_no_others(
     containers.inside("login", "bash", "-euc", moved_aside(), user="root")
     containers.start("gateway")
 
-    assert client.run(kept["id"]) == kept
+    assert lasting(client.run(kept["id"])) == lasting(kept)
     assert client.results(kept["id"]) == {"a": b"kept"}
     new = client.upload(WRITES.format(text="new"), name="backed-up", again="1")
     new = client.ended(new["id"])
@@ -46,6 +47,11 @@ def test_a_backup_restored_as_the_documentation_says_has_its_runs_and_no_others(
     assert client.results(new["id"]) == {"a": b"new"}
     aside = "ls /shared/nias/lost/runs/ana/backed-up"
     assert containers.inside("login", "sh", "-c", aside).split() == [str(lost["number"])]
+
+
+def lasting(run: dict[str, Any]) -> dict[str, Any]:
+    """What is told of an ended run, but for what it takes of the disk: that is weighed later."""
+    return {name: told for name, told in run.items() if name != "stored_bytes"}
 
 
 def moved_aside() -> str:
