@@ -324,6 +324,7 @@ class Store(Protocol):
 
     @property
     def deeds(self) -> Deeds: ...
+
     @property
     def strays(self) -> Strays: ...
 
