@@ -90,6 +90,8 @@ MOVES: dict[JobState, frozenset[JobState]] = {
 
 OPEN_STATES = frozenset(state for state, moves in MOVES.items() if moves)
 ENDED_STATES = frozenset(state for state, moves in MOVES.items() if not moves)
+# An end that nobody wanted: who cancels a run asked for its end.
+FAILED_STATES = ENDED_STATES - {JobState.COMPLETED, JobState.CANCELLED}
 
 
 @dataclass(frozen=True, kw_only=True)
