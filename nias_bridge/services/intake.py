@@ -404,7 +404,7 @@ def _positive(count: int | None, *, least: int = 1) -> None:
 
 
 def _word(text: str | None) -> None:
-    if text is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", text):
+    if text is not None and not projectfile.PARTITION.fullmatch(text):
         raise ValueError("a name has only letters, digits and . _ -, and no dash first")
 
 
