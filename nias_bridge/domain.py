@@ -90,6 +90,8 @@ MOVES: dict[JobState, frozenset[JobState]] = {
 
 OPEN_STATES = frozenset(state for state, moves in MOVES.items() if moves)
 ENDED_STATES = frozenset(state for state, moves in MOVES.items() if not moves)
+# An end that nobody wanted: who cancels a run asked for its end.
+FAILED_STATES = ENDED_STATES - {JobState.COMPLETED, JobState.CANCELLED}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +166,11 @@ class SlurmReport:
     Times are UTC; elapsed and cpu_time in seconds; max_rss and memory_asked in bytes;
     time_limit in seconds, None where unlimited or unknown.
     exit_code and signal mean something only in an end state. measured_at: when cpu_time and
-    max_rss of a job that still runs were so.
-    array_tasks: which tasks of a job
-    array this tells of, one that has started or all those that wait; () for a job that is none.
-    The job_id of a task is its array's; task_job_id is its own, once it has one.
+    max_rss of a job that still runs were so. place: among those that wait for its
+    partition, from 1.
+    array_tasks: which tasks of a job array this tells of, one that has started or all those that
+    wait; () for a job that is none. The job_id of a task is its array's; task_job_id is its own,
+    once it has one.
     """
 
     job_id: int

@@ -89,7 +89,8 @@ class Person:
     """Somebody with an account.
 
     handle: the path-safe word that runs have as their owner; unix_account: the account on the
-    cluster that the administrator linked; subject: who she is to the university's own sign-in.
+    cluster that the administrator linked; subject: who she is to the university's own sign-in;
+    quotas: her own limits; mail: of which ends of her runs she is told.
     """
 
     id: int

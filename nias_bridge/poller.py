@@ -228,7 +228,7 @@ class Rounds:
         self._aside("Files of ended runs", lambda: retention.tidy(self.bridge))
 
     def tell(self) -> None:
-        """Send the mails that are due: a mail server may keep one waiting."""
+        """Send what is due of mails and to webhooks: a server may keep one waiting."""
         self._aside("The outbox", lambda: outbox.deliver(self.bridge))
 
     def _aside(self, what: str, see_to: Callable[[], None]) -> None:

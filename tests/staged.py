@@ -19,7 +19,7 @@ from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
 
-from nias_bridge.domain import ClusterView, JobState, NodeReport, Run, SlurmReport
+from nias_bridge.domain import ClusterView, JobState, NodeReport, PartitionReport, Run, SlurmReport
 from nias_bridge.node import layout, soundness
 from nias_bridge.paths import SharedPaths
 from nias_bridge.people import Caller, KeyKind, NewPerson, Role, Scope, Standing
@@ -355,3 +355,16 @@ def show_cluster(bridge: Bridge, **view: Any) -> None:
     )
     told = {"at": datetime.now(UTC), "nodes": nodes, "running": 1, "pending": 1, **view}
     bridge.store.save_cluster(ClusterView(**told))
+
+
+def show_partitions(bridge: Bridge) -> None:
+    """One node in two partitions: main, and short, which allows ten minutes."""
+    node = NodeReport(
+        name="n1", state="IDLE", cpus=4, cpus_used=0, memory=8 * GIB, memory_used=0,
+        gpus=0, partitions=("main", "short"),
+    )  # fmt: skip
+    partitions = (
+        PartitionReport(name="main", state="UP", default=True),
+        PartitionReport(name="short", state="UP", max_time=600),
+    )
+    show_cluster(bridge, nodes=(node,), partitions=partitions)

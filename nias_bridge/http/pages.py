@@ -17,7 +17,7 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 
-from nias_bridge.domain import Resources
+from nias_bridge.domain import FAILED_STATES, Resources
 from nias_bridge.errors import (
     BadProjectFile,
     BadRequest,
@@ -313,7 +313,7 @@ def _asked_resources() -> Resources:
 
 def _shown_run(run_id: int) -> dict[str, Any]:
     view = desk.show(bridge(), run_id)
-    failed = view.run.state in runlists.FAILED
+    failed = view.run.state in FAILED_STATES
     return {
         "view": view,
         "run": view.run,

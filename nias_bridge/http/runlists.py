@@ -7,31 +7,19 @@ from typing import Any
 
 from flask import request, url_for
 
-from nias_bridge.domain import OPEN_STATES, Filter, JobState, Page
+from nias_bridge.domain import FAILED_STATES, OPEN_STATES, Filter, JobState, Page
 from nias_bridge.http.here import bridge, caller
 from nias_bridge.http.schemas import PAGES_MAX
 from nias_bridge.services import administration, desk
 
 EMPTY_ZIP_BYTES = 22  # its end record and nothing else
-FAILED = frozenset(
-    {
-        JobState.FAILED,
-        JobState.TIMEOUT,
-        JobState.OUT_OF_MEMORY,
-        JobState.NODE_FAIL,
-        JobState.BOOT_FAIL,
-        JobState.DEADLINE,
-        JobState.PREEMPTED,
-        JobState.REJECTED,
-    }
-)
 # What a list can be narrowed to: a word in the address, words for people, states.
 PINNED = "pinned"
 SHOWN_STATES: dict[str, tuple[str, frozenset[JobState]]] = {
     "": ("All states", frozenset()),
     "open": ("Waiting or running", OPEN_STATES),
     "completed": ("Completed", frozenset({JobState.COMPLETED})),
-    "failed": ("Failed", FAILED),
+    "failed": ("Failed", FAILED_STATES),
     "cancelled": ("Cancelled", frozenset({JobState.CANCELLED})),
     PINNED: ("Pinned", frozenset()),
 }

@@ -25,9 +25,6 @@ _LEFT_OUT_TOLD = 1000
 # None of these is printable, which is quicker to ask.
 _CONTROL = "[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]"
 _NO_TIME = "the job was ended before it was collected"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: opening a pipe that nobody writes to must not wait.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Collected(NamedTuple):
@@ -109,7 +106,7 @@ def printable(path: str) -> str:
 
 def _found(run: int, opened: ExitStack) -> Iterator[Union[_File, _LeftOut]]:
     try:
-        top = opened.enter_context(_opened(run, (layout.PROJECT, layout.OUTPUT), _FOLDER))
+        top = opened.enter_context(_opened(run, (layout.PROJECT, layout.OUTPUT), files.FOLDER))
     except FileNotFoundError:
         return iter(())  # the program removed it: it left nothing
     except OSError:
@@ -145,7 +142,7 @@ def _walk(top: int) -> Iterator[Union[_File, _LeftOut]]:
 
 
 def _entries(top: int, folder: tuple[str, ...]) -> list[tuple[str, int]]:
-    with _opened(top, folder, _FOLDER) as descriptor, os.scandir(descriptor) as found:
+    with _opened(top, folder, files.FOLDER) as descriptor, os.scandir(descriptor) as found:
         _show(descriptor, stat.S_IRGRP | stat.S_IXGRP)
         return sorted((e.name, _kind(e)) for e in found)
 
@@ -173,7 +170,7 @@ def _opened(top: int, parts: tuple[str, ...], how: int) -> Iterator[int]:
     try:
         for depth, part in enumerate(parts, 1):
             last = depth == len(parts)
-            inner = os.open(part, how if last else _FOLDER, dir_fd=descriptor)
+            inner = os.open(part, how if last else files.FOLDER, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
         yield descriptor
@@ -195,7 +192,7 @@ def _add(
         raise _Unfit("its name is not UTF-8")
     with ExitStack() as opened:
         try:
-            descriptor = opened.enter_context(_opened(found.top, found.parts, _FILE))
+            descriptor = opened.enter_context(_opened(found.top, found.parts, files.FILE))
         except OSError as error:
             raise _Unfit(f"it can't be opened: {_words(error)}") from None
         status = os.fstat(descriptor)

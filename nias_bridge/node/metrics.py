@@ -8,6 +8,8 @@ import os
 import stat
 from pathlib import Path
 
+from . import files
+
 FILE = "metrics.json"
 NUMBERS_MAX = 100
 NAME_MAX = 100  # characters
@@ -31,10 +33,9 @@ def read(output: Path) -> dict[str, float]:
 
 def _bytes(output: Path) -> bytes:
     # The program may have put a link or a pipe there, or a link in place of the folder.
-    folder = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    folder = os.open(output, files.FOLDER)
     try:
-        how = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(FILE, how, dir_fd=folder)
+        descriptor = os.open(FILE, files.FILE, dir_fd=folder)
     finally:
         os.close(folder)
     with os.fdopen(descriptor, "rb") as file:

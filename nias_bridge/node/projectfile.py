@@ -17,7 +17,7 @@ from .sweeptable import Scalar
 FILE = "nias.toml"
 _TIME = re.compile(r"(?:\d{1,4}-\d{1,2}(?::\d{1,2}){0,2}|\d{1,7}(?::\d{1,2}){0,2})", re.ASCII)
 _MEMORY = re.compile(r"\d{1,9}[KMGT]?B?", re.ASCII | re.IGNORECASE)
-_PARTITION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+PARTITION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _PYTHON = re.compile(r"3\.\d{1,2}(?:\.\d{1,2})?", re.ASCII)
 _DATASET = re.compile(r"[A-Za-z0-9][\w.-]{0,99}(?:/[A-Za-z0-9][\w.-]{0,99})?", re.ASCII)
 _PROBLEMS_TOLD = 20
@@ -341,7 +341,7 @@ _JOB: dict[str, Callable[[object], Union[str, int, tuple[str, ...]]]] = {
     "cpus": _count(1, 4),
     "memory": _memory,
     "gpus": _count(0, 1),
-    "partition": _matching(_PARTITION, "write a partition's name in quotes."),
+    "partition": _matching(PARTITION, "write a partition's name in quotes."),
     "python": _matching(_PYTHON, 'write a version in quotes, as in "3.11".'),
     "main": _path(".py", "code.py"),
     "args": _list_of(_argument, _ARGS),

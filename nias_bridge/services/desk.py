@@ -206,15 +206,6 @@ def open_listed(files: RunPaths, path: str) -> BinaryIO:
     listed, _ = left_files(files)
     if not any(file.path == path for file in listed):
         raise NotFound(f"This run has no output file “{path}”.")
-    return _open_output(files, path)
-
-
-def open_output(bridge: Bridge, run: Run, path: str) -> BinaryIO:
-    """A file of the output by its path there, opened for reading. Raises NotFound."""
-    return _open_output(bridge.paths.run(run), path)
-
-
-def _open_output(files: RunPaths, path: str) -> BinaryIO:
     # From the run's own folder: the code may have put a link in the place of output/ itself.
     return shared.open_beneath(files.folder, (_output_inside(files) / path).as_posix())
 

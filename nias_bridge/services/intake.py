@@ -53,7 +53,7 @@ _INSTEAD = {
 _AS_IT_IS = ("", needs.REQUIREMENTS)
 HELD_SECONDS = 24 * 3600
 COUNT_BELOW = 100_000
-_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{22}")  # as token_urlsafe(16) makes them
+UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{22}")  # as token_urlsafe(16) makes them
 _TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # noqa: S105  # none that look alike
 
 
@@ -404,7 +404,7 @@ def _positive(count: int | None, *, least: int = 1) -> None:
 
 
 def _word(text: str | None) -> None:
-    if text is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", text):
+    if text is not None and not projectfile.PARTITION.fullmatch(text):
         raise ValueError("a name has only letters, digits and . _ -, and no dash first")
 
 
@@ -426,7 +426,7 @@ def _held_name(part: Path) -> Path:
 
 def _find_held(bridge: Bridge, upload_id: str) -> tuple[Path, str, tuple[Caution, ...]]:
     part = bridge.paths.uploads / f"{upload_id}.part"
-    if not _UPLOAD_ID.fullmatch(upload_id) or not part.is_file():
+    if not UPLOAD_ID.fullmatch(upload_id) or not part.is_file():
         raise NotFound("This upload is no longer here. Choose the zip again.")
     try:
         told = json.loads(_held_name(part).read_text(encoding="utf-8"))

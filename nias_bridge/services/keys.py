@@ -21,6 +21,7 @@ LINKS: Mapping[KeyKind, timedelta] = {
     KeyKind.INVITATION: timedelta(days=7),
 }
 TOUCHED = timedelta(minutes=1)  # a key's last use is known to the minute: each touch is a write
+_SPENT = "This link has been used already, or is too old. Ask for a new one."
 TOKEN_PREFIX = "nias_"  # noqa: S105  # so that scanners for leaked secrets know one
 
 
@@ -127,7 +128,7 @@ def take_link(bridge: Bridge, kind: KeyKind, secret: str) -> Key:
     """Use a link up. Raises NotFound where it is used up already, or too old."""
     key = bridge.store.keys.take(hashed(secret), kind, now=datetime.now(UTC))
     if key is None:
-        raise NotFound("This link has been used already, or is too old. Ask for a new one.")
+        raise NotFound(_SPENT)
     return key
 
 
@@ -135,5 +136,5 @@ def check_link(bridge: Bridge, kind: KeyKind, secret: str) -> Key:
     """The key of a link that is still good, which stays so. Raises NotFound."""
     key = bridge.store.keys.find(hashed(secret), kind, now=datetime.now(UTC))
     if key is None:
-        raise NotFound("This link has been used already, or is too old. Ask for a new one.")
+        raise NotFound(_SPENT)
     return key

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from nias_bridge.node.collect import FILES_MAX
 from nias_bridge.services.evidence import JSON_MAX_BYTES, read_json, words
+from nias_bridge.services.shared import open_plain
 
 FILES_TOLD = 20_000
 BYTES_MAX = 64 * 1024 * 1024
@@ -46,14 +46,14 @@ def read_manifest(file: Path) -> tuple[tuple[OutputFile, ...], tuple[LeftOut, ..
     The code of the run may have written it: an entry that is not as it should be is passed over.
     """
     try:
-        opened = os.fdopen(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+        opened = open_plain(file)
     except OSError:
         return None
     with opened:
-        status = os.fstat(opened.fileno())
-        if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= BYTES_MAX:
+        length = os.fstat(opened.fileno()).st_size
+        if not 0 < length <= BYTES_MAX:
             return None
-        if status.st_size <= JSON_MAX_BYTES:
+        if length <= JSON_MAX_BYTES:
             entries = _small(read_json(file))
         else:  # all of it at once would take hundreds of megabytes
             entries = _large(islice(iter(lambda: opened.readline(_LINE_MAX), b""), _LINES_MAX))

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -27,7 +26,6 @@ UNFINISHED_MOST = 20  # of one person
 NAME_MOST = 255
 _ANNOUNCED = ".coming"
 _READ_BYTES = 1024 * 1024
-_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _GONE = "This upload is no longer here. Begin it anew."
 Part = bytes | memoryview  # of a piece, good until the next one is asked for
 
@@ -99,7 +97,7 @@ def begin(bridge: Bridge, size: int, filename: str, metadata: str = "") -> Arriv
 def find(bridge: Bridge, upload_id: str) -> Arriving:
     """An upload that was begun and not yet held. Raises NotFound, for another's too."""
     part = bridge.paths.uploads / f"{upload_id}.part"
-    if not _ID.fullmatch(upload_id):
+    if not intake.UPLOAD_ID.fullmatch(upload_id):
         raise NotFound(_GONE)
     try:
         told = json.loads(_announced(part).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Which Unix accounts jobs may run as: one rule, for who links them and who uses them."""
+"""Which Unix accounts people may be linked to, from the pages and by the command."""
 
 from __future__ import annotations
 

@@ -21,14 +21,12 @@ from sqlalchemy import (
     update,
 )
 
-from nias_bridge.domain import JobState
+from nias_bridge.domain import FAILED_STATES, JobState
 from nias_bridge.errands import Errand, ErrandKind, Hook
 from nias_bridge.people import MailWish
 from nias_bridge.store.engine import reading, writing
 from nias_bridge.store.tables import Instant, Words, hooks, outbox, people
 
-# An end that is no failure: the second was asked for.
-_AS_WISHED = frozenset({JobState.COMPLETED, JobState.CANCELLED})
 _COLUMNS = ("kind", "at", "person_id", "run_id", "detail", "tries", "due_at")
 
 
@@ -55,7 +53,7 @@ def put_move(
     hooked = _told(ErrandKind.RUN_MOVED, run_id, state, at).join_from(people, hooks)
     connection.execute(insert(outbox).from_select(_COLUMNS, hooked.where(people.c.handle == owner)))
     if state.ended:
-        wishes = [MailWish.ALL] if state in _AS_WISHED else [MailWish.ALL, MailWish.FAILED]
+        wishes = [MailWish.ALL, MailWish.FAILED] if state in FAILED_STATES else [MailWish.ALL]
         mailed = _told(ErrandKind.RUN_ENDED, run_id, state, at)
         wanted = (people.c.handle == owner) & people.c.mail.in_(wishes)
         connection.execute(insert(outbox).from_select(_COLUMNS, mailed.where(wanted)))

@@ -10,7 +10,6 @@ from client import zipped
 from playwright.sync_api import Page, expect
 from watched import Live
 
-from nias_bridge.domain import NodeReport, PartitionReport
 from nias_bridge.services import estimates, intake
 from nias_bridge.slurm.fake import FakeScheduler
 
@@ -26,15 +25,7 @@ def answer(live: Live, hours: float) -> None:
 
 
 def held(live: Live) -> str:
-    node = NodeReport(
-        name="n1", state="IDLE", cpus=4, cpus_used=0, memory=8 * staged.GIB, memory_used=0,
-        gpus=0, partitions=("main", "short"),
-    )  # fmt: skip
-    partitions = (
-        PartitionReport(name="main", state="UP", default=True),
-        PartitionReport(name="short", state="UP", max_time=600),
-    )
-    staged.show_cluster(live.bridge, nodes=(node,), partitions=partitions)
+    staged.show_partitions(live.bridge)
     part = intake.new_part(live.bridge)
     part.write_bytes(zipped("p", {"code.py": "", "requirements.txt": ""}))
     return intake.hold(live.bridge, part, "p.zip")

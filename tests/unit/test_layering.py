@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "nias_bridge"
 NAME = "nias_bridge"
 
-CORE = {"ports", "people", "errands", "tasks", "domain", "errors"}
+CORE = {"ports", "registers", "people", "errands", "tasks", "domain", "errors"}
 TOOLS = {"settings", "mail", "webhook", "pipconfig", "assets", "paths", "script", "node"}
 BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcluster"}
 
@@ -23,7 +23,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"domain", "errors"},
     "people": {"domain", "errors"},
     "errands": set(),
-    "ports": {"people", "errands", "tasks", "domain", "errors"},
+    "registers": {"people", "errands", "domain", "errors"},
+    "ports": {"registers", "people", "errands", "tasks", "domain", "errors"},
     "pipconfig": {"errors"},
     "settings": CORE | {"pipconfig", "mail"},
     "mail": CORE | {"assets"},

@@ -22,8 +22,6 @@ INDEX = layout.PREVIEW_INDEX
 _SEEN_MAX = 20_000  # files among which the most telling are chosen
 _ALWAYS = ("kind", "summary", "plots", "error")
 _WRITE_EVERY = 2.0  # seconds: what is killed on the way leaves what it had
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _Found(NamedTuple):
@@ -116,9 +114,9 @@ def _compact(preview: Preview) -> dict[str, Any]:
 
 def _opened(output: Path, path: str) -> BinaryIO:
     # Folder by folder, so that none of them can be swapped for a link on the way.
-    descriptor = os.open(output, _FOLDER)
+    descriptor = os.open(output, files.FOLDER)
     *folders, name = path.split("/")
-    for part, how in [*((folder, _FOLDER) for folder in folders), (name, _FILE)]:
+    for part, how in [*((folder, files.FOLDER) for folder in folders), (name, files.FILE)]:
         try:
             inner = os.open(part, how, dir_fd=descriptor)
         finally:

@@ -13,7 +13,6 @@ from client import zipped
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from nias_bridge.domain import NodeReport, PartitionReport
 from nias_bridge.services import estimates, intake
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.fake import FakeScheduler
@@ -106,7 +105,7 @@ def test_a_changed_form_is_asked_about_anew_and_has_an_answer_of_its_own(
 def test_what_is_beyond_the_limits_is_told_at_once_and_slurm_is_not_asked(
     bridge: Bridge, submit: Submit, upload: str, fields: dict[str, str], sentence: str
 ) -> None:
-    show_partitions(bridge)
+    staged.show_partitions(bridge)
     told = submit(f"/upload/{upload}/wish", **fields)
     assert told.status_code == 200
     assert sentence in told.get_data(as_text=True)
@@ -117,7 +116,7 @@ def test_what_is_beyond_the_limits_is_told_at_once_and_slurm_is_not_asked(
 def test_another_partition_has_other_limits_beside_the_fields(
     web: FlaskClient, bridge: Bridge, submit: Submit, upload: str
 ) -> None:
-    show_partitions(bridge)
+    staged.show_partitions(bridge)
     page = web.get(f"/upload/{upload}").get_data(as_text=True)
     assert "<option>main</option>" in page and "<option>short</option>" in page
     assert "or minutes</p>" in page
@@ -128,18 +127,6 @@ def test_another_partition_has_other_limits_beside_the_fields(
 
 def test_an_upload_that_is_gone_is_asked_about_no_more(submit: Submit) -> None:
     assert submit("/upload/nothing/wish", time="30").status_code == 404
-
-
-def show_partitions(bridge: Bridge) -> None:
-    node = NodeReport(
-        name="n1", state="IDLE", cpus=4, cpus_used=0, memory=8 * staged.GIB, memory_used=0,
-        gpus=0, partitions=("main", "short"),
-    )  # fmt: skip
-    partitions = (
-        PartitionReport(name="main", state="UP", default=True),
-        PartitionReport(name="short", state="UP", max_time=600),
-    )
-    staged.show_cluster(bridge, nodes=(node,), partitions=partitions)
 
 
 def test_the_question_lies_where_slurm_can_read_it(bridge: Bridge) -> None:

@@ -94,9 +94,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> N
     bridge = staged.make_bridge(tmp_path, upload_max_bytes=1000)
     with served(bridge) as port:
         # None of the announced gigabytes is ever sent: the answer comes all the same.
-        answer = talk(
-            bridge, port, "Content-Type: application/zip\nContent-Length: 5000000000", b""
-        )
+        answer = talk(bridge, port, HUGE, b"")
     assert " 413 " in answer.splitlines()[0]
     assert "at most" in answer
     assert kept(bridge) == []
@@ -107,9 +105,7 @@ def test_the_limit_holds_for_a_body_of_unannounced_length(tmp_path: Path) -> Non
     size = 1000 + uploads.FORM_ROOM + 1
     chunks = f"{size:x}\r\n".encode() + b"0" * size + b"\r\n0\r\n\r\n"
     with served(bridge) as port:
-        answer = talk(
-            bridge, port, "Content-Type: application/zip\nTransfer-Encoding: chunked", chunks
-        )
+        answer = talk(bridge, port, CHUNKED, chunks)
     assert " 413 " in answer.splitlines()[0]
     assert kept(bridge) == []
 
