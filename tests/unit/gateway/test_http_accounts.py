@@ -163,6 +163,14 @@ def test_signing_out_makes_the_cookie_worthless_wherever_it_was_copied(
     assert thief.get("/account", headers={"Accept": "text/html"}).status_code == 303
 
 
+def test_signing_out_leaves_nothing_behind_in_the_browser(
+    browser: FlaskClient, person: str
+) -> None:
+    sign_in(browser, person)
+    answer = post(browser, "/account", "/sign-out")
+    assert answer.headers["Clear-Site-Data"] == '"cache", "storage"'
+
+
 def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(
     browser: FlaskClient, person: str
 ) -> None:
