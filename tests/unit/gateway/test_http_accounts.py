@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from nias_bridge.http import create_app
+from nias_bridge.http.who import OPEN
 from nias_bridge.people import KeyKind, Role, Scope, Standing
 from nias_bridge.services import accounts, intake, keys, pieces, sharing
 from nias_bridge.services.bridge import Bridge
@@ -433,3 +434,21 @@ def test_an_administrator_sees_whose_run_it_is(app: APIFlask, bridge: Bridge) ->
     page = ada.get(f"/runs/{run.id}").get_data(as_text=True)
     assert "of Lab" in page
     assert "Run again" not in page
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_no_token_reaches_an_account_to_make_more_of_itself(
+    app: APIFlask, bridge: Bridge, scope: Scope
+) -> None:
+    ada = staged.as_person(bridge, "ada", Role.ADMINISTRATOR)
+    page = app.test_client()
+    page.environ_base["HTTP_AUTHORIZATION"] = staged.token(ada, scope)["Authorization"]
+    token = page_token(page, "/account")
+    before = len(keys.mine(ada, KeyKind.TOKEN))
+    form = {"csrf_token": token, "name": "more", "scope": "admin", "days": "30"}
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith("accounts.") and rule.endpoint not in OPEN:
+            path = rule.rule.replace("<int:key_id>", "1")
+            for method in (rule.methods or set()) - {"GET", "HEAD", "OPTIONS"}:
+                assert page.open(path, method=method, data=form).status_code == 403, path
+    assert len(keys.mine(ada, KeyKind.TOKEN)) == before
