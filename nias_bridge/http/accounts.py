@@ -62,7 +62,10 @@ def sign_out() -> ResponseReturnValue:
     """Sign this browser out."""
     who.forget()
     g.caller = NOBODY
-    return redirect(url_for("accounts.sign_in"), HTTPStatus.SEE_OTHER)
+    response = redirect(url_for("accounts.sign_in"), HTTPStatus.SEE_OTHER)
+    # Whoever sits here next finds no page by going back, and no upload that was begun.
+    response.headers["Clear-Site-Data"] = '"cache", "storage"'
+    return response
 
 
 @blueprint.get("/register")

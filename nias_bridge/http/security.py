@@ -50,14 +50,17 @@ def protect(
     app: Flask, settings: Settings, who: Sequence[Callable[[], ResponseReturnValue | None]]
 ) -> None:
     """Set the app's guards up: hosts, cross-site changes, who asks, CSRF, and the headers."""
+    secure = settings.url.startswith("https:")
+    # So named, no other host and no page without TLS can plant it, and browsers see to that.
+    prefix = "__Host-" if secure else ""
     app.config.update(
         SECRET_KEY=settings.secret_key,
         TRUSTED_HOSTS=[*settings.trusted_hosts],
         MAX_CONTENT_LENGTH=SMALL_BODY,
         # Cookies know no ports: two gateways on one host must not overwrite each other's.
-        SESSION_COOKIE_NAME=f"nias_bridge_{settings.port}",
+        SESSION_COOKIE_NAME=f"{prefix}nias_bridge_{settings.port}",
         SESSION_COOKIE_SAMESITE="Lax",
-        SESSION_COOKIE_SECURE=settings.url.startswith("https:"),
+        SESSION_COOKIE_SECURE=secure,
         PERMANENT_SESSION_LIFETIME=REMEMBERED,
         WTF_CSRF_TIME_LIMIT=None,
     )

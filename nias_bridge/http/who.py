@@ -137,6 +137,10 @@ def allow() -> ResponseReturnValue | None:
         )
     if request.blueprint in ADMINISTRATION and not who.administers:
         raise NotFound("There is nothing at this address.")
+    on_account = changing and request.blueprint == "accounts"
+    if request.authorization is not None and (on_account or request.endpoint == "oidc.link"):
+        # Else who has somebody's weakest token could make of it one that does all, or come in.
+        raise NotAllowed("No token changes an account: sign in with a browser.")
     if changing and not who.scope.reaches(Scope.SUBMIT):
         raise NotAllowed("This token may only read. Use one with the scope submit.")
     return None

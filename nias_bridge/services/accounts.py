@@ -106,7 +106,7 @@ def sign_in(bridge: Bridge, email: str, password: str) -> Person:
     _hold_back(bridge, "sign-in refused", email)
     person = bridge.store.people.find(email=email)
     kept = bridge.store.people.password(person.id) if person else None
-    right = _matches(kept or _nobodys(), password[:PASSWORD_MAX])
+    right = _matches(kept or _nobodys(), password)
     if person is None or kept is None or not right:
         bridge.note("sign-in refused", detail=email_key(email)[:200])
         raise NotSignedIn(WRONG)
@@ -129,7 +129,7 @@ def change_password(bridge: Bridge, old: str, new: str, *, session: int | None) 
     person = bridge.person
     _hold_back(bridge, "sign-in refused", person.email)
     kept = bridge.store.people.password(person.id)
-    if kept is not None and not _matches(kept, old[:PASSWORD_MAX]):
+    if kept is not None and not _matches(kept, old):
         bridge.note("sign-in refused", detail=email_key(person.email))
         raise BadRequest("The present password is wrong.", "old")
     _set_password(bridge, person, new, but=session)
@@ -245,6 +245,8 @@ def _hold_back(bridge: Bridge, action: str, email: str) -> None:
 
 
 def _matches(kept: str, password: str) -> bool:
+    if len(password) > PASSWORD_MAX:
+        return False  # nobody has one, and none is hashed that is a megabyte long
     try:
         return _hasher.verify(kept, password)
     except (VerificationError, InvalidHashError):

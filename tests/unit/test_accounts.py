@@ -125,6 +125,18 @@ def test_the_password_is_kept_as_argon2id_and_told_to_nobody(door: Bridge) -> No
     assert "argon2" not in repr(person)
 
 
+def test_a_password_is_compared_whole_and_not_its_beginning(door: Bridge) -> None:
+    longest = "violet tram across seven; ".ljust(accounts.PASSWORD_MAX, "x")
+    accounts.register(door, EMAIL, "Maria", longest)
+    person = door.store.people.find(email=EMAIL)
+    assert person is not None
+    door.store.people.change(person.id, standing=Standing.ACTIVE)
+    for wrong in (longest + "x", longest[:-1], longest.upper()):
+        with pytest.raises(NotSignedIn):
+            accounts.sign_in(door, EMAIL, wrong)
+    assert accounts.sign_in(door, EMAIL, longest)
+
+
 def test_unknown_and_wrong_are_answered_alike_and_after_the_same_time(door: Bridge) -> None:
     a_person(door)
     took: dict[str, list[float]] = {"nobody@lab.org": [], EMAIL: []}

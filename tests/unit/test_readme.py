@@ -45,11 +45,22 @@ def test_commands_that_are_named_exist() -> None:
         ), line
 
 
-@pytest.mark.parametrize("file", ["README.md", *(f"docs/{f.name}" for f in ROOT.glob("docs/*.md"))])
+@pytest.mark.parametrize(
+    "file", ["README.md", "SECURITY.md", *(f"docs/{f.name}" for f in ROOT.glob("docs/*.md"))]
+)
 def test_links_lead_somewhere(file: str) -> None:
     page = ROOT / file
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         assert (page.parent / link).exists(), f"{file} links to {link}"
+
+
+def test_what_docs_security_points_to_is_there() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", page):
+        assert f"def {name}(" in tests, name
+    for path in re.findall(r"`([\w.-]+/[\w./-]*\w|\w+\.py)`", page):
+        assert (ROOT / path).exists() or (ROOT / "nias_bridge" / path).exists(), path
 
 
 def test_make_targets_that_are_named_exist() -> None:

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from nias_bridge.http import create_app
+from nias_bridge.http.who import OPEN
 from nias_bridge.people import KeyKind, Role, Scope, Standing
 from nias_bridge.services import accounts, intake, keys, pieces, sharing
 from nias_bridge.services.bridge import Bridge
@@ -163,6 +164,14 @@ def test_signing_out_makes_the_cookie_worthless_wherever_it_was_copied(
     assert thief.get("/account", headers={"Accept": "text/html"}).status_code == 303
 
 
+def test_signing_out_leaves_nothing_behind_in_the_browser(
+    browser: FlaskClient, person: str
+) -> None:
+    sign_in(browser, person)
+    answer = post(browser, "/account", "/sign-out")
+    assert answer.headers["Clear-Site-Data"] == '"cache", "storage"'
+
+
 def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(
     browser: FlaskClient, person: str
 ) -> None:
@@ -180,7 +189,10 @@ def test_behind_tls_the_cookie_is_never_sent_without(tmp_path: Path) -> None:
     assert app.config["SESSION_COOKIE_SECURE"]
     secret = keys.give_link(bridge, KeyKind.SIGN_IN, bridge.person)
     answer = app.test_client().get(f"https://localhost/sign-in/{secret}")
-    assert "Secure" in answer.headers["Set-Cookie"]
+    kept = answer.headers["Set-Cookie"]
+    # What browsers demand of a cookie so named: else they drop it, and nobody signs in.
+    assert kept.startswith("__Host-")
+    assert "Secure" in kept and "Path=/;" in f"{kept};" and "Domain" not in kept
 
 
 @pytest.mark.parametrize("who", ["browser", "token"])
@@ -422,3 +434,21 @@ def test_an_administrator_sees_whose_run_it_is(app: APIFlask, bridge: Bridge) ->
     page = ada.get(f"/runs/{run.id}").get_data(as_text=True)
     assert "of Lab" in page
     assert "Run again" not in page
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_no_token_reaches_an_account_to_make_more_of_itself(
+    app: APIFlask, bridge: Bridge, scope: Scope
+) -> None:
+    ada = staged.as_person(bridge, "ada", Role.ADMINISTRATOR)
+    page = app.test_client()
+    page.environ_base["HTTP_AUTHORIZATION"] = staged.token(ada, scope)["Authorization"]
+    token = page_token(page, "/account")
+    before = len(keys.mine(ada, KeyKind.TOKEN))
+    form = {"csrf_token": token, "name": "more", "scope": "admin", "days": "30"}
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith("accounts.") and rule.endpoint not in OPEN:
+            path = rule.rule.replace("<int:key_id>", "1")
+            for method in (rule.methods or set()) - {"GET", "HEAD", "OPTIONS"}:
+                assert page.open(path, method=method, data=form).status_code == 403, path
+    assert len(keys.mine(ada, KeyKind.TOKEN)) == before

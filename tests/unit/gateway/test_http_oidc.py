@@ -309,6 +309,15 @@ def test_no_other_site_begins_the_linking(browser: FlaskClient, referrer: str) -
     assert found(browser, "lab@lab.org").subject is None
 
 
+def test_no_token_begins_the_linking(browser: FlaskClient, issuer: str) -> None:
+    for scope in Scope:
+        headers = staged.token(bridge_of(browser), scope)
+        answer = browser.get(
+            "/oidc/link", headers={**headers, "Referer": "http://localhost/account"}
+        )
+        assert answer.status_code == 403
+
+
 def test_who_signed_in_meanwhile_is_not_linked(browser: FlaskClient, issuer: str) -> None:
     vouch(issuer, "maria", **MARIA)
     back = say_yes(begin(browser), "maria")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import urllib.request
@@ -14,6 +15,9 @@ from client import Client
 from prometheus_client.parser import text_string_to_metric_families
 from sites import OWNER, client_of, free_port
 
+from nias_bridge.errors import SettingsError
+from nias_bridge.http.serve import serve_app
+from nias_bridge.services.bridge import Bridge
 from nias_bridge.site import running, said, set_up, wait_until_served
 
 TOKEN = "a token for the scraper"
@@ -59,3 +63,13 @@ def test_two_workers_answer_many_clients_and_tell_prometheus_one_sum(client: Cli
         }
         assert counted["api.run"] == ASKED
         assert counted["api.submit"] == 1
+
+
+def test_it_is_served_neither_as_root_nor_with_the_debugger(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    for uid, why in ((0, "does not run as root"), (1000, "FLASK_DEBUG is set")):
+        monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
+        with pytest.raises(SettingsError, match=why):
+            serve_app(bridge)
