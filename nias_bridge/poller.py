@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from threading import Event, Thread
 from typing import Any
@@ -45,7 +45,6 @@ TIDY_SECONDS = 5.0
 TELL_SECONDS = 1.0
 SWEEP_SECONDS = 3600.0
 SEARCH_SECONDS = 60.0
-CLOCKS_APART = timedelta(hours=1)  # the gateway's and the cluster's may differ by less than this
 
 # The steps that need no word from Slurm are taken at once, the others after a look at it.
 QUICK_STATES = (JobState.RECEIVED, JobState.STAGED)
@@ -263,7 +262,7 @@ class Rounds:
 
 def look(scheduler: Scheduler, runs: list[Run]) -> Sight:
     """One look at Slurm for all these runs."""
-    since = min((run.created_at for run in runs), default=_now()) - CLOCKS_APART
+    since = min((run.created_at for run in runs), default=_now()) - adopt.CLOCKS_APART
     ids = [run.job_id for run in runs if run.job_id is not None]
     nameless = [run.job_name for run in runs if run.job_id is None]
 

@@ -15,7 +15,7 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, SecurityError
 
 from nias_bridge import errors
-from nias_bridge.http.here import bridge, caller
+from nias_bridge.http.here import bridge
 from nias_bridge.services import quotas
 
 STATUS: dict[type[errors.NiasError], HTTPStatus] = {
@@ -136,7 +136,7 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
         return error  # a redirect is no error
     sentence = HTTP_SENTENCES.get(error.code) or error.description or "This did not work."
     if isinstance(error, RequestEntityTooLarge):
-        limit = quotas.upload_max(bridge().settings, caller().person)
+        limit = quotas.largest_upload(bridge())
         sentence = f"This is too large: zips of at most {quotas.told(limit)} are taken of you."
     elif isinstance(error, CSRFError):
         sentence = OLD_PAGE

@@ -25,7 +25,7 @@ from werkzeug.http import http_date
 from nias_bridge.http.here import bridge
 from nias_bridge.http.patience import parts
 from nias_bridge.http.security import csrf
-from nias_bridge.services import pieces
+from nias_bridge.services import pieces, quotas
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,termination,checksum,expiration"
@@ -42,7 +42,7 @@ def discover() -> Response:
     return _done(
         {
             "Tus-Extension": EXTENSIONS,
-            "Tus-Max-Size": str(pieces.most(bridge())),
+            "Tus-Max-Size": str(quotas.largest_upload(bridge())),
             "Tus-Checksum-Algorithm": ",".join(pieces.ALGORITHMS),
         }
     )
@@ -51,7 +51,7 @@ def discover() -> Response:
 def create() -> Response:
     """Make place for an upload; its address is in Location."""
     size, metadata = _number("Upload-Length"), request.headers.get("Upload-Metadata", "")
-    if size > pieces.most(bridge()):
+    if size > quotas.largest_upload(bridge()):
         raise RequestEntityTooLarge
     begun = pieces.begin(bridge(), size, _filename(metadata), metadata)
     where = url_for(".upload", upload_id=begun.id)
@@ -126,7 +126,7 @@ def _check_version() -> None:
 
 def _allow() -> None:
     """A piece may be as long as an upload; one that a page sends has the page's token."""
-    request.max_content_length = pieces.most(bridge())
+    request.max_content_length = quotas.largest_upload(bridge())
     if request.blueprint == for_pages.name:
         csrf.protect()
 

@@ -12,7 +12,7 @@ from werkzeug.http import parse_options_header
 
 from nias_bridge.errors import BadUpload
 from nias_bridge.http import metrics
-from nias_bridge.http.here import bridge, caller
+from nias_bridge.http.here import bridge
 from nias_bridge.services import intake, quotas
 
 FIELD = "file"
@@ -43,7 +43,7 @@ def init_app(app: Flask) -> None:
 
 def most() -> int:
     """The largest zip that is taken of who asks, in bytes."""
-    return quotas.upload_max(bridge().settings, caller().person)
+    return quotas.largest_upload(bridge())
 
 
 def allow_upload() -> None:

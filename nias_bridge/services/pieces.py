@@ -65,17 +65,13 @@ class Checksum:
     digest: bytes
 
 
-def most(bridge: Bridge) -> int:
-    """The largest upload that is taken of the caller, in bytes."""
-    return quotas.upload_max(bridge.settings, bridge.person)
-
-
 def begin(bridge: Bridge, size: int, filename: str, metadata: str = "") -> Arriving:
     """Make place for an upload of so many bytes. Raises BadUpload, OverQuota, NoSpace."""
     if not size:
         raise BadUpload("The file is empty. Choose the zip of your project.")
-    if size > most(bridge):
-        raise BadUpload(f"The zip has {size:,} bytes; at most {most(bridge):,} are taken.")
+    most = quotas.largest_upload(bridge)
+    if size > most:
+        raise BadUpload(f"The zip has {size:,} bytes; at most {most:,} are taken.")
     if len(filename) > NAME_MOST:
         raise BadUpload(f"The file's name is longer than {NAME_MOST} characters.")
     owner = bridge.person.handle

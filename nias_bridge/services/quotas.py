@@ -48,6 +48,11 @@ def upload_max(settings: Settings, person: Person | None) -> int:
     return settings.upload_max_bytes if own is None else own
 
 
+def largest_upload(bridge: Bridge) -> int:
+    """The largest zip that is taken of the caller, in bytes."""
+    return upload_max(bridge.settings, bridge.who.person)
+
+
 def share(bridge: Bridge, person: Person) -> Share:
     """What this person may have, and has."""
     return Share(
