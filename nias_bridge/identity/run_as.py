@@ -33,9 +33,10 @@ NOBODY = (65534, 65535, 2**32 - 2)
 NO_LOGIN = ("nologin", "false")
 PRIVILEGED = frozenset(
     [
-        *("root", "sudo", "wheel", "admin", "adm", "disk", "shadow", "kmem", "staff"),
-        *("docker", "podman", "lxd", "lxc", "incus", "incus-admin", "libvirt", "systemd-journal"),
-        *("slurm", "slurmadmin", "munge"),
+        *("root", "sudo", "wheel", "admin", "adm", "sys", "daemon", "bin", "staff", "operator"),
+        *("docker", "podman", "lxd", "lxc", "incus", "incus-admin", "libvirt", "libvirt-qemu"),
+        *("disk", "kmem", "mem", "shadow", "utmp", "systemd-journal"),
+        *("slurm", "slurmadmin", "munge", "mysql", "postgres"),
     ]
 )
 _ACCOUNT = r"[a-z_][a-z0-9_-]{0,31}"

@@ -20,7 +20,7 @@ PRIVILEGED = frozenset(
         *("root", "sudo", "wheel", "admin", "adm", "sys", "daemon", "bin", "staff", "operator"),
         *("docker", "podman", "lxd", "lxc", "incus", "incus-admin", "libvirt", "libvirt-qemu"),
         *("disk", "kmem", "mem", "shadow", "utmp", "systemd-journal"),
-        *("slurm", "munge", "mysql", "postgres"),
+        *("slurm", "slurmadmin", "munge", "mysql", "postgres"),
     }
 )
 NO_SHELLS = frozenset({"nologin", "false", "true", "sync", "halt", "shutdown"})

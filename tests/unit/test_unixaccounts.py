@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from nias_bridge import cli
 from nias_bridge.errors import BadRequest
+from nias_bridge.identity import run_as
 from nias_bridge.services import unixaccounts
 
 
@@ -116,3 +117,8 @@ def test_one_is_linked_when_its_person_is_made_and_nobody_is_made_where_it_may_n
     assert run.invoke(cli.main, [*add, name]).exit_code == 0
     person = bridge.store.people.find(email="eva@lab.org")
     assert person and person.unix_account == name
+
+
+def test_who_links_and_who_submits_know_the_same_privileged_groups() -> None:
+    # Written twice, because the program that root runs imports nothing of the package.
+    assert unixaccounts.PRIVILEGED == run_as.PRIVILEGED
