@@ -16,6 +16,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from nias_bridge.http import create_app
 from nias_bridge.services import hooks
+from nias_bridge.services.bridge import Bridge
 
 Open = Callable[..., BrowserContext]
 
@@ -51,7 +52,11 @@ def live(tmp_path: Path, issuer: str) -> Iterator[Live]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     url = f"http://127.0.0.1:{port}"
-    yield Live(url, bridge, {**staged.cookie(app, bridge), "url": url})
+
+    def cookie_of(signed_in: Bridge) -> dict[str, str]:
+        return {**staged.cookie(app, signed_in), "url": url}
+
+    yield Live(url, bridge, cookie_of(bridge), cookie_of)
     server.shutdown()
     thread.join()
     server.server_close()

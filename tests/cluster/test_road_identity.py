@@ -288,15 +288,21 @@ def test_a_job_is_cancelled_as_its_owner(
     assert _recorded(slurm, run) == (lab.alice.account, f"CANCELLED by {lab.alice.uid}")
 
 
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder that every account can read."""
+    with tempfile.TemporaryDirectory(prefix="nias-home-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
 def test_what_she_gave_to_sbatch_herself_is_cancelled_as_her_too(
-    lab: Lab, slurm: Callable[..., str], cluster: LocalCluster, tmp_path_factory: Any
+    lab: Lab, slurm: Callable[..., str], cluster: LocalCluster, home: Path
 ) -> None:
     alice = lab.alice
-    project = tmp_path_factory.mktemp("home") / "by-hand"
+    project = home / "by-hand"
     project.mkdir()
     (project / "code.py").write_text(WAITS)
-    for folder in (project, *project.parents[:3]):
-        folder.chmod(0o755)
     environment = {"SLURM_CONF": str(cluster.slurm_conf), "PATH": "/usr/bin:/bin"}
     given = ["sbatch", "--parsable", lab.shared / "bin" / "nias.sbatch", project]
     job_id = int(do(alice.account, given, env=environment).stdout)

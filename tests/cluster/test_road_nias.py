@@ -99,8 +99,8 @@ def test_the_python_of_the_page_runs(followed: Followed, run: Run) -> None:
     printed = run(f"PYTHONPATH={Path(__file__).parents[2]} {sys.executable} page.py").stdout
     assert printed.splitlines() == [
         "COMPLETED 0",
-        "{'cutoff': 10} COMPLETED {'cutoff': 10}",
-        "{'cutoff': 20} COMPLETED {'cutoff': 20}",
+        "{'cutoff': 10} COMPLETED {'cutoff': 10.0}",
+        "{'cutoff': 20} COMPLETED {'cutoff': 20.0}",
     ]
     assert (followed.folder / "from-python" / "metrics.json").is_file()
 
