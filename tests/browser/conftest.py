@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,36 +13,15 @@ import pytest
 import staged
 from playwright.sync_api import Browser, BrowserContext, Page
 from promised import missing
-from watched import DESKTOP, Live
-from werkzeug.serving import WSGIRequestHandler, make_server
-
-from nias_bridge.http import create_app
-from nias_bridge.services.bridge import Bridge
+from watched import DESKTOP, Live, served
 
 HERE = Path(__file__).parent
 
 
-class _Quiet(WSGIRequestHandler):
-    def log_request(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Live]:
-    bridge = staged.make_bridge(tmp_path)
-    app = create_app(bridge)
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    url = f"http://127.0.0.1:{server.port}"
-
-    def cookie_of(signed_in: Bridge) -> dict[str, str]:
-        return {**staged.cookie(app, signed_in), "url": url}
-
-    yield Live(url, bridge, cookie_of(bridge), cookie_of)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(staged.make_bridge(tmp_path)) as gateway:
+        yield gateway
 
 
 @pytest.fixture(scope="session")

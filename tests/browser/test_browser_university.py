@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,19 +10,11 @@ import staged
 from issuers import provider, vouch
 from playwright.sync_api import BrowserContext, expect
 from sites import free_port
-from watched import DESKTOP, PHONE, Live
-from werkzeug.serving import WSGIRequestHandler, make_server
+from watched import DESKTOP, PHONE, Live, served
 
-from nias_bridge.http import create_app
 from nias_bridge.services import hooks
-from nias_bridge.services.bridge import Bridge
 
 Open = Callable[..., BrowserContext]
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_request(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +38,8 @@ def live(tmp_path: Path, issuer: str) -> Iterator[Live]:
         smtp_url="smtp://127.0.0.1:25",
         mail_from="nias@lab.org",
     )
-    app = create_app(bridge)
-    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    url = f"http://127.0.0.1:{port}"
-
-    def cookie_of(signed_in: Bridge) -> dict[str, str]:
-        return {**staged.cookie(app, signed_in), "url": url}
-
-    yield Live(url, bridge, cookie_of(bridge), cookie_of)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(bridge, port) as gateway:
+        yield gateway
 
 
 def test_one_signs_in_at_the_university_and_comes_back_to_where_one_wanted(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import staged
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from nias_bridge.http import create_app
 from nias_bridge.services.bridge import Bridge
 
 PHONE = {"width": 390, "height": 844}
@@ -20,3 +26,26 @@ class Live:
     bridge: Bridge
     cookie: dict[str, str]
     cookie_of: Callable[[Bridge], dict[str, str]]
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def served(bridge: Bridge, port: int = 0) -> Iterator[Live]:
+    """The bridge's gateway on loopback; on any port that is free where none is named."""
+    app = create_app(bridge)
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    url = f"http://127.0.0.1:{server.port}"
+
+    def cookie_of(signed_in: Bridge) -> dict[str, str]:
+        return {**staged.cookie(app, signed_in), "url": url}
+
+    yield Live(url, bridge, cookie_of(bridge), cookie_of)
+    server.shutdown()
+    thread.join()
+    server.server_close()
