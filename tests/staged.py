@@ -26,6 +26,8 @@ from nias_bridge.people import Caller, KeyKind, NewPerson, Role, Scope, Standing
 from nias_bridge.services import intake, keys
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
+from nias_bridge.slurm.getent import Getent
+from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.store import open_store
 from nias_bridge.store.schema import upgrade
 
@@ -47,7 +49,8 @@ def make_bridge(folder: Path, **settings: Any) -> Bridge:
     )
     paths = SharedPaths(folder / "shared", PurePosixPath("/shared"))
     paths.uploads.mkdir(parents=True)
-    bridge = Bridge(settings=made, paths=paths, store=open_store(url))
+    accounts = Getent(LocalRunner())
+    bridge = Bridge(settings=made, paths=paths, store=open_store(url), accounts=accounts)
     return as_person(bridge, "lab")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from nias_bridge.errors import BadRequest, NiasError, NotPossible
+from nias_bridge.errors import BadRequest, NiasError, NotPossible, Unreachable
 from nias_bridge.http import runlists
 from nias_bridge.http.errors import status_of
 from nias_bridge.http.here import bridge, caller
@@ -21,7 +21,7 @@ from nias_bridge.services import administration, environments, quotas
 blueprint = Blueprint("administration", __name__, url_prefix="/admin")
 
 # What is told where it was asked, instead of on a page of its own.
-TOLD = (BadRequest, NotPossible)
+TOLD = (BadRequest, NotPossible, Unreachable)
 GB, MB = 1000**3, 1000**2
 # The links that a person can be given: which kind, and the page where each leads.
 LINKS = {

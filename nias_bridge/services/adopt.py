@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -33,7 +32,7 @@ from nias_bridge.domain import (
     project_name,
     slug,
 )
-from nias_bridge.errors import BadProjectFile
+from nias_bridge.errors import BadProjectFile, Unreachable
 from nias_bridge.node import archive, layout, needs, requirements
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import intake, shared, wishes
@@ -89,7 +88,9 @@ def settle(bridge: Bridge, run: Run) -> Run:
         return run
     if not run.native.folder:
         others = {r.native.folder for r in bridge.store.adopted([run.job_id or 0]) if r.native}
-        folder = _folder(bridge, run.native.user, run.job_id, run.submitted_at, others)
+        folder = ""
+        with suppress(Unreachable):  # whose folder it is can't be told now
+            folder = _folder(bridge, run.native.user, run.job_id, run.submitted_at, others)
         if not folder:
             return run
         run = bridge.store.update(run, native=replace(run.native, folder=folder))
@@ -202,7 +203,7 @@ def _project(
     """How the project is called; None for a job of another script.
 
     By the script's argument as slurmctld has it, which does not know of quotes. Of a job that it
-    forgot the account's own file tells.
+    forgot the account's own file tells. Raises Unreachable.
     """
     if command is not None:
         _, ours, given = command.partition(f"/{layout.LOGIN_SCRIPT}")
@@ -232,11 +233,10 @@ def _folder(
     """Where this job works, below the folder of all such runs: "" while it is not there.
 
     Anybody may make folders there: only the account's own are looked into, and of those of one job
-    id the newest is taken, which no other run has.
+    id the newest is taken, which no other run has. Raises Unreachable.
     """
-    try:
-        uid = pwd.getpwnam(user).pw_uid
-    except KeyError:
+    uid = bridge.accounts.uid(user)
+    if uid is None:
         return ""
     newest = ""
     for home in _own_folders(bridge.paths.sbatch, user, uid):

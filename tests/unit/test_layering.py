@@ -66,7 +66,7 @@ ONLY_IN = {
 }
 
 # These run where nothing of the package is installed: standard library alone.
-ALONE = {"node", "identity.run_as"}
+ALONE = {"node", "identity.run_as", "identity.place"}
 
 # The node runs where nothing is installed. What stands in its tools environment it may use from
 # these modules alone, which do without where it is missing.
