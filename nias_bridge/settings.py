@@ -148,7 +148,8 @@ class Settings(BaseSettings):
     )
     run_as: Path = Field(
         Path("/usr/lib/nias-bridge/run-as"),
-        description="With “unix”, the program that sudo lets the bridge call, on the machine of Slurm’s commands",
+        description="With “unix”, the program that sudo lets the bridge call, where Slurm’s "
+        "commands are run",
     )
     login_nodes: bool = Field(
         True, description="Whether people may run projects by plain sbatch, with bin/nias.sbatch"
