@@ -101,6 +101,16 @@ def settle(bridge: Bridge, run: Run) -> Run:
     return run
 
 
+def zip_size(bridge: Bridge, job: Unclaimed) -> int | None:
+    """Bytes of the zip that a job works on; None where there is none that can be seen."""
+    with suppress(OSError, Unreachable):
+        at = job.report.submitted_at
+        if folder := _folder(bridge, job.native.user, job.report.job_id, at, ()):
+            with shared.open_plain(bridge.paths.sbatch / folder / layout.ARCHIVE) as file:
+                return os.fstat(file.fileno()).st_size
+    return None
+
+
 def _submissions(bridge: Bridge, reports: Iterable[SlurmReport]) -> dict[Key, list[SlurmReport]]:
     """The jobs among these that were given to sbatch with our script, all tasks of each together.
 

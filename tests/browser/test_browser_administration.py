@@ -13,10 +13,11 @@ from test_browser_looks import violations
 from watched import DESKTOP, PHONE, Live
 
 from nias_bridge.people import NewPerson, Quotas, Role
-from nias_bridge.services import administration, retention
+from nias_bridge.services import administration, adopt, retention, unixaccounts
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.slurm.fake import FakeScheduler
 
-PAGES = ("", "/groups", "/runs", "/storage", "/environments", "/log")
+PAGES = ("", "/groups", "/runs", "/unclaimed", "/storage", "/environments", "/log")
 
 
 def administrator(live: Live) -> Bridge:
@@ -111,6 +112,29 @@ def test_files_are_deleted_at_a_word_and_the_page_says_so(
     expect(page.get_by_role("button", name="Run again")).to_have_count(0)
 
 
+def test_jobs_of_nobodys_account_are_a_persons_once_they_are_linked_there(
+    live: Live,
+    open_context: Callable[..., BrowserContext],
+    complaints: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unixaccounts, "check", lambda accounts, name: None)
+    staged.unclaimed(live.bridge, "ana", "psd-study", job_id=70, at=datetime.now(UTC))
+    his = open_context([live.cookie_of(administrator(live))]).new_page()
+    his.on("dialog", lambda dialog: dialog.accept())
+    his.goto("/admin")
+    his.get_by_role("link", name=re.compile("Unclaimed 1")).click()
+    expect(his.get_by_role("heading", name="ana")).to_be_visible()
+    his.get_by_label("Link this account to").select_option(label="Lab, lab@example.org")
+    his.get_by_role("button", name="Link ana").click()
+    expect(his.get_by_role("status")).to_contain_text("ana is linked to Lab")
+    adopt.look(live.bridge, FakeScheduler(), [], ())  # what the poller does in each round
+    hers = open_context().new_page()
+    hers.goto("/results")
+    expect(hers.get_by_role("link", name="psd-study", exact=True)).to_be_visible()
+    assert complaints == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desk", "phone"])
 def test_every_page_of_the_administration_is_accessible_and_fits(
@@ -150,6 +174,11 @@ def test_every_page_of_the_administration_is_accessible_and_fits(
         chief, live.bridge.person.id, Quotas(stored_bytes=1000, open_runs=0, cpu_hours=0.5)
     )
     administration.disable(chief, newcomer(live, "Gone Long-Ago"))
+    long = "a-study-of-many-words-whose-name-has-no-end-and-no-spaces-at-all"
+    for number, project in enumerate(("psd-study", long)):
+        at = datetime.now(UTC) - timedelta(hours=number)
+        staged.unclaimed(live.bridge, "mrodriguez", project, job_id=81_000_000 + number, at=at)
+    staged.unclaimed(live.bridge, "bo", "sweep", job_id=3, at=datetime.now(UTC), tasks=(0, 1, 2))
     for path in (
         *(f"/admin{path}" for path in PAGES),
         *(f"/admin/people/{number}" for number in (waiting, live.bridge.person.id)),
