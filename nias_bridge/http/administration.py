@@ -274,7 +274,7 @@ def _save_group(group_id: int | None) -> ResponseReturnValue:
 def _unclaimed(**more: Any) -> str:
     return render_template(
         "administration/unclaimed.html",
-        nobodys=unclaimed.accounts(bridge()),
+        nobodys=unclaimed.by_account(bridge()),
         people=unclaimed.candidates(bridge()),
         **more,
     )

@@ -9,6 +9,7 @@ from typing import Annotated
 from apiflask import APIBlueprint
 from pydantic import BaseModel, Field
 
+from nias_bridge.domain import Unclaimed
 from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import Size
 from nias_bridge.people import Person, Role, Standing
@@ -62,7 +63,7 @@ class GroupsOut(BaseModel):
 
 
 class StrayOut(BaseModel):
-    """A job by plain sbatch: `tasks` of an array; `size` of its zip, null where none is there."""
+    """A job by plain sbatch: `tasks` of an array; `size` of its zip, null until it was seen."""
 
     job_id: int
     job_name: str
@@ -160,7 +161,10 @@ def groups() -> GroupsOut:
 @blueprint.output(UnclaimedOut)
 def unclaimed_jobs() -> UnclaimedOut:
     """Jobs by plain sbatch of accounts that are linked to nobody"""
-    return UnclaimedOut(unclaimed=[_nobodys(each) for each in unclaimed.accounts(bridge())])
+    found = unclaimed.by_account(bridge()).items()
+    return UnclaimedOut(
+        unclaimed=[NobodysOut(account=name, jobs=[_stray(j) for j in jobs]) for name, jobs in found]
+    )
 
 
 @blueprint.post("/unclaimed/<account>/link")
@@ -187,19 +191,15 @@ def audit(query_data: AuditQuery) -> AuditOut:
     return AuditOut(deeds=deeds, older=page.older)
 
 
-def _nobodys(one: unclaimed.Nobodys) -> NobodysOut:
-    jobs = [
-        StrayOut(
-            job_id=job.report.job_id,
-            job_name=job.native.job_name,
-            project=job.project,
-            submitted_at=job.report.submitted_at,
-            tasks=len(job.tasks),
-            size=size,
-        )
-        for job, size in zip(one.jobs, one.sizes, strict=True)
-    ]
-    return NobodysOut(account=one.account, jobs=jobs)
+def _stray(job: Unclaimed) -> StrayOut:
+    return StrayOut(
+        job_id=job.report.job_id,
+        job_name=job.native.job_name,
+        project=job.project,
+        submitted_at=job.report.submitted_at,
+        tasks=len(job.tasks),
+        size=job.size,
+    )
 
 
 def _person(person: Person) -> PersonOut:

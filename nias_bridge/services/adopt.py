@@ -69,6 +69,7 @@ def search(bridge: Bridge, scheduler: Scheduler, now: datetime) -> None:
     """Adopt what squeue never told when it was asked: the accounting has it. Raises Unreachable.
 
     A job that its owner gave another name is found by its folder, and then known by its record.
+    Of those that nobody claims the sizes are seen to as well.
     """
     strays = bridge.store.strays
     since = max(strays.since(), strays.looked_at() - CLOCKS_APART)
@@ -79,6 +80,9 @@ def search(bridge: Bridge, scheduler: Scheduler, now: datetime) -> None:
     found = _submissions(bridge, records)
     if found:
         _take_in(bridge, scheduler, _unknown(bridge, found))
+    for job in strays.all():
+        if job.size is None and (size := _zip_size(bridge, job)) is not None:
+            strays.keep(replace(job, size=size))
     strays.look(now)
 
 
@@ -101,7 +105,7 @@ def settle(bridge: Bridge, run: Run) -> Run:
     return run
 
 
-def zip_size(bridge: Bridge, job: Unclaimed) -> int | None:
+def _zip_size(bridge: Bridge, job: Unclaimed) -> int | None:
     """Bytes of the zip that a job works on; None where there is none that can be seen."""
     with suppress(OSError, Unreachable):
         at = job.report.submitted_at

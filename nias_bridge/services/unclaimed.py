@@ -3,24 +3,13 @@ them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from nias_bridge.domain import Unclaimed
 from nias_bridge.errors import BadRequest, NotFound
 from nias_bridge.people import Person, Standing
-from nias_bridge.services import administration, adopt
+from nias_bridge.services import administration
 from nias_bridge.services.bridge import Bridge
-
-
-@dataclass(frozen=True, kw_only=True)
-class Nobodys:
-    """A Unix account that nobody is linked to, and its jobs, the newest first; sizes: those of
-    their zips in bytes, None where one is not there (yet)."""
-
-    account: str
-    jobs: tuple[Unclaimed, ...]
-    sizes: tuple[int | None, ...]
 
 
 def jobs(bridge: Bridge) -> list[Unclaimed]:
@@ -32,19 +21,12 @@ def jobs(bridge: Bridge) -> list[Unclaimed]:
     return sorted(found, key=lambda job: job.report.submitted_at or never, reverse=True)
 
 
-def accounts(bridge: Bridge) -> list[Nobodys]:
-    """Whose they are, in the order of their names."""
+def by_account(bridge: Bridge) -> dict[str, list[Unclaimed]]:
+    """The same by the accounts that they are of, in the order of these names."""
     found: dict[str, list[Unclaimed]] = {}
     for job in jobs(bridge):
         found.setdefault(job.native.user, []).append(job)
-    return [
-        Nobodys(
-            account=name,
-            jobs=tuple(found[name]),
-            sizes=tuple(adopt.zip_size(bridge, job) for job in found[name]),
-        )
-        for name in sorted(found)
-    ]
+    return dict(sorted(found.items()))
 
 
 def candidates(bridge: Bridge) -> list[Person]:
@@ -59,7 +41,11 @@ def link(bridge: Bridge, account: str, person_id: int) -> Person:
     if account not in {job.native.user for job in jobs(bridge)}:
         raise NotFound("No job of this account waits here.")
     person = bridge.store.people.person(person_id)
-    if person not in candidates(bridge):
-        linked = f" is linked to {person.unix_account}" if person.unix_account else "’s is not open"
-        raise BadRequest(f"The account of {person.name}{linked}: see to that first.", "person")
+    if person.unix_account:
+        raise BadRequest(
+            f"{person.name} is linked to {person.unix_account} already: see to that first.",
+            "person",
+        )
+    if person.standing is not Standing.ACTIVE:
+        raise BadRequest(f"{person.name} may not come in: see to that first.", "person")
     return administration.link_unix_account(bridge, person_id, account)

@@ -44,33 +44,35 @@ def lab(chief: Bridge) -> int:
     return staged.as_person(chief, "lab").person.id
 
 
-def test_they_are_told_by_account_the_newest_first_with_what_they_are(chief: Bridge) -> None:
+def test_they_are_told_by_account_the_newest_first(chief: Bridge) -> None:
     old = staged.unclaimed(chief, "ana", "psd-study", job_id=7, at=NOW)
-    staged.unclaimed(chief, "ana", "eeg", job_id=8, at=NOW + timedelta(hours=1), tasks=(0, 1, 2))
-    staged.unclaimed(chief, "bo", "emg", job_id=9, at=NOW)
-    folder = chief.paths.sbatch / "ana" / "7"
-    folder.mkdir(parents=True)
-    (folder / layout.ARCHIVE).write_bytes(b"x" * 1234)
-    ana, bo = unclaimed.accounts(chief)
-    assert (ana.account, bo.account) == ("ana", "bo")
-    assert [job.report.job_id for job in ana.jobs] == [8, 7]
-    assert (ana.jobs[1], ana.sizes) == (old, (None, 1234))
-    assert ana.jobs[0].tasks == (0, 1, 2)
+    new = staged.unclaimed(
+        chief, "ana", "eeg", job_id=8, at=NOW + timedelta(hours=1), tasks=(0, 1, 2)
+    )
+    other = staged.unclaimed(chief, "bo", "emg", job_id=9, at=NOW)
+    assert list(unclaimed.by_account(chief).items()) == [("ana", [new, old]), ("bo", [other])]
 
 
-def test_a_login_node_that_does_not_answer_keeps_only_the_size_from_being_told(
+def test_the_size_is_seen_to_once_a_minute_where_the_zip_is_there_and_its_account_known(
     chief: Bridge,
 ) -> None:
-    staged.unclaimed(chief, "lost", "psd-study", job_id=7, at=NOW)
-    (lost,) = unclaimed.accounts(chief)
-    assert lost.sizes == (None,)
+    ids = {"ana": 7, "bo": 8, "lost": 9}
+    for account, job_id in ids.items():
+        staged.unclaimed(chief, account, "psd-study", job_id=job_id, at=NOW)
+    for account in ("ana", "lost"):
+        folder = chief.paths.sbatch / account / str(ids[account])
+        folder.mkdir(parents=True)
+        (folder / layout.ARCHIVE).write_bytes(b"x" * 1234)
+    adopt.search(chief, FakeScheduler(), NOW)
+    sizes = {job.native.user: job.size for job in unclaimed.jobs(chief)}
+    assert sizes == {"ana": 1234, "bo": None, "lost": None}
 
 
 def test_linked_they_are_that_persons_runs_at_the_pollers_next_look(chief: Bridge) -> None:
     staged.unclaimed(chief, "ana", "psd-study", job_id=7, at=NOW)
     linked = unclaimed.link(chief, "ana", lab(chief))
     assert (linked.handle, linked.unix_account) == ("lab", "ana")
-    assert unclaimed.accounts(chief) == []
+    assert unclaimed.jobs(chief) == []
     adopt.look(chief, FakeScheduler(), [], ())
     (run,) = chief.store.adopted([7])
     assert (run.owner, run.project) == ("lab", "psd-study")
@@ -87,11 +89,11 @@ def test_only_what_waits_is_linked_and_only_to_who_has_none_and_may_come_in(
     with pytest.raises(NotFound):
         unclaimed.link(chief, "ana", 99)
     administration.link_unix_account(chief, lab(chief), "bo")
-    with pytest.raises(BadRequest, match="is linked to bo: see to that first"):
+    with pytest.raises(BadRequest, match="is linked to bo already: see to that first"):
         unclaimed.link(chief, "ana", lab(chief))
     gone = staged.as_person(chief, "gone").person
     administration.disable(chief, gone.id)
-    with pytest.raises(BadRequest, match="is not open"):
+    with pytest.raises(BadRequest, match="may not come in"):
         unclaimed.link(chief, "ana", gone.id)
     assert [person.handle for person in unclaimed.candidates(chief)] == ["chief"]
     assert [job.report.job_id for job in unclaimed.jobs(chief)] == [7]

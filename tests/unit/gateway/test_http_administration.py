@@ -308,7 +308,7 @@ def test_who_has_an_account_already_is_told_beside_the_jobs(
     answer = send("/unclaimed/ana", person=str(bridge.person.id))
     assert answer.status_code == 400
     page = answer.get_data(as_text=True)
-    assert "is linked to lab2: see to that first" in page and "psd-study" in page
+    assert "is linked to lab2 already: see to that first" in page and "psd-study" in page
 
 
 def test_programs_link_it_too(ana: None, admin: FlaskClient, bridge: Bridge) -> None:
