@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "nias_bridge"
 NAME = "nias_bridge"
 
 CORE = {"ports", "registers", "people", "errands", "tasks", "domain", "errors"}
-TOOLS = {"settings", "mail", "webhook", "pipconfig", "assets", "paths", "script", "node"}
+TOOLS = {"settings", "mail", "storage", "webhook", "pipconfig", "assets", "paths", "script", "node"}
 BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcluster"}
 
 # Which parts (a module, or a package with all its modules) may import which others. A part in a
@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "webhook": CORE,
     "assets": CORE,
     "paths": CORE | {"node.layout"},
+    "storage": CORE | {"node"},
     "script": CORE | (TOOLS - {"script", "node", "mail", "webhook"}),
     "node": set(),
     "services": CORE | TOOLS,
