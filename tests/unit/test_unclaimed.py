@@ -60,7 +60,7 @@ def test_the_size_is_seen_to_once_a_minute_where_the_zip_is_there_and_its_accoun
     for account, job_id in ids.items():
         staged.unclaimed(chief, account, "psd-study", job_id=job_id, at=NOW)
     for account in ("ana", "lost"):
-        folder = chief.paths.sbatch / account / str(ids[account])
+        folder = staged.here(chief).sbatch / account / str(ids[account])
         folder.mkdir(parents=True)
         (folder / layout.ARCHIVE).write_bytes(b"x" * 1234)
     adopt.search(chief, FakeScheduler(), NOW)
