@@ -17,7 +17,7 @@ from threading import Event, Thread
 from typing import Any
 
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Polling, Run, SlurmReport, Usage
-from nias_bridge.errors import Stale, Unreachable
+from nias_bridge.errors import LeaseLost, Stale, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import (
     adopt,
@@ -35,6 +35,7 @@ from nias_bridge.services.sight import Desk, Sight
 log = logging.getLogger(__name__)
 
 WAKE_SECONDS = 0.02
+WAITING_SECONDS = 0.3  # between two tries for the lease that another poller holds
 CLUSTER_SECONDS = 10.0
 ACCOUNTING_SECONDS = 60.0  # without a word of the accounting it is asked for one
 ACCOUNTING_SILENT = "Slurm's accounting does not answer: how jobs ended is told once it does."
@@ -52,9 +53,11 @@ _RUNNING = frozenset({JobState.RUNNING})
 
 
 def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
-    """Work until `stop` is set. Another poller's lease makes this one wait its turn."""
+    """Work until `stop` is set. Another poller's lease makes this one wait its turn, also in the
+    midst of a round: a machine may have stood still for longer than the lease lasts."""
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    rounds, lease = Rounds(bridge, scheduler), bridge.settings.lease_seconds
+    held = replace(bridge, store=bridge.store.held_by(holder))
+    rounds, lease = Rounds(held, scheduler), bridge.settings.lease_seconds
     held_until = 0.0
     try:
         while not stop.wait(WAKE_SECONDS):
@@ -63,9 +66,13 @@ def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
                 if time.monotonic() > held_until - lease * 2 / 3:
                     asked_at = time.monotonic()
                     if not bridge.store.hold_lease(holder, now=_now(), seconds=lease):
+                        stop.wait(WAITING_SECONDS)
                         continue
                     held_until = asked_at + lease
                 rounds.turn()
+            except LeaseLost as error:
+                log.warning("%s", error)
+                held_until = 0.0
             except Exception:  # the loop outlives a database or a disk that is away
                 log.exception("This round failed; the next one tries again.")
                 stop.wait(1)
@@ -256,6 +263,8 @@ class Rounds:
             advance(desk, run)
         except Stale:
             pass  # it was changed meanwhile; the next turn reads it anew
+        except LeaseLost:
+            raise
         except Exception:  # one run that can't go on does not hold up the others
             log.exception("Run %d could not be taken a step on; it is tried again.", run.id)
 

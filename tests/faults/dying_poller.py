@@ -18,6 +18,7 @@ from nias_bridge.bootstrap import open_bridge, open_scheduler
 from nias_bridge.domain import JobState, Run
 from nias_bridge.poller import run_poller
 from nias_bridge.settings import read_settings
+from nias_bridge.store import SqlStore
 
 
 def main() -> None:
@@ -29,11 +30,11 @@ def main() -> None:
 
     settings = read_settings()
     bridge, scheduler = open_bridge(settings), open_scheduler(settings)
-    move, submit = bridge.store.move, scheduler.submit
+    move, submit = SqlStore.move, scheduler.submit
 
-    def dying_move(run: Run, to: JobState, **changes: Any) -> Run:
+    def dying_move(store: SqlStore, run: Run, to: JobState, **changes: Any) -> Run:
         die_if("before", to)
-        moved = move(run, to, **changes)
+        moved = move(store, run, to, **changes)
         die_if("after", to)
         return moved
 
@@ -43,7 +44,7 @@ def main() -> None:
         die_if("after", "sbatch")
         return job_id
 
-    bridge.store.move = dying_move  # type: ignore[method-assign]
+    SqlStore.move = dying_move  # type: ignore[method-assign, assignment]
     scheduler.submit = dying_submit  # type: ignore[method-assign]
     run_poller(bridge, scheduler, Event())
 
