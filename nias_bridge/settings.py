@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[int, Field(ge=0, le=5)] = Field(
         0, description="Reverse proxies before the gateway whose X-Forwarded-For is believed"
     )
+    accel_redirect: str | None = Field(
+        None,
+        pattern=r"^/[\w-]+$",
+        description="nginx’s location of shared storage, where it sends files itself: /protected",
+    )
 
     registration: Literal["confirmed", "open", "invitation", "domain", "closed"] = Field(
         "confirmed",
@@ -306,6 +311,11 @@ class Settings(BaseSettings):
             PurePosixPath(self.shared_root),
         ):
             raise ValueError("identity “unix” wants shared_root to be the nodes' path of it too")
+        if self.identity == "unix" and self.accel_redirect:
+            raise ValueError(
+                "accel_redirect can't be had with identity “unix”, where nginx may not read what "
+                "is each owner's own: leave one out"
+            )
         return self
 
     @model_validator(mode="after")

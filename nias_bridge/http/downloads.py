@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 from flask import Response, request, send_file
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
@@ -24,6 +25,9 @@ from nias_bridge.services import record as records
 # Shown in place; anything else is only ever downloaded. SVG is a document with scripts: not here.
 SHOWN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 EXAMPLE = "power-spectrum"
+# Conditions on a file's ETag: nginx, which has ETags of its own, would decide them otherwise.
+BY_ETAG = ("If-Range", "If-Match", "If-Unmodified-Since")
+BY_NGINX = ("Accept-Ranges", "Content-Length", "Content-Range", "Last-Modified")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -146,7 +150,39 @@ def send(file: BinaryIO, name: str, kind: str = "") -> Response:
         file.close()
         raise
     response.call_on_close(file.close)  # a 304 sends nothing, and so would never close it
+    return _left_to_nginx(response, file) or response
+
+
+def _left_to_nginx(response: Response, file: BinaryIO) -> Response | None:
+    """The same answer with the name of the file in place of its bytes, where nginx is to send them.
+
+    nginx opens the file anew, by its name, and has to refuse links itself (docs/nginx).
+    """
+    root, sent = bridge().settings.accel_redirect, response.status_code in (200, 206)
+    if root is None or not sent or request.method != "GET":
+        return None
+    ranged = "Range" in request.headers
+    if ranged != (response.status_code == 206) or any(name in request.headers for name in BY_ETAG):
+        return None
+    inside = _place(file, bridge().settings.shared_root.resolve())
+    if inside is None:
+        return None
+    response.response, response.direct_passthrough = [], False
+    response.status_code = 200
+    for named in BY_NGINX:
+        response.headers.pop(named, None)
+    response.headers["X-Accel-Redirect"] = f"{root}/{quote(os.fsencode(inside))}"
     return response
+
+
+def _place(file: BinaryIO, root: Path) -> Path | None:
+    """Where below `root` the open file is by now; None where it is there no more."""
+    try:
+        place = Path(f"/proc/self/fd/{file.fileno()}").readlink()
+        here = os.path.samestat(place.lstat(), os.fstat(file.fileno()))
+    except OSError:
+        return None
+    return place.relative_to(root) if here and place.is_relative_to(root) else None
 
 
 def _type_of(path: str) -> str:
