@@ -145,6 +145,9 @@ class Settings(BaseSettings):
         Path("/etc/nias-bridge/known_hosts"), description="File with the login node's key"
     )
     poll_interval: Seconds = Field(1.0, description="Seconds between two questions to Slurm")
+    poll_interval_idle: Annotated[float, Field(gt=0, le=120)] = Field(
+        30, description="… at most, while nobody looks at a run; ends are told that late then"
+    )
     lease_seconds: Seconds = Field(
         15, description="Seconds after which another poller may take over from a silent one"
     )

@@ -1,6 +1,6 @@
-"""A poller that kills itself (SIGKILL) just before or after its n-th step; run by a test.
+"""A poller that kills or stops itself just before or after a step; run by a test.
 
-    python dying_poller.py WHERE    e.g. "before STAGED", "after sbatch"
+    python dying_poller.py WHERE SIGNAL    e.g. "before STAGED" SIGKILL, "after sbatch" SIGSTOP
 
 WHERE names a commit (the state that is moved to) or the call of sbatch.
 """
@@ -23,10 +23,11 @@ from nias_bridge.store import SqlStore
 
 def main() -> None:
     when, what = sys.argv[1].split()
+    how = signal.Signals[sys.argv[2]]
 
     def die_if(now: str, step: str) -> None:
         if (now, step) == (when, what):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), how)
 
     settings = read_settings()
     bridge, scheduler = open_bridge(settings), open_scheduler(settings)
