@@ -91,6 +91,9 @@ class Settings(BaseSettings):
         (), description="With “domain”, the e-mail domains that may"
     )
 
+    session_days_max: Count = Field(
+        30, description="Days after which people sign in anew, however often they come"
+    )
     oidc_issuer: str | None = Field(
         None, description="The university’s own sign-in: address of its OpenID Connect issuer"
     )
