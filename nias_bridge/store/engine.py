@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 
@@ -21,6 +21,7 @@ _BEGIN = "nias_begin"  # the execution option that holds the word SQLite begins 
 _HOLDER = "nias_holder"  # … and that of the lease without which nothing is written
 # What a poller that stands still in mid-transaction has locked, the lease too, is let go then.
 STOPPED_SECONDS = 5
+_IDLE = "idle_in_transaction_session_timeout"
 
 
 def make_engine(url: str) -> Engine:
@@ -65,11 +66,11 @@ def held(engine: Engine, holder: str) -> Engine:
 
 def _hold(connection: Connection, holder: str) -> None:
     """Keep the lease from being taken until the transaction ends."""
-    if connection.dialect.name == "postgresql":
-        most = f"SET LOCAL idle_in_transaction_session_timeout = '{STOPPED_SECONDS}s'"
-        connection.exec_driver_sql(most)
     mine = select(lease.c.holder).where(lease.c.holder == holder).with_for_update(read=True)
-    if connection.scalar(mine) is None:
+    if connection.dialect.name == "postgresql":
+        of_this_transaction = func.set_config(_IDLE, f"{STOPPED_SECONDS}s", True)
+        mine = mine.add_columns(of_this_transaction)
+    if connection.execute(mine).first() is None:
         raise LeaseLost("Another poller has taken over from this one, which writes no more.")
 
 
