@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPConnection, HTTPSConnection
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from promised import missing
 from sites import free_port
@@ -83,7 +83,7 @@ def gateway(bridge: Bridge) -> Iterator[int]:
 
 
 @contextmanager
-def nginx(folder: Path, gateways: Sequence[int], shared: Path) -> Iterator[Proxy]:
+def nginx(folder: Path, gateways: Sequence[int], shared: PurePath) -> Iterator[Proxy]:
     """nginx before the gateways at these ports of loopback, with its own files in `folder`."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     if program is None:
@@ -100,7 +100,7 @@ def nginx(folder: Path, gateways: Sequence[int], shared: Path) -> Iterator[Proxy
         process.wait(10)
 
 
-def _configured(folder: Path, gateways: Sequence[int], shared: Path, proxy: Proxy) -> Path:
+def _configured(folder: Path, gateways: Sequence[int], shared: PurePath, proxy: Proxy) -> Path:
     """The file of docs/nginx in a whole nginx.conf."""
     key = folder / "key.pem"
     subprocess.run(

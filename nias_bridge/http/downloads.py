@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import json
 import mimetypes
-import os
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from flask import Response, request, send_file
@@ -21,6 +19,7 @@ from nias_bridge.http.security import SANDBOX
 from nias_bridge.services import crate as crates
 from nias_bridge.services import desk, sweeps, zipstream
 from nias_bridge.services import record as records
+from nias_bridge.storage import Opened
 
 # Shown in place; anything else is only ever downloaded. SVG is a document with scripts: not here.
 SHOWN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
@@ -38,7 +37,7 @@ def is_shown(path: str) -> bool:
 
 def output_file(run_id: int, path: str) -> Response:
     """One file of output/; ranges and 304 are understood. Raises NotFound."""
-    return send(desk.output_file(bridge(), run_id, path), Path(path).name)
+    return send(desk.output_file(bridge(), run_id, path), PurePosixPath(path).name)
 
 
 def results(run_id: int) -> Response:
@@ -57,7 +56,7 @@ def _sweep_results(run_id: int) -> Response:
 
 def task_file(run_id: int, index: int, path: str) -> Response:
     """One file that a task left. Raises NotFound."""
-    return send(sweeps.output_file(bridge(), run_id, index, path), Path(path).name)
+    return send(sweeps.output_file(bridge(), run_id, index, path), PurePosixPath(path).name)
 
 
 def task_results(run_id: int, index: int) -> Response:
@@ -126,7 +125,7 @@ def _streamed(parts: Sequence[zipstream.Part], name: str) -> Response:
     return response
 
 
-def send(file: BinaryIO, name: str, kind: str = "") -> Response:
+def send(file: Opened, name: str, kind: str = "") -> Response:
     """A file, opened, under this name; a kind that is given is shown in place."""
     shown = bool(kind)
     kind = kind or _type_of(name)
@@ -139,13 +138,13 @@ def send(file: BinaryIO, name: str, kind: str = "") -> Response:
         max_age=0,
     )
     # An open file says nothing of its size by itself; ranges and 304 need it.
-    info = os.fstat(file.fileno())
-    response.content_length = info.st_size
-    response.last_modified = info.st_mtime  # type: ignore[assignment]
-    response.set_etag(f"{info.st_mtime_ns:x}-{info.st_size:x}")
+    info = file.info
+    response.content_length = info.size
+    response.last_modified = info.modified  # type: ignore[assignment]
+    response.set_etag(f"{info.modified_ns:x}-{info.size:x}")
     response.headers["Content-Security-Policy"] = SANDBOX
     try:
-        response.make_conditional(request, accept_ranges=True, complete_length=info.st_size)
+        response.make_conditional(request, accept_ranges=True, complete_length=info.size)
     except RequestedRangeNotSatisfiable:
         file.close()
         raise
@@ -153,36 +152,28 @@ def send(file: BinaryIO, name: str, kind: str = "") -> Response:
     return _left_to_nginx(response, file) or response
 
 
-def _left_to_nginx(response: Response, file: BinaryIO) -> Response | None:
+def _left_to_nginx(response: Response, file: Opened) -> Response | None:
     """The same answer with the name of the file in place of its bytes, where nginx is to send them.
 
     nginx opens the file anew, by its name, and has to refuse links itself (docs/nginx).
     """
-    root, sent = bridge().settings.accel_redirect, response.status_code in (200, 206)
-    if root is None or not sent or request.method != "GET":
+    location, sent = bridge().settings.accel_redirect, response.status_code in (200, 206)
+    if location is None or not sent or request.method != "GET":
         return None
     ranged = "Range" in request.headers
     if ranged != (response.status_code == 206) or any(name in request.headers for name in BY_ETAG):
         return None
-    inside = _place(file, bridge().settings.shared_root.resolve())
-    if inside is None:
+    root = bridge().paths.root
+    # One that is read over a connection is on no disk of nginx's.
+    if not isinstance(file.raw, io.FileIO) or not file.path.is_relative_to(root):
         return None
     response.response, response.direct_passthrough = [], False
     response.status_code = 200
     for named in BY_NGINX:
         response.headers.pop(named, None)
-    response.headers["X-Accel-Redirect"] = f"{root}/{quote(os.fsencode(inside))}"
+    inside = quote(str(file.path.relative_to(root)), errors="surrogateescape")
+    response.headers["X-Accel-Redirect"] = f"{location}/{inside}"
     return response
-
-
-def _place(file: BinaryIO, root: Path) -> Path | None:
-    """Where below `root` the open file is by now; None where it is there no more."""
-    try:
-        place = Path(f"/proc/self/fd/{file.fileno()}").readlink()
-        here = os.path.samestat(place.lstat(), os.fstat(file.fileno()))
-    except OSError:
-        return None
-    return place.relative_to(root) if here and place.is_relative_to(root) else None
 
 
 def _type_of(path: str) -> str:

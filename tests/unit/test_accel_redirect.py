@@ -17,6 +17,7 @@ from nias_bridge.domain import Run
 from nias_bridge.http import create_app, downloads
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
+from nias_bridge.storage import Mounted, Opened, Storage, open_afar
 
 ODD = "é 100%/a b?c#d.csv"
 HER_OWN, SECRET = b"her own", b"another's"
@@ -78,6 +79,16 @@ def accelerated(bridge: Bridge) -> Bridge:
 
 def named(path: str) -> str:
     return f"files/{quote(os.fsencode(path))}"
+
+
+class ByCalls(Mounted):
+    """A way to the storage on which every byte of a file is the answer to a call."""
+
+    def open(self, path: str) -> Opened:
+        return open_afar(self, "begin", path=path)
+
+    def open_beneath(self, root: str, path: str) -> Opened:
+        return open_afar(self, "begin_beneath", root=root, path=path)
 
 
 FILES = {
@@ -168,8 +179,8 @@ def test_nobody_reaches_the_storage_by_its_location(both: Both) -> None:
 def test_what_a_job_puts_in_a_files_place_after_the_check_is_not_sent(
     planted: str, both: Both, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = both.bridge.paths.run(both.run).output / "race"
-    elsewhere = both.bridge.paths.root / "elsewhere"
+    folder = Path(both.bridge.paths.run(both.run).output, "race")
+    elsewhere = Path(both.bridge.paths.root, "elsewhere")
     for place, content in ((folder, HER_OWN), (elsewhere, SECRET)):
         place.mkdir(exist_ok=True)
         (place / "file.csv").write_bytes(content)
@@ -204,23 +215,14 @@ def test_what_a_job_puts_in_a_files_place_after_the_check_is_not_sent(
         (folder / "file.csv").unlink()
 
 
-def test_a_file_that_is_gone_from_its_place_is_sent_by_the_gateway(both: Both) -> None:
-    file = both.bridge.paths.run(both.run).output / "spectrum.csv"
-    with file.open("rb") as opened:
-        assert downloads._place(opened, both.bridge.paths.root) is not None
-        aside = file.rename(file.with_name("aside"))
-        aside.write_bytes(file.name.encode())
-        assert downloads._place(opened, both.bridge.paths.root) == aside.relative_to(
-            both.bridge.paths.root
-        )
-        aside.unlink()
-        assert downloads._place(opened, both.bridge.paths.root) is None
-
-
-def test_what_is_not_on_shared_storage_is_sent_by_the_gateway(both: Both, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"elsewhere")
-    with (tmp_path / "file").open("rb") as opened:
-        assert downloads._place(opened, both.bridge.paths.root) is None
+def test_what_is_read_over_a_connection_is_sent_by_the_gateway(both: Both) -> None:
+    bridge = accelerated(both.bridge)
+    away = replace(bridge, storage=Storage(ByCalls()))
+    with create_app(away).test_client() as client:
+        answer = client.get(both.at("files/spectrum.csv"), base_url=URL, headers=both.known)
+        assert "X-Accel-Redirect" not in answer.headers
+        assert answer.data == b"hertz,power\n50,1\n"
+        answer.close()
 
 
 def test_where_files_are_their_owners_alone_nginx_is_not_asked_to_read_them(tmp_path: Path) -> None:
