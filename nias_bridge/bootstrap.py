@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from nias_bridge.checks.subject import Subject, Wanted
 from nias_bridge.errors import SettingsError
 from nias_bridge.node import layout
 from nias_bridge.paths import SharedPaths
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import shared
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.settings import Settings
+from nias_bridge.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.native import beside
@@ -27,31 +28,35 @@ def open_bridge(settings: Settings) -> Bridge:
     """A bridge whose database is at this version's schema. Raises OldSchema, SettingsError."""
     if settings.identity == "unix":
         os.umask(0o077)  # what is written for a run is nobody else's, until it is handed over
-    on_cluster = settings.shared_root_on_cluster or PurePosixPath(settings.shared_root)
     bridge = Bridge(
         settings=settings,
-        paths=SharedPaths(settings.shared_root.resolve(), on_cluster),
+        paths=_paths(settings),
         store=open_store(settings.database_url),
     )
     shared.install(bridge)
     return bridge
 
 
+def open_subject(settings: Settings, wanted: Wanted) -> Subject:
+    """What `nias-bridge doctor` examines. Nothing is opened yet, nor written."""
+    file = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+    return Subject(
+        settings=settings,
+        paths=_paths(settings),
+        file=file if file.is_file() else None,
+        run=_runner(settings),
+        open_scheduler=lambda: open_scheduler(settings),
+        wanted=wanted,
+    )
+
+
 def open_scheduler(settings: Settings) -> Scheduler:
     """The way to Slurm that the settings name. Raises SettingsError."""
-    folder, conf, timeout = settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout
-    if settings.ssh_host:
-        login = Login(
-            host=settings.ssh_host,
-            port=settings.ssh_port,
-            user=settings.ssh_user,
-            key=settings.ssh_key,
-            certificate=settings.ssh_certificate,
-            known_hosts=settings.ssh_known_hosts,
-        )
-        log.info("Slurm is asked by its commands on %s.", login)
-        return CliScheduler(SshRunner(Connection(login, timeout), folder, conf, timeout))
-    here = LocalRunner(folder, conf, timeout)
+    timeout = settings.slurm_timeout
+    here = _runner(settings)
+    if isinstance(here, SshRunner):
+        log.info("Slurm is asked by its commands on %s.", here.connection.login)
+        return CliScheduler(here)
     if settings.identity == "unix":
         runs = PurePosixPath(settings.shared_root, layout.RUNS)
         as_user = SudoAs(LocalRunner(timeout=timeout), settings.run_as, runs)
@@ -61,6 +66,27 @@ def open_scheduler(settings: Settings) -> Scheduler:
         log.info("Slurm is asked by its commands, as slurm_via says.")
         return CliScheduler(here)
     return _native_where_it_fits(here, must_fit=settings.slurm_via == "pyslurm")
+
+
+def _runner(settings: Settings) -> LocalRunner | SshRunner:
+    """What starts programs where Slurm's commands are."""
+    folder, conf, timeout = settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout
+    if not settings.ssh_host:
+        return LocalRunner(folder, conf, timeout)
+    login = Login(
+        host=settings.ssh_host,
+        port=settings.ssh_port,
+        user=settings.ssh_user,
+        key=settings.ssh_key,
+        certificate=settings.ssh_certificate,
+        known_hosts=settings.ssh_known_hosts,
+    )
+    return SshRunner(Connection(login, timeout), folder, conf, timeout)
+
+
+def _paths(settings: Settings) -> SharedPaths:
+    on_cluster = settings.shared_root_on_cluster or PurePosixPath(settings.shared_root)
+    return SharedPaths(settings.shared_root.resolve(), on_cluster)
 
 
 def _native_where_it_fits(here: LocalRunner, *, must_fit: bool) -> Scheduler:
