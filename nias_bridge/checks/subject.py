@@ -43,9 +43,15 @@ class Subject:
     open_scheduler: Callable[[], Scheduler]
     wanted: Wanted = Wanted()
 
-    @cached_property
+    @property
     def scheduler(self) -> Scheduler:
-        """Raises SettingsError."""
+        """Raises SettingsError, and Unreachable at once where slurmctld did not answer before."""
+        if isinstance(self._config, Unreachable):
+            raise self._config
+        return self._scheduler
+
+    @cached_property
+    def _scheduler(self) -> Scheduler:
         return self.open_scheduler()
 
     @property

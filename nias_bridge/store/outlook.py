@@ -19,10 +19,12 @@ def file_of(url: str) -> Path | None:
 
 
 def must_be_there(url: str) -> None:
-    """Nothing, where there is a file to open: SQLite would make one. Raises OldSchema."""
+    """Nothing, where something is in the file: SQLite would begin one. Raises OldSchema."""
     file = file_of(url)
     if file is not None and not file.is_file():
         raise OldSchema(f"There is no {file} yet: run `nias-bridge db upgrade`.")
+    if file is not None and not file.stat().st_size:
+        raise OldSchema(f"The database {file} is still empty: run `nias-bridge db upgrade`.")
 
 
 def clock(url: str) -> datetime | None:
