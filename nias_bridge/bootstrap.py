@@ -11,7 +11,7 @@ from nias_bridge.errors import SettingsError
 from nias_bridge.node import layout
 from nias_bridge.paths import SharedPaths
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import shared
+from nias_bridge.services import provision
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 from nias_bridge.slurm.cli import CliScheduler
@@ -19,6 +19,7 @@ from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.native import beside
 from nias_bridge.slurm.ssh import Connection, Login, SshRunner
 from nias_bridge.slurm.sudo import SudoAs
+from nias_bridge.storage import Storage, mounted
 from nias_bridge.store import open_store
 
 log = logging.getLogger(__name__)
@@ -28,21 +29,25 @@ def open_bridge(settings: Settings) -> Bridge:
     """A bridge whose database is at this version's schema. Raises OldSchema, SettingsError."""
     if settings.identity == "unix":
         os.umask(0o077)  # what is written for a run is nobody else's, until it is handed over
+    storage, paths = _places(settings)
     bridge = Bridge(
         settings=settings,
-        paths=_paths(settings),
+        paths=paths,
+        storage=storage,
         store=open_store(settings.database_url),
     )
-    shared.install(bridge)
+    provision.install(bridge)
     return bridge
 
 
 def open_subject(settings: Settings, wanted: Wanted) -> Subject:
     """What `nias-bridge doctor` examines. Nothing is opened yet, nor written."""
     file = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+    storage, paths = _places(settings)
     return Subject(
         settings=settings,
-        paths=_paths(settings),
+        paths=paths,
+        storage=storage,
         file=file if file.is_file() else None,
         run=_runner(settings),
         open_scheduler=lambda: open_scheduler(settings),
@@ -84,9 +89,11 @@ def _runner(settings: Settings) -> LocalRunner | SshRunner:
     return SshRunner(Connection(login, timeout), folder, conf, timeout)
 
 
-def _paths(settings: Settings) -> SharedPaths:
+def _places(settings: Settings) -> tuple[Storage, SharedPaths]:
+    """Shared storage, and where things are on it."""
     on_cluster = settings.shared_root_on_cluster or PurePosixPath(settings.shared_root)
-    return SharedPaths(settings.shared_root.resolve(), on_cluster)
+    storage, root = mounted(settings.shared_root)
+    return storage, SharedPaths(root, on_cluster)
 
 
 def _native_where_it_fits(here: LocalRunner, *, must_fit: bool) -> Scheduler:

@@ -207,7 +207,7 @@ def slot(subject: Subject) -> Finding:
     script = render_wish(Resources(), subject.settings)
     asked = " ".join(slot_options(Resources(), subject.settings))
     try:
-        with probe_folder(subject.paths) as folder:
+        with probe_folder(subject) as folder:
             starts_at = subject.scheduler.estimate(folder.write(script))
     except Rejected as error:
         return fault(

@@ -3,100 +3,111 @@
 from __future__ import annotations
 
 import fcntl
-import os
+import json
 import secrets
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nias_bridge.node import files, layout, probe, ship
-from nias_bridge.paths import SharedPaths
+from nias_bridge.checks.subject import Subject
+from nias_bridge.node import layout, probe, ship
+from nias_bridge.storage import Storage
 
 TOKEN = "token"  # noqa: S105  # a file's name
 SCRIPT = "probe.sbatch"
 SAID = "said"  # the last words of a Python on the node
 ROOM = 1 << 20  # bytes that are written to see that there is room
+TOLD_MAX = 1 << 20  # … and that a node may tell
 
 
 @dataclass(frozen=True)
 class ProbeFolder:
-    """`here` as the gateway sees it, `on_cluster` as the nodes do; token: known to this one."""
+    """`here` as the bridge sees it, `on_cluster` as the nodes do; token: known to this one."""
 
-    here: Path
+    storage: Storage
+    here: PurePosixPath
     on_cluster: PurePosixPath
     token: str
 
     def write(self, script: str) -> PurePosixPath:
         """A script for sbatch; returns its path as the cluster sees it."""
-        files.write_text(self.here / SCRIPT, script)
+        self.storage.write(self.here / SCRIPT, script)
         return self.on_cluster / SCRIPT
 
     def put(self, script: str, asked: dict[str, Any]) -> PurePosixPath:
         """All that a probe job needs; returns its script's path as the cluster sees it."""
-        ship.build(self.here)
-        files.write_json(self.here / probe.ASKED, asked)
-        files.write_text(self.here / TOKEN, self.token)
+        program = ship.program()
+        self.storage.write(self.here / program.modules, ship.packed(program.sources))
+        self.storage.write(self.here / layout.NODE_PROGRAM, program.script)
+        self.storage.write(self.here / probe.ASKED, json.dumps(asked))
+        self.storage.write(self.here / TOKEN, self.token)
         return self.write(script)
 
     def report(self) -> dict[str, Any] | None:
         """What the node wrote, as soon as it is seen here."""
-        with suppress(OSError):
-            os.listdir(self.here)  # noqa: PTH208  # NFS looks anew at what it had found missing
-        told = files.read_json(self.here / probe.REPORT)
-        return told if isinstance(told, dict) and told.get("token") == self.token else None
+        self.storage.entries(self.here)  # NFS looks anew at what it had found missing
+        (told,) = self.storage.contents([self.here / probe.REPORT], TOLD_MAX)
+        report = json.loads(told) if told else None
+        return report if report and report.get("token") == self.token else None
 
     def said(self) -> str:
         """The last line that a Python on the node wrote as it failed."""
-        with suppress(OSError):
-            lines = (self.here / SAID).read_text(encoding="utf-8", errors="replace").split("\n")
-            return next((line for line in reversed(lines) if line.strip()), "")
-        return ""
+        (told,) = self.storage.contents([self.here / SAID], TOLD_MAX)
+        lines = (told or b"").decode(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "")
 
 
 @contextmanager
-def probe_folder(paths: SharedPaths) -> Iterator[ProbeFolder]:
-    """A new folder, gone at the end; one of its files is locked meanwhile. Raises OSError."""
-    token = secrets.token_hex(6)
+def probe_folder(subject: Subject) -> Iterator[ProbeFolder]:
+    """A new folder, gone at the end; one of its files is locked meanwhile where storage is
+    mounted here. Raises OSError."""
+    storage, token = subject.storage, secrets.token_hex(6)
     inner = PurePosixPath(layout.EXAMINED, token)
-    here = paths.root / inner
-    here.parent.mkdir(mode=0o711, exist_ok=True)
-    here.mkdir(mode=0o700)
+    here = subject.paths.root / inner
+    if storage.info(subject.paths.root) is None:
+        raise FileNotFoundError(2, "it is not there", str(subject.paths.root))
     try:
-        with (here / probe.HELD).open("wb") as held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield ProbeFolder(here, paths.on_cluster / inner, token)
+        storage.make_folder(here)
+        storage.permit(here.parent, add=0o711)
+        storage.permit(here, add=0o700, drop=0o077)
+        storage.create(here / probe.HELD)
+        with ExitStack() as stack:
+            if subject.mounted:
+                held = stack.enter_context(Path(here / probe.HELD).open("wb"))
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield ProbeFolder(storage, here, subject.paths.on_cluster / inner, token)
     finally:
-        shutil.rmtree(here, ignore_errors=True)
-        with suppress(OSError):  # another examination has its folder there
-            here.parent.rmdir()
+        storage.discard(here)
+        if not storage.entries(here.parent):  # else another examination has its folder there
+            storage.discard(here.parent)
 
 
-def try_writing(paths: SharedPaths) -> None:
-    """Write a file, rename it from folder to folder and remove it. Raises OSError."""
-    with probe_folder(paths) as folder:
-        made, other = folder.here / "made", folder.here.parent / f"{folder.token}.moved"
-        with made.open("wb") as file:
-            file.write(b"\0" * ROOM)
-            os.fsync(file.fileno())
-        made.replace(other)
-        other.unlink()
+def try_writing(subject: Subject) -> None:
+    """Write a file to the disk, rename it from folder to folder and remove it. Raises OSError."""
+    with probe_folder(subject) as folder:
+        made, moved = folder.here / "made", folder.here.parent / f"{folder.token}.moved"
+        subject.storage.create(made)
+        subject.storage.append(made, 0, b"\0" * ROOM)
+        subject.storage.seal(made)
+        subject.storage.move(made, moved)
+        subject.storage.remove(moved)
 
 
-def try_linking(paths: SharedPaths) -> None:
+def try_linking(subject: Subject) -> None:
     """Link a file of the cache into the environments. Raises OSError."""
-    probe.link(paths.root / layout.CACHE, paths.environments)
+    name = f".nias-probe-{secrets.token_hex(6)}"
+    source = subject.paths.root / layout.CACHE / name
+    target = subject.paths.environments / name
+    try:
+        subject.storage.create(source)
+        subject.storage.take(source, target)
+    finally:
+        subject.storage.remove(source, target)
 
 
-def room(folder: Path) -> tuple[int, int]:
-    """Bytes, and files, that there is room for. Raises OSError."""
-    told = os.statvfs(folder)
-    # File systems that count no files say that they have none at all.
-    return told.f_bavail * told.f_frsize, told.f_favail if told.f_files else 1 << 62
-
-
-def shipped_version(paths: SharedPaths) -> str:
+def shipped_version(subject: Subject) -> str:
     """The version of the bridge that put the node program there last, "" where none did."""
-    return str((files.read_json(paths.bin / layout.SITE) or {}).get("version", ""))
+    (told,) = subject.storage.contents([subject.paths.bin / layout.SITE], TOLD_MAX)
+    return str(json.loads(told).get("version", "")) if told else ""

@@ -17,10 +17,12 @@ from nias_bridge.identity import install, run_as
 def account(subject: Subject) -> Finding:
     """As whom this is asked: files of root's on shared storage would be in the bridge's way."""
     name = _name(os.geteuid())
-    try:
-        holder = subject.paths.root.stat().st_uid
-    except OSError:
-        return unknown(f"this is {name}; {subject.paths.root} can't be looked at")
+    if not subject.mounted:
+        return well(f"this is {name}")
+    root = subject.storage.info(subject.paths.root)
+    if root is None:
+        return unknown(f"this is {name}; whose {subject.paths.root} is can't be seen")
+    holder = root.uid
     if holder not in (os.geteuid(), 0):
         return warning(
             f"this is {name}, but {subject.paths.root} belongs to {_name(holder)}",

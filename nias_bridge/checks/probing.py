@@ -71,7 +71,7 @@ class Probed:
 def probe(subject: Subject, partition: str) -> Probed:
     """Submit one job and wait for it. Never raises NiasError or OSError: the finding tells."""
     try:
-        with probe_folder(subject.paths) as folder:
+        with probe_folder(subject) as folder:
             return _probe(subject, partition, folder)
     except Rejected as error:
         return Probed(partition, fault(f"Slurm refuses the job: {error}", REFUSED))
@@ -84,7 +84,9 @@ def probe(subject: Subject, partition: str) -> Probed:
     except NiasError as error:
         return Probed(partition, unknown(str(error)))
     except OSError as error:
-        return Probed(partition, unknown(f"nothing can be left for the job on {error.filename}"))
+        why = error.strerror or str(error)
+        seen = f"nothing can be left for the job on {subject.paths.root}: {why}"
+        return Probed(partition, unknown(seen))
 
 
 def _probe(subject: Subject, partition: str, folder: ProbeFolder) -> Probed:
@@ -93,6 +95,7 @@ def _probe(subject: Subject, partition: str, folder: ProbeFolder) -> Probed:
         "token": folder.token,
         "pythons": sorted({settings.python, *settings.pythons.values()}),
         "sandbox": settings.sandbox == "required",
+        "locked": subject.mounted,
         "build_variables": dict(settings.build_variables),
     }
     text = render_probe(folder.on_cluster, folder.token, partition, subject.paths, settings)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 from importlib.metadata import version
+from pathlib import Path
 
 from nias_bridge.checks import folder
-from nias_bridge.checks.points import Facts, Finding, Point, fault, unknown, warning, well
+from nias_bridge.checks.points import Facts, Finding, Point, fault, skipped, unknown, warning, well
 from nias_bridge.checks.subject import Subject
 from nias_bridge.node import mounts
 
 GIB = 1 << 30
 FULL, LOW = 1 * GIB, 10 * GIB
-FILES_LOW = 100_000
 NO_LINKS = (
     "let all of shared_root be one file system that knows hard links: no folder in it a mount, a "
     "dataset or a subvolume of its own (docs/production.md)"
@@ -42,10 +42,11 @@ _HARMFUL = {
 def writing(subject: Subject) -> Finding:
     """A file is written, renamed from folder to folder, and removed."""
     root = subject.paths.root
-    if not root.is_dir():
+    info = subject.storage.info(root)
+    if info is None or not info.folder:
         return fault(f"{root} is not there", "mount the shared storage, or set shared_root to it")
     try:
-        folder.try_writing(subject.paths)
+        folder.try_writing(subject)
     except OSError as error:
         mend = _WHY.get(error.errno or 0, "see the mount, and who may write there")
         return fault(f"{root} can't be written to: {error.strerror}", mend)
@@ -55,7 +56,7 @@ def writing(subject: Subject) -> Finding:
 def linking(subject: Subject) -> Finding:
     """Environments are links to the cache."""
     try:
-        folder.try_linking(subject.paths)
+        folder.try_linking(subject)
     except FileNotFoundError:
         return unknown("cache/ and envs/ are not there yet", "nias-bridge install-shared")
     except OSError as error:
@@ -67,27 +68,23 @@ def linking(subject: Subject) -> Finding:
 
 
 def space(subject: Subject) -> Finding:
-    """Of bytes and of files."""
-    free, files = folder.room(subject.paths.root)
-    return graded_space(free, files, "it")
+    """For uploads, runs and environments."""
+    return graded_space(subject.storage.space(subject.paths.root).free, "it")
 
 
-def graded_space(free: int, files: int, where: str) -> Finding:
+def graded_space(free: int, where: str) -> Finding:
     """What that much room comes to."""
     seen = f"{where} has {free / GIB:,.1f} GiB free"
     if free < FULL:
         return fault(f"{seen}: uploads and runs will fail", MAKE_ROOM)
-    if files < FILES_LOW:
-        return fault(
-            f"{where} has room for {files:,} files more: an environment has ten thousands",
-            MAKE_ROOM,
-        )
     return warning(seen, MAKE_ROOM) if free < LOW else well(seen)
 
 
 def mount(subject: Subject) -> Finding:
     """How it is mounted here."""
-    return graded_mount(mounts.mount_of(subject.paths.root)._asdict())
+    if not subject.mounted:
+        return skipped("it is not mounted here")
+    return graded_mount(mounts.mount_of(Path(subject.paths.root))._asdict())
 
 
 def graded_mount(told: Facts) -> Finding:
@@ -107,7 +104,7 @@ def graded_mount(told: Facts) -> Finding:
 
 def shipped(subject: Subject) -> Finding:
     """What serve and poll put there for the nodes."""
-    found, ours = folder.shipped_version(subject.paths), version("nias-bridge")
+    found, ours = folder.shipped_version(subject), version("nias-bridge")
     if not found:
         return warning("the node program is not there yet", "nias-bridge install-shared")
     if found != ours:

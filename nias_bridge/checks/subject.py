@@ -13,6 +13,7 @@ from nias_bridge.ports import Scheduler
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.commands import Output
 from nias_bridge.slurm.configuration import config_argv, parse_config
+from nias_bridge.storage import Mounted, Storage
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,16 @@ class Subject:
 
     settings: Settings
     paths: SharedPaths
+    storage: Storage
     file: Path | None
     run: Callable[[Sequence[str]], Output]
     open_scheduler: Callable[[], Scheduler]
     wanted: Wanted = Wanted()
+
+    @property
+    def mounted(self) -> bool:
+        """Whether shared storage is mounted on this machine."""
+        return isinstance(self.storage.reach, Mounted)
 
     @property
     def scheduler(self) -> Scheduler:

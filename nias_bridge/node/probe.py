@@ -50,7 +50,7 @@ def facts(folder: Path, shared: Path, asked: dict[str, Any]) -> dict[str, Any]:
         "free": _free(folder),
         "free_temporary": _free(Path(tempfile.gettempdir())),
         "mount": mounts.mount_of(shared)._asdict(),
-        "lock": _problem(lambda: _locked_by_the_gateway(folder / HELD)),
+        "lock": _problem(lambda: _locked(folder / HELD)) if asked["locked"] else None,
         "shipped": (shared / layout.CACHE).is_dir() and (shared / layout.ENVIRONMENTS).is_dir(),
         "link": _problem(lambda: link(shared / layout.CACHE, shared / layout.ENVIRONMENTS)),
         "pythons": {name: _python(name) for name in asked["pythons"]},
@@ -99,7 +99,7 @@ def _free(folder: Path) -> int:
     return room.f_bavail * room.f_frsize
 
 
-def _locked_by_the_gateway(file: Path) -> None:
+def _locked(file: Path) -> None:
     with file.open("rb") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)

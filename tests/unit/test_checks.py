@@ -20,6 +20,7 @@ from nias_bridge.node.mounts import mount_of
 from nias_bridge.paths import SharedPaths
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.commands import Output
+from nias_bridge.storage import mounted
 
 TABLE = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,errors=remount-ro
@@ -41,6 +42,8 @@ def subject(tmp_path: Path) -> Callable[..., Subject]:
         }
         asked: list[Any] = []
 
+        storage, root = mounted(tmp_path)
+
         def silent(argv: Any) -> Output:
             asked.append(argv)
             raise Unreachable(f"There is no answer to question {len(asked)}.")
@@ -50,7 +53,8 @@ def subject(tmp_path: Path) -> Callable[..., Subject]:
 
         return Subject(
             settings=Settings(**{**given, **settings}),
-            paths=SharedPaths(tmp_path, tmp_path),
+            paths=SharedPaths(root, root),
+            storage=storage,
             file=None,
             run=silent,
             open_scheduler=unreachable,
@@ -103,9 +107,9 @@ def test_where_slurm_is_silent_all_other_points_are_looked_at_and_it_is_asked_on
 def test_a_point_that_fails_itself_hides_no_other(
     subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "room", lambda _: 1 / 0)
+    monkeypatch.setattr(folder, "shipped_version", lambda _: 1 / 0)
     found = {(r.part, r.point): r.finding for r in examine(subject())}
-    assert found["Shared storage", "space"] == unknown("ZeroDivisionError: division by zero")
+    assert found["Shared storage", "node program"] == unknown("ZeroDivisionError: division by zero")
     assert found["Shared storage", "mount"].grade is not Grade.UNKNOWN
 
 
@@ -164,8 +168,8 @@ def test_a_gateway_whose_locks_are_not_the_nodes_is_told(subject: Callable[..., 
 
 def test_the_probe_tells_whether_a_lock_of_the_gateways_holds(tmp_path: Path) -> None:
     (tmp_path / probe.HELD).touch()
-    asked = {"token": "t", "pythons": ["python3"], "sandbox": False, "build_variables": {}}
-    told = probe.facts(tmp_path, tmp_path, asked)
+    asked = {"token": "t", "pythons": ["python3"], "sandbox": False, "locked": True}
+    told = probe.facts(tmp_path, tmp_path, {**asked, "build_variables": {}})
     assert told["lock"] == "what the gateway had locked was free here"
     assert told["pythons"]["python3"]["version"].startswith("3.")
     assert told["uv"] == {"missing": f"{tmp_path}/bin/uv"}
