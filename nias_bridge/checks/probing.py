@@ -18,7 +18,8 @@ LOOK_SECONDS = 0.3
 SEEN_SECONDS = 20.0  # that the gateway may take to see what a node wrote
 SEEN_LATE = 5.0
 NO_SHARED = (
-    "set shared_root_on_cluster to where the nodes have what is {root} here, and mount it there"
+    "mount what is {root} here there too, by the same account (its number), and set "
+    "shared_root_on_cluster where the path differs"
 )
 
 REFUSED = (

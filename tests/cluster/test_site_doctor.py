@@ -23,6 +23,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from loginnode import LoginNode
 from postbox import postbox
 from promised import missing
 from sites import commands_of, free_port, served
@@ -512,3 +513,31 @@ def test_who_is_not_the_bridge_is_told_as_whom_to_ask(site: Site) -> None:
     points = json.loads(done.stdout)["points"]
     assert points[0]["grade"] == "warning"
     assert points[0]["mend"].endswith("sudo -u nias nias-bridge doctor")
+
+
+def test_slurm_on_a_login_node_is_asked_there_and_another_account_there_is_told(
+    site: Site, login_node: LoginNode
+) -> None:
+    key = site.state / "id_ed25519"
+    shutil.copy(login_node.login.key, key)
+    shutil.chown(key, "nias")
+    key.chmod(0o600)
+    found = examined(
+        site,
+        settings={
+            "ssh_host": login_node.login.host,
+            "ssh_port": login_node.port,
+            "ssh_user": login_node.user,
+            "ssh_key": key,
+            "ssh_known_hosts": login_node.login.known_hosts,
+        },
+    )
+    assert found.holds("Slurm", "slurmctld", "well", "answers", "")
+    assert found.holds("Slurm", "submission", "well", "by its commands on 127.0.0.1", "")
+    assert found.holds("This machine", "ssh key", "well", "nobody else's", "")
+    assert found.holds("Nodes", "probe job", "fault", "(?i)unable to open", "same account")
+    key.chmod(0o644)
+    open_to_all = {"ssh_host": "127.0.0.1", "ssh_port": free_port(), "ssh_key": key}
+    found = examined(site, "--no-job", settings=open_to_all)
+    assert found.holds("This machine", "ssh key", "fault", "others may read", "chmod 600")
+    assert found.holds("Slurm", "slurmctld", "fault", "(?i)known_hosts|refused", "outside-the-clus")
