@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from nias_bridge.checks.subject import Subject, Wanted
 from nias_bridge.errors import SettingsError
@@ -15,11 +15,12 @@ from nias_bridge.services import provision
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 from nias_bridge.slurm.cli import CliScheduler
+from nias_bridge.slurm.getent import Getent
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.native import beside
 from nias_bridge.slurm.ssh import Connection, Login, SshRunner
 from nias_bridge.slurm.sudo import SudoAs
-from nias_bridge.storage import Storage, mounted
+from nias_bridge.storage import mounted
 from nias_bridge.store import open_store
 
 log = logging.getLogger(__name__)
@@ -29,12 +30,13 @@ def open_bridge(settings: Settings) -> Bridge:
     """A bridge whose database is at this version's schema. Raises OldSchema, SettingsError."""
     if settings.identity == "unix":
         os.umask(0o077)  # what is written for a run is nobody else's, until it is handed over
-    storage, paths = _places(settings)
+    storage, root = mounted(settings.shared_root)
     bridge = Bridge(
         settings=settings,
-        paths=paths,
+        paths=SharedPaths(root, settings.root_on_cluster),
         storage=storage,
         store=open_store(settings.database_url),
+        accounts=Getent(_system(settings, _connection(settings))),
     )
     provision.install(bridge)
     return bridge
@@ -42,14 +44,19 @@ def open_bridge(settings: Settings) -> Bridge:
 
 def open_subject(settings: Settings, wanted: Wanted) -> Subject:
     """What `nias-bridge doctor` examines. Nothing is opened yet, nor written."""
+    folder, conf, timeout = settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout
+    there = _connection(settings)
+    storage, root = mounted(settings.shared_root)
     file = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
-    storage, paths = _places(settings)
     return Subject(
         settings=settings,
-        paths=paths,
+        paths=SharedPaths(root, settings.root_on_cluster),
         storage=storage,
         file=file if file.is_file() else None,
-        run=_runner(settings),
+        run=SshRunner(there, folder, conf, timeout)
+        if there
+        else LocalRunner(folder, conf, timeout),
+        system=_system(settings, there),
         open_scheduler=lambda: open_scheduler(settings),
         wanted=wanted,
     )
@@ -57,15 +64,18 @@ def open_subject(settings: Settings, wanted: Wanted) -> Subject:
 
 def open_scheduler(settings: Settings) -> Scheduler:
     """The way to Slurm that the settings name. Raises SettingsError."""
-    timeout = settings.slurm_timeout
-    here = _runner(settings)
-    if isinstance(here, SshRunner):
-        log.info("Slurm is asked by its commands on %s.", here.connection.login)
-        return CliScheduler(here)
+    folder, conf, timeout = settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout
+    there, as_user = _connection(settings), None
     if settings.identity == "unix":
-        runs = PurePosixPath(settings.shared_root, layout.RUNS)
-        as_user = SudoAs(LocalRunner(timeout=timeout), settings.run_as, runs)
-        log.info("Slurm is asked by its commands; jobs are submitted as their owners' accounts.")
+        runs = settings.root_on_cluster / layout.RUNS
+        as_user = SudoAs(_system(settings, there), settings.run_as, runs)
+        log.info("Jobs are submitted as their owners' accounts.")
+    if there:
+        log.info("Slurm is asked by its commands on %s.", there.login)
+        return CliScheduler(SshRunner(there, folder, conf, timeout), as_user)
+    here = LocalRunner(folder, conf, timeout)
+    if as_user:
+        log.info("Slurm is asked by its commands.")
         return CliScheduler(here, as_user)
     if settings.slurm_via == "command-line":
         log.info("Slurm is asked by its commands, as slurm_via says.")
@@ -73,11 +83,10 @@ def open_scheduler(settings: Settings) -> Scheduler:
     return _native_where_it_fits(here, must_fit=settings.slurm_via == "pyslurm")
 
 
-def _runner(settings: Settings) -> LocalRunner | SshRunner:
-    """What starts programs where Slurm's commands are."""
-    folder, conf, timeout = settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout
-    if not settings.ssh_host:
-        return LocalRunner(folder, conf, timeout)
+def _connection(settings: Settings) -> Connection | None:
+    """To the login node that the settings name, where they do; nothing is sent yet."""
+    if settings.ssh_host is None:
+        return None
     login = Login(
         host=settings.ssh_host,
         port=settings.ssh_port,
@@ -86,14 +95,14 @@ def _runner(settings: Settings) -> LocalRunner | SshRunner:
         certificate=settings.ssh_certificate,
         known_hosts=settings.ssh_known_hosts,
     )
-    return SshRunner(Connection(login, timeout), folder, conf, timeout)
+    return Connection(login, settings.slurm_timeout)
 
 
-def _places(settings: Settings) -> tuple[Storage, SharedPaths]:
-    """Shared storage, and where things are on it."""
-    on_cluster = settings.shared_root_on_cluster or PurePosixPath(settings.shared_root)
-    storage, root = mounted(settings.shared_root)
-    return storage, SharedPaths(root, on_cluster)
+def _system(settings: Settings, there: Connection | None) -> LocalRunner | SshRunner:
+    """Runs what is none of Slurm's commands on the machine where these are run."""
+    if there is None:
+        return LocalRunner(timeout=settings.slurm_timeout)
+    return SshRunner(there, timeout=settings.slurm_timeout)
 
 
 def _native_where_it_fits(here: LocalRunner, *, must_fit: bool) -> Scheduler:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pwd
@@ -69,32 +70,36 @@ def ssh_key(subject: Subject) -> Finding:
 
 def identity(subject: Subject) -> Finding:
     """With “unix”: the program that sudo lets the bridge call is there, and as it was shipped."""
-    settings, name = subject.settings, _name(os.geteuid())
+    settings = subject.settings
     if settings.identity != "unix":
         return skipped("all jobs are the bridge's own account's")
-    if settings.ssh_host:
-        return skipped(f"what makes jobs others' is on {settings.ssh_host}")
+    name = settings.ssh_user if settings.ssh_host else _name(os.geteuid())
     if wrong := next(_wrong_with(subject, settings.run_as, name), ""):
-        return fault(wrong, f"as root: nias-bridge install-run-as --gateway {name}")
+        return fault(
+            wrong, f"as root: nias-bridge install-run-as --gateway {name} (docs/identity.md)"
+        )
     return well(f"sudo lets {name} call {settings.run_as}, which is this version's")
 
 
 def _wrong_with(subject: Subject, program: Path, name: str) -> Iterator[str]:
     """What keeps the account from calling the program, or others from not changing it."""
-    told = program.with_name(f"{program.name}.json")
-    if not program.is_file() or not told.is_file():
-        yield f"there is no {program} with its {told.name}"
-    for file in (program, told, program.parent):
-        status = file.stat()
-        if status.st_uid != 0 or status.st_mode & 0o022:
+    told = f"{program}.json"
+    there = subject.system(["stat", "--format=%u %a %n", str(program), told, str(program.parent)])
+    if there.status:
+        yield f"there is no {program} with {told}"
+    for line in there.stdout.splitlines():
+        holder, mode, file = line.split(" ", 2)
+        if holder != "0" or int(mode, 8) & 0o022:
             yield f"others than root may change {file}"
-    if program.read_bytes() != Path(run_as.__file__).read_bytes():
+    ours = hashlib.sha256(Path(run_as.__file__).read_bytes()).hexdigest()
+    if subject.system(["sha256sum", str(program)]).stdout.split()[:1] != [ours]:
         yield f"{program} is not the one of this version"
-    is_told = json.loads(told.read_text(encoding="utf-8"))
-    meant = json.loads(install.config(subject.settings, name, is_told.get("only_group", "")))
-    if wrong := [key for key in meant if is_told.get(key) != meant[key]]:
-        yield f"{told} says otherwise than the settings, as this account: {', '.join(wrong)}"
-    allowed = subject.run(["sudo", "--non-interactive", "--list"])
+    meant = install.plan(subject.settings, name, install.SUDOERS)
+    is_told = json.loads(subject.system(["cat", told]).stdout)
+    keys = ("gateway", "shared", "slurm_conf")
+    if wrong := [key for key in keys if is_told.get(key) != meant[key]]:
+        yield f"{told} says otherwise than the settings: {', '.join(wrong)}"
+    allowed = subject.system(["sudo", "--non-interactive", "--list"])
     if allowed.status or str(program) not in allowed.stdout:
         yield f"sudo does not let {name} call {program}"
 

@@ -32,7 +32,8 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Subject:
-    """`run` starts a program where Slurm's commands are; file: that of the settings, where it is.
+    """`run` starts one of Slurm's commands, `system` another program on the same machine; file:
+    that of the settings, where there is one.
 
     open_scheduler: makes the way by which runs get to Slurm. Raises SettingsError.
     """
@@ -42,6 +43,7 @@ class Subject:
     storage: Storage
     file: Path | None
     run: Callable[[Sequence[str]], Output]
+    system: Callable[[Sequence[str]], Output]
     open_scheduler: Callable[[], Scheduler]
     wanted: Wanted = Wanted()
 

@@ -57,6 +57,7 @@ def subject(tmp_path: Path) -> Callable[..., Subject]:
             storage=storage,
             file=None,
             run=silent,
+            system=silent,
             open_scheduler=unreachable,
             wanted=Wanted(wait=1),
         )
