@@ -12,6 +12,8 @@ import ssl
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from accounts import a_place_for_it, run_as_installed
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -31,6 +34,7 @@ from sites import commands_of, free_port, served
 from nias_bridge import localcluster
 from nias_bridge.localcluster import LocalCluster, daemons, plan
 from nias_bridge.localcluster.parts import parts
+from nias_bridge.settings import Settings
 from nias_bridge.site import Site, command, running
 from nias_bridge.store import open_store
 
@@ -105,7 +109,21 @@ def own_cluster() -> Iterator[LocalCluster]:
 def site(own_cluster: LocalCluster, make_site: Callable[..., Site]) -> Iterator[Site]:
     made = make_site(own_cluster)
     with served(made), running(made, "poll"):
+        wait_until_well(made)
         yield made
+
+
+def wait_until_well(site: Site) -> None:
+    """Until the poller has told of its first look at Slurm."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(f"{site.url}/api/v1/health", timeout=10):
+                return
+        except urllib.error.HTTPError as error:
+            with error:
+                assert time.monotonic() < deadline, error.read()
+            time.sleep(0.1)
 
 
 @pytest.fixture
@@ -541,3 +559,28 @@ def test_slurm_on_a_login_node_is_asked_there_and_another_account_there_is_told(
     found = examined(site, "--no-job", settings=open_to_all)
     assert found.holds("This machine", "ssh key", "fault", "others may read", "chmod 600")
     assert found.holds("Slurm", "slurmctld", "fault", "(?i)known_hosts|refused", "outside-the-clus")
+
+
+def test_the_program_by_which_jobs_are_others_has_to_be_the_shipped_one_and_roots(
+    site: Site, own_cluster: LocalCluster
+) -> None:
+    program = a_place_for_it()
+    settings = Settings(
+        shared_root=site.state / "shared",
+        database_url="sqlite://",
+        secret_key="for tests only, and long enough for it",
+        slurm_conf=own_cluster.slurm_conf,
+        run_as=program,
+    )
+    place = ("This machine", "jobs as others")
+
+    def found() -> Examined:
+        return examined(site, "--no-job", settings={"identity": "unix", "run_as": program})
+
+    with run_as_installed(settings, "nias"):
+        assert found().holds(*place, "well", "sudo lets nias call", "")
+        program.chmod(0o775)
+        assert found().holds(*place, "fault", "others than root may change", "install-run-as")
+        program.chmod(0o755)
+        program.write_text(f"{program.read_text()}# something of somebody's\n")
+        assert found().holds(*place, "fault", "not the one of this version", "--gateway nias")
