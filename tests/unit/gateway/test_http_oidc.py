@@ -299,7 +299,11 @@ def test_who_signs_in_at_the_university_signs_in_there_anew_before_she_changes_a
     assert may_change(browser)
 
 
-@pytest.mark.parametrize("auth_time", [None, "now", LONG_AGO, int(time.time()) + 3600, 10**30])
+@pytest.mark.parametrize(
+    "auth_time",
+    [None, "now", LONG_AGO, int(time.time()) + 3600, 10**30],
+    ids=["none", "a word", "long ago", "to come", "no time"],  # the same whenever they are made
+)
 def test_an_issuer_that_did_not_ask_her_proves_nothing(
     browser: FlaskClient, issuer: str, auth_time: Any
 ) -> None:
