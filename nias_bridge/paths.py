@@ -25,6 +25,10 @@ class SharedPaths:
     def uploads(self) -> Path:
         return self.root / layout.UPLOADS
 
+    def upload(self, upload_id: str) -> Path:
+        """What is here of an upload."""
+        return self.uploads / f"{upload_id}.part"
+
     @property
     def uploads_on_cluster(self) -> PurePosixPath:
         return self.on_cluster / layout.UPLOADS
@@ -40,6 +44,11 @@ class SharedPaths:
     def own_cache(self, owner: str) -> Path:
         """Where the caches of this owner's own environments are."""
         return self.root / layout.CACHE / layout.PRIVATE / owner
+
+    @property
+    def dataset_contents(self) -> Path:
+        """Where the contents of datasets are, by their hashes."""
+        return self.root / layout.DATASETS / layout.CONTENT
 
     @property
     def node_program_on_cluster(self) -> PurePosixPath:
@@ -93,6 +102,11 @@ class RunPaths:
     def sweep(self) -> Path:
         """The parameters of each task."""
         return self.folder / layout.SWEEP
+
+    @property
+    def seen(self) -> Path:
+        """Which contents of datasets it is to see."""
+        return self.folder / layout.SEEN
 
     @property
     def task_logs_on_cluster(self) -> PurePosixPath:

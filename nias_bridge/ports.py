@@ -27,7 +27,7 @@ from nias_bridge.domain import (
 from nias_bridge.people import (
     Used,
 )
-from nias_bridge.registers import Deeds, Keys, Outbox, People, Strays
+from nias_bridge.registers import Datasets, Deeds, Keys, Outbox, People, Strays
 from nias_bridge.tasks import Task
 
 
@@ -120,6 +120,9 @@ class Store(Protocol):
     @property
     def outbox(self) -> Outbox: ...
 
+    @property
+    def datasets(self) -> Datasets: ...
+
     def close(self) -> None:
         """Let go of all connections; the next call opens new ones."""
         ...
@@ -136,7 +139,8 @@ class Store(Protocol):
 
         `place` puts the run's files where they belong, just before the commit: what it raises
         undoes the row. Raises ProjectExists when the project has runs and `again` is False,
-        Resubmitted when this key has made a run already.
+        Resubmitted when this key has made a run already, NotPossible when a version of a dataset
+        that it is to see was deleted.
         """
         ...
 

@@ -246,6 +246,11 @@ class Settings(BaseSettings):
         200, description="Most times that a zip may grow in unpacking (past 10 MB)"
     )
 
+    dataset_max_bytes: Count = Field(
+        102400 * MIB, description="Largest dataset that is taken, as it is sent and unpacked"
+    )
+    dataset_max_files: Count = Field(200_000, description="Most files in a dataset")
+
     @field_validator("secret_key")
     @classmethod
     def _random(cls, value: str) -> str:

@@ -19,11 +19,12 @@ from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
 
+from nias_bridge.datasets import Dataset
 from nias_bridge.domain import ClusterView, JobState, NodeReport, PartitionReport, Run, SlurmReport
 from nias_bridge.node import layout, soundness
 from nias_bridge.paths import SharedPaths
 from nias_bridge.people import Caller, KeyKind, NewPerson, Role, Scope, Standing
-from nias_bridge.services import intake, keys
+from nias_bridge.services import deliveries, intake, keys
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 from nias_bridge.store import open_store
@@ -46,7 +47,8 @@ def make_bridge(folder: Path, **settings: Any) -> Bridge:
         }
     )
     paths = SharedPaths(folder / "shared", PurePosixPath("/shared"))
-    paths.uploads.mkdir(parents=True)
+    for folder in (paths.uploads, paths.dataset_contents):
+        folder.mkdir(parents=True)
     bridge = Bridge(settings=made, paths=paths, store=open_store(url))
     return as_person(bridge, "lab")
 
@@ -96,6 +98,15 @@ def add(bridge: Bridge, project: str, *, again: bool = False, requirements: str 
     files = {"code.py": "print(1)\n", "requirements.txt": requirements, "output/.keep": ""}
     part.write_bytes(zipped(project, files))
     return intake.receive(bridge, part, f"{project}.zip", again=again)
+
+
+def dataset(bridge: Bridge, name: str, files: Mapping[str, str | bytes]) -> Dataset:
+    """A dataset of the bridge's caller, unpacked, with one more version of these files."""
+    part = intake.new_part(bridge)
+    part.write_bytes(zipped(name, files))
+    made = deliveries.put(bridge, part, f"{name}.zip", name)
+    deliveries.deliver(bridge)
+    return bridge.store.datasets.get(made.id)
 
 
 def move(bridge: Bridge, run: Run, *states: JobState, **report: Any) -> Run:

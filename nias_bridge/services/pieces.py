@@ -30,6 +30,9 @@ _GONE = "This upload is no longer here. Begin it anew."
 Part = bytes | memoryview  # of a piece, good until the next one is asked for
 
 
+PROJECT, DATASET = "project", "dataset"  # what an upload is to be
+
+
 class WrongOffset(NotPossible):
     """A piece does not begin where the upload ends; `offset` is where that is, in bytes."""
 
@@ -46,7 +49,7 @@ class Damaged(BadUpload):
 class Arriving:
     """An upload as it was announced (size) and as far as it is here (offset), in bytes.
 
-    metadata: the sender's own words, given back as they came.
+    metadata: the sender's own words, given back as they came; kind: PROJECT or DATASET.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Arriving:
     size: int
     offset: int
     expires_at: datetime
+    kind: str = PROJECT
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,22 @@ class Checksum:
     digest: bytes
 
 
-def begin(bridge: Bridge, size: int, filename: str, metadata: str = "") -> Arriving:
+def most_of(bridge: Bridge, kind: str) -> int:
+    """The largest upload of this kind that is taken of the caller, in bytes."""
+    if kind == DATASET:
+        return bridge.settings.dataset_max_bytes
+    return quotas.largest_upload(bridge)
+
+
+def begin(
+    bridge: Bridge, size: int, filename: str, metadata: str = "", kind: str = PROJECT
+) -> Arriving:
     """Make place for an upload of so many bytes. Raises BadUpload, OverQuota, NoSpace."""
     if not size:
-        raise BadUpload("The file is empty. Choose the zip of your project.")
-    most = quotas.largest_upload(bridge)
+        raise BadUpload("The file is empty. Choose another one.")
+    most = most_of(bridge, kind)
     if size > most:
-        raise BadUpload(f"The zip has {size:,} bytes; at most {most:,} are taken.")
+        raise BadUpload(f"The file has {size:,} bytes; at most {most:,} are taken.")
     if len(filename) > NAME_MOST:
         raise BadUpload(f"The file's name is longer than {NAME_MOST} characters.")
     owner = bridge.person.handle
@@ -86,13 +99,14 @@ def begin(bridge: Bridge, size: int, filename: str, metadata: str = "") -> Arriv
     part = intake.new_part(bridge)
     part.touch(exist_ok=False)
     told = {"owner": owner, "filename": filename, "metadata": metadata, "size": size}
+    told["kind"] = kind
     shared.write(_announced(part), json.dumps(told))
     return find(bridge, part.stem)
 
 
 def find(bridge: Bridge, upload_id: str) -> Arriving:
     """An upload that was begun and not yet held. Raises NotFound, for another's too."""
-    part = bridge.paths.uploads / f"{upload_id}.part"
+    part = bridge.paths.upload(upload_id)
     if not intake.UPLOAD_ID.fullmatch(upload_id):
         raise NotFound(_GONE)
     try:
@@ -178,17 +192,37 @@ def finish(bridge: Bridge, upload_id: str) -> None:
     except NotFound:
         intake.check_held(bridge, upload_id)
         return
-    if coming.offset != coming.size:
-        raise NotPossible(
-            f"The upload is not complete: {coming.offset:,} of {coming.size:,} bytes are here."
-        )
-    part = bridge.paths.uploads / f"{upload_id}.part"
+    if coming.kind != PROJECT:
+        raise NotPossible("This was sent as a dataset; it can't be run.")
+    _check_whole(coming)
+    part = bridge.paths.upload(upload_id)
     try:
         intake.keep(bridge, part, coming.filename)
     except BadUpload:
         end(bridge, upload_id)
         raise
     _announced(part).unlink(missing_ok=True)
+
+
+def whole(bridge: Bridge, upload_id: str) -> Arriving:
+    """An upload that was sent as a dataset and is all here. Raises NotFound, NotPossible."""
+    coming = find(bridge, upload_id)
+    if coming.kind != DATASET:
+        raise NotPossible("This was sent as a project, not as a dataset: begin it anew.")
+    _check_whole(coming)
+    return coming
+
+
+def taken(bridge: Bridge, upload_id: str) -> None:
+    """An upload has become something else: nobody goes on with it, or ends it."""
+    _announced(bridge.paths.upload(upload_id)).unlink(missing_ok=True)
+
+
+def _check_whole(coming: Arriving) -> None:
+    if coming.offset != coming.size:
+        raise NotPossible(
+            f"The upload is not complete: {coming.offset:,} of {coming.size:,} bytes are here."
+        )
 
 
 def _announced(part: Path) -> Path:
@@ -208,7 +242,7 @@ def _of(announced: Path) -> str | None:
 @contextmanager
 def _opened(bridge: Bridge, upload_id: str) -> Iterator[BinaryIO]:
     try:
-        file = (bridge.paths.uploads / f"{upload_id}.part").open("r+b", buffering=0)
+        file = bridge.paths.upload(upload_id).open("r+b", buffering=0)
     except FileNotFoundError:
         raise NotFound(_GONE) from None
     with file:

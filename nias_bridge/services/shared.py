@@ -35,6 +35,8 @@ def install(bridge: Bridge) -> None:
     root = bridge.paths.root
     for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    bridge.paths.dataset_contents.mkdir(parents=True, exist_ok=True)
+    _change_mode(root / layout.DATASETS, lambda mode: mode & ~0o007)
     if bridge.settings.identity == "unix":
         _open_to_passers(root)
     ship.build(root / layout.BIN)
