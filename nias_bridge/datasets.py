@@ -80,8 +80,13 @@ class Mount:
 
     @property
     def word(self) -> str:
-        """What names just this one."""
+        """What names just this one, for people."""
         return f"{self.owner}/{self.name}@{self.short}"
+
+    @property
+    def whole(self) -> str:
+        """What names just this one, for programs."""
+        return f"{self.owner}/{self.name}@{self.sha256}"
 
 
 @dataclass(frozen=True)

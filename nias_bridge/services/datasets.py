@@ -113,13 +113,19 @@ def share(
     """
     found = find_own(bridge, dataset_id)
     handles = {_handle(bridge, each) for each in people} - {found.owner}
-    known = _groups_of(bridge, bridge.person.handle) | {*found.groups}
-    if not bridge.who.administers and (strange := sorted(set(groups) - known)):
+    if strange := sorted(set(groups) - {*groups_to_share_with(bridge, found)}):
         raise BadRequest(f"You are in no group called {', '.join(strange)}.", "groups")
     shared = bridge.store.datasets.share(found.id, handles, set(groups))
     with_whom = ", ".join((*shared.people, *shared.groups)) or "nobody"
     bridge.note("dataset shared", detail=f"{found.owner}/{found.name}: {with_whom}")
     return shared
+
+
+def groups_to_share_with(bridge: Bridge, found: Dataset) -> list[str]:
+    """The groups that the caller may name: her own; for an administrator all."""
+    if bridge.who.administers:
+        return [group.name for group in bridge.store.people.groups()]
+    return sorted(_groups_of(bridge, bridge.person.handle) | {*found.groups})
 
 
 def delete(bridge: Bridge, dataset_id: int, version_id: int | None = None) -> None:
@@ -154,6 +160,11 @@ def resolve(bridge: Bridge, words: Sequence[str]) -> tuple[Mount, ...]:
     return tuple(mounts.values())
 
 
+def mount_of(found: Dataset, version: Version) -> Mount:
+    """This version as a run would see it."""
+    return Mount(owner=found.owner, name=found.name, sha256=version.sha256, version_id=version.id)
+
+
 def again(bridge: Bridge, mounts: Sequence[Mount]) -> tuple[Mount, ...]:
     """The same contents for another run of the caller's. Raises NotPossible where one was deleted
     or is no longer shared with her."""
@@ -178,6 +189,8 @@ def again(bridge: Bridge, mounts: Sequence[Mount]) -> tuple[Mount, ...]:
 
 def seen(bridge: Bridge, run: Run) -> tuple[Seen, ...]:
     """What a run sees or saw."""
+    if not run.datasets:
+        return ()
     gone = bridge.store.datasets.gone([mount.version_id for mount in run.datasets])
     return tuple(Seen(mount, mount.version_id in gone) for mount in run.datasets)
 
@@ -206,12 +219,7 @@ def _mount(bridge: Bridge, text: str) -> Mount:
         raise BadRequest(f"The dataset “{text}” {why.rstrip('.')}.", "datasets")
     if len({each.sha256 for each in fitting}) > 1 and word.version:
         raise BadRequest(f"“{text}” may be several versions: write more of the hash.", "datasets")
-    return Mount(
-        owner=found.owner,
-        name=found.name,
-        sha256=fitting[0].sha256,
-        version_id=fitting[0].id,
-    )
+    return mount_of(found, fitting[0])
 
 
 def _handle(bridge: Bridge, text: str) -> str:

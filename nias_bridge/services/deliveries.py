@@ -20,6 +20,17 @@ log = logging.getLogger(__name__)
 NO_ROOM = "The shared storage had no room to unpack it. Tell the administrator, and send it again."
 
 
+def expect(bridge: Bridge, size: int, name: str) -> None:
+    """Refuse what would be refused once all of it came. name: "" where it is not given yet.
+
+    Raises BadRequest, OverQuota, NotPossible.
+    """
+    check_there_are_some(bridge)
+    if name:
+        _name(name)
+    quotas.check_room(bridge, size, "this dataset")
+
+
 def put(bridge: Bridge, part: Path, filename: str, name: str) -> Dataset:
     """A streamed file as a new version of the caller's dataset of this name, to be unpacked soon.
 

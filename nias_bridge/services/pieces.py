@@ -121,6 +121,14 @@ def find(bridge: Bridge, upload_id: str) -> Arriving:
     return Arriving(id=upload_id, offset=offset, expires_at=expires_at, **told)
 
 
+def known(bridge: Bridge, upload_id: str) -> Arriving | None:
+    """As `find`, None where there is no such upload."""
+    try:
+        return find(bridge, upload_id)
+    except NotFound:
+        return None
+
+
 def append(bridge: Bridge, upload_id: str, offset: int, body: Iterable[Part]) -> Arriving:
     """Keep what comes, from this offset on, each part of it as soon as it is here.
 

@@ -73,7 +73,11 @@ def submitted(bridge: Bridge, *named: str, project: str = "study", **how: Any) -
 
 def there(bridge: Bridge) -> list[str]:
     """What there is of contents, and of work on them."""
-    return sorted(os.listdir(bridge.paths.dataset_contents))
+    return sorted(path.name for path in bridge.paths.dataset_contents.iterdir())
+
+
+def uploads(bridge: Bridge) -> list[Path]:
+    return list(bridge.paths.uploads.iterdir())
 
 
 def share(bridge: Bridge, found: Dataset, *people: str, groups: tuple[str, ...] = ()) -> None:
@@ -89,7 +93,9 @@ def test_a_version_is_what_sha256sum_says_of_its_files(bridge: Bridge, tmp_path:
         (tmp_path / "eeg" / path).parent.mkdir(parents=True, exist_ok=True)
         data = content.encode() if isinstance(content, str) else content
         (tmp_path / "eeg" / path).write_bytes(data)
-    command = "find * -type f | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum"
+    command = (
+        "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum"
+    )
     told = subprocess.run(
         ["bash", "-c", command], cwd=tmp_path / "eeg", capture_output=True, text=True, check=True
     )
@@ -152,7 +158,7 @@ def test_the_newest_version_sent_again_is_no_new_one(bridge: Bridge) -> None:
 def test_a_name_is_safe_in_a_path(bridge: Bridge, name: str) -> None:
     with pytest.raises(BadRequest, match="no name for a dataset"):
         deliveries.put(bridge, sent(bridge, zipped("d", FILES)), f"{name}.zip", name or "..")
-    assert os.listdir(bridge.paths.uploads) == []
+    assert uploads(bridge) == []
 
 
 # What comes from strangers
@@ -189,7 +195,7 @@ def test_a_hostile_zip_is_refused_at_once_and_nothing_is_kept(
             update={"dataset_max_bytes": 100_000_000}))  # fmt: skip
     with pytest.raises(BadUpload, match=why):
         deliveries.put(bridge, sent(bridge, body), "d.zip", "d")
-    assert os.listdir(bridge.paths.uploads) == []
+    assert uploads(bridge) == []
     assert datasets.visible(bridge) == []
 
 
@@ -201,8 +207,9 @@ def test_a_damaged_zip_is_told_and_publishes_nothing(bridge: Bridge) -> None:
     found = bridge.store.datasets.get(made.id)
     assert found.versions == ()
     assert "damaged" in found.arriving[0].problem
-    assert there(bridge) == os.listdir(bridge.paths.uploads) == []
-    with pytest.raises(BadRequest, match="could not be unpacked: .*damaged"):
+    assert there(bridge) == []
+    assert uploads(bridge) == []
+    with pytest.raises(BadRequest, match=r"could not be unpacked: .*damaged"):
         datasets.resolve(bridge, ["d"])
     datasets.delete(bridge, found.id)
     assert datasets.visible(bridge) == []
@@ -245,7 +252,7 @@ def test_one_killed_between_content_and_row_finds_the_content_there(
     deliveries.deliver(bridge)
     (found,) = datasets.visible(bridge)
     assert there(bridge) == before == [found.versions[0].sha256]
-    assert os.listdir(bridge.paths.uploads) == []
+    assert uploads(bridge) == []
 
 
 def test_two_pollers_do_not_unpack_one_upload_at_once(bridge: Bridge) -> None:
@@ -467,7 +474,7 @@ def test_a_version_that_goes_just_before_the_run_refuses_the_run(
         return mounts
 
     monkeypatch.setattr(datasets, "resolve", slowly)
-    with pytest.raises(NotPossible, match="was deleted. Nothing was submitted"):
+    with pytest.raises(NotPossible, match=r"was deleted\. Nothing was submitted"):
         submitted(bridge, "eeg")
     assert bridge.store.run_states().total() == 0
 
