@@ -223,7 +223,7 @@ class Settings(BaseSettings):
     )
 
     quota_stored_bytes: Count | None = Field(
-        None, description="Bytes on shared storage that one person's runs may take"
+        None, description="Bytes on shared storage that one person's runs and datasets may take"
     )
     quota_open_runs: Count | None = Field(
         None, description="Runs that one person may have waiting and running; a sweep is one"

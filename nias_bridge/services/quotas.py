@@ -111,7 +111,9 @@ def _check_room(bridge: Bridge, has: Used, needs: int, what: str) -> None:
         yours = "Your runs and datasets" if has.dataset_bytes else "Your runs"
         raise OverQuota(
             f"{yours} take {told(has.stored_bytes)} of the {told(most)} that you "
-            f"may store, and {what} needs {told(needs)} more. " + _frees(bridge, bridge.person)
+            f"may store, and {what} needs {told(needs)} more. "
+            + (f"Datasets take {told(has.dataset_bytes)} of it. " if has.dataset_bytes else "")
+            + _frees(bridge, bridge.person)
         )
 
 
