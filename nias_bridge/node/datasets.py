@@ -11,11 +11,11 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from . import archive, layout, names, zipreader
 
@@ -32,72 +32,61 @@ class Judged(NamedTuple):
     files: int
 
 
-class Published(NamedTuple):
-    """A content that is there: its hash, bytes and files."""
-
-    sha256: str
-    size: int
-    files: int
-
-
-class File(NamedTuple):
-    """A file of a content: its path, bytes, and SHA-256."""
-
-    path: str
-    size: int
-    sha256: str
-
-
 class _Coming(NamedTuple):
     path: str
     size: int
     content: Callable[[], Iterator[bytes]]
 
 
-def judge(arrived: Path, filename: str, limits: archive.Limits) -> Judged:
-    """What an upload would be, read from the zip's directory alone. Raises ArchiveError.
+def judge(file: BinaryIO, filename: str, limits: archive.Limits) -> Judged:
+    """What an upload, which is open, would be, read from a zip's directory alone.
 
     A file that is named ….zip is unpacked, any other is the dataset's one file. Where all lies in
-    one folder, that folder is left out.
+    one folder, that folder is left out. Raises ArchiveError.
     """
-    coming = _coming(arrived, filename, limits)
+    coming = _coming(file, filename, limits)
     return Judged(sum(each.size for each in coming), len(coming))
 
 
 def publish(
-    arrived: Path, filename: str, place: Path, word: str, limits: archive.Limits
-) -> Published:
-    """Make an upload a content in `place`, unless that is there; the upload stays.
+    path: str, folder: str, filename: str, word: str, limits: Sequence[int]
+) -> dict[str, Any]:
+    """Make an upload a content in `folder`, unless that is there; the upload stays.
 
-    word: names this work, so that what a killed one left is found when it is done again. Raises
-    ArchiveError, OSError; BlockingIOError where another process is at it.
+    word: names this work, so that what a killed one left is found when it is done again. Gives
+    sha256, size and files, or `refused`: a sentence. Raises OSError; BlockingIOError where another
+    process is at it.
     """
+    place = Path(folder)
     work = place / f"{_WORK}{word}"
-    with arrived.open("r+b") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with Path(path).open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove(work)
         try:
-            return _publish(_coming(arrived, filename, limits), place, work)
+            return _publish(_coming(file, filename, archive.Limits(*limits)), place, work)
+        except archive.ArchiveError as error:
+            return {"refused": str(error)}
         finally:
             _remove(work)
 
 
-def files(place: Path, sha256: str, most: int) -> list[File]:
-    """The first files of a content, in the order of their paths. Raises OSError."""
-    content = place / sha256
-    found: list[File] = []
+def files_of(folder: str, sha256: str, most: int) -> list[tuple[str, int, str]]:
+    """Path, bytes and SHA-256 of the first files of a content, in order. Raises OSError."""
+    content = Path(folder) / sha256
+    found: list[tuple[str, int, str]] = []
     with (content / layout.CONTENT_SUMS).open(encoding="utf-8") as sums:
         for line in sums:
             if len(found) == most:
                 break
             digest, _, path = line.rstrip("\n").partition("  ")
             size = (content / layout.CONTENT_FILES / path).stat().st_size
-            found.append(File(path, size, digest))
+            found.append((path, size, digest))
     return found
 
 
-def remove(place: Path, sha256: str) -> None:
+def drop(folder: str, sha256: str) -> None:
     """Remove a content, or what is left of it. Raises OSError."""
+    place = Path(folder)
     # Out of sight first: whoever is stopped meanwhile leaves no half of it under its name.
     going = place / f"{_WORK}gone-{sha256}"
     _remove(going)
@@ -106,25 +95,33 @@ def remove(place: Path, sha256: str) -> None:
     _remove(going)
 
 
-def sweep(place: Path, known: Collection[str], working: Collection[str]) -> None:
+def sweep(folder: str, known: Sequence[str], working: Sequence[str]) -> None:
     """Remove the contents that nobody knows of, and the work that nobody is at."""
     kept = {*known, *(f"{_WORK}{word}" for word in working)}
-    with os.scandir(place) as entries:
-        found = [entry.name for entry in entries if entry.name not in kept]
-    for name in found:
+    with os.scandir(folder) as entries:
+        found = [entry.path for entry in entries if entry.name not in kept]
+    for path in map(Path, found):
         with suppress(OSError):
-            if (place / name).stat().st_ctime < time.time() - _LEFT_ALONE_SECONDS:
-                _remove(place / name)
+            if path.stat().st_ctime < time.time() - _LEFT_ALONE_SECONDS:
+                _remove(path)
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "publish_dataset": publish,
+    "files_of_dataset": files_of,
+    "drop_dataset": drop,
+    "sweep_datasets": sweep,
+}
 
 
 def _is_zip(filename: str) -> bool:
     return filename.casefold().endswith(".zip")
 
 
-def _coming(arrived: Path, filename: str, limits: archive.Limits) -> list[_Coming]:
+def _coming(file: BinaryIO, filename: str, limits: archive.Limits) -> list[_Coming]:
     if _is_zip(filename):
-        return _of_zip(arrived, limits)
-    size = arrived.stat().st_size
+        return _of_zip(file, limits)
+    size = file.seek(0, os.SEEK_END)
     if size > limits.unpacked_bytes:
         raise archive.ArchiveError(
             f"The file has {size:,} bytes; at most {limits.unpacked_bytes:,} are taken."
@@ -136,11 +133,11 @@ def _coming(arrived: Path, filename: str, limits: archive.Limits) -> list[_Comin
         raise archive.ArchiveError(f"The file “{names.shown(filename)}” {error}.") from None
     if not name:
         raise archive.ArchiveError("The file has no name.")
-    return [_Coming(name[0], size, partial(_read, arrived))]
+    return [_Coming(name[0], size, partial(_read, file))]
 
 
-def _of_zip(arrived: Path, limits: archive.Limits) -> list[_Coming]:
-    found = [each for each in archive.contents(arrived, limits)[0] if not each.folder]
+def _of_zip(file: BinaryIO, limits: archive.Limits) -> list[_Coming]:
+    found = [each for each in archive.contents(file, limits)[0] if not each.folder]
     if not found:
         raise archive.ArchiveError("The zip holds no files.")
     tops = {each.parts[0] for each in found if len(each.parts) > 1}
@@ -149,13 +146,13 @@ def _of_zip(arrived: Path, limits: archive.Limits) -> list[_Coming]:
         _Coming(
             "/".join(each.parts[1:] if in_one else each.parts),
             each.member.size,
-            partial(_unpack, arrived, each.member),
+            partial(zipreader.content, file, each.member),
         )
         for each in found
     ]
 
 
-def _publish(coming: list[_Coming], place: Path, work: Path) -> Published:
+def _publish(coming: list[_Coming], place: Path, work: Path) -> dict[str, Any]:
     folder = work / layout.CONTENT_FILES
     folder.mkdir(parents=True)
     sums = []
@@ -176,15 +173,14 @@ def _publish(coming: list[_Coming], place: Path, work: Path) -> Published:
     for within, _, _ in os.walk(work, topdown=False):
         os.chmod(within, _CLOSED)  # noqa: PTH101  # os.walk gives texts
     os.sync()  # a content that is there is there after a power cut too
-    published = Published(
-        hashlib.sha256(text).hexdigest(), sum(each.size for each in coming), len(coming)
-    )
-    target = place / published.sha256
+    sha256 = hashlib.sha256(text).hexdigest()
+    target = place / sha256
     with suppress(OSError):  # the same content is there: a folder with files in it stays
         work.rename(target)
     if not (target / layout.CONTENT_SUMS).exists():
         raise FileNotFoundError(2, "it could not be published", str(target))
-    return published
+    size = sum(each.size for each in coming)
+    return {"sha256": sha256, "size": size, "files": len(coming)}
 
 
 def _hashed(content: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
@@ -193,14 +189,9 @@ def _hashed(content: Iterable[bytes], update: Callable[[bytes], None]) -> Iterat
         yield piece
 
 
-def _read(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as opened:
-        yield from iter(partial(opened.read, _READ_BYTES), b"")
-
-
-def _unpack(zipped: Path, member: zipreader.Member) -> Iterator[bytes]:
-    with zipped.open("rb") as opened:
-        yield from zipreader.content(opened, member)
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    file.seek(0)
+    yield from iter(partial(file.read, _READ_BYTES), b"")
 
 
 def _remove(folder: Path) -> None:

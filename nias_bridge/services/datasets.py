@@ -11,7 +11,7 @@ from nias_bridge.datasets import Dataset, Mount, Version
 from nias_bridge.domain import Run
 from nias_bridge.errors import BadRequest, NotAllowed, NotFound, NotPossible
 from nias_bridge.node import archive
-from nias_bridge.node import datasets as contents
+from nias_bridge.services import contents, held
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
@@ -91,7 +91,7 @@ def usable(bridge: Bridge) -> list[Dataset]:
 def files(bridge: Bridge, found: Dataset, version: Version) -> list[contents.File]:
     """The first files of a version. Raises NotFound where it is gone."""
     try:
-        return contents.files(bridge.paths.dataset_contents, version.sha256, FILES_LISTED)
+        return contents.files(bridge, version.sha256, FILES_LISTED)
     except OSError:
         raise NotFound(f"“{found.name}” is not on the shared storage any more.") from None
 
@@ -135,8 +135,7 @@ def delete(bridge: Bridge, dataset_id: int, version_id: int | None = None) -> No
     bridge.store.datasets.delete(found.id, version_id, at=datetime.now(UTC))
     of_all = (*found.versions, *found.arriving)
     which = [each for each in of_all if version_id in (None, each.id)]
-    for each in which:
-        bridge.paths.upload(each.upload).unlink(missing_ok=True)
+    bridge.storage.remove(*(held.part_of(bridge, each.upload) for each in which))
     told = ", ".join(each.short or each.filename for each in which)
     bridge.note("dataset deleted", detail=f"{found.owner}/{found.name}: {told}")
 

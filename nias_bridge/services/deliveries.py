@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from nias_bridge.datasets import Dataset, Version, dataset_name
 from nias_bridge.errors import BadRequest, BadUpload
 from nias_bridge.node import archive
-from nias_bridge.node import datasets as contents
-from nias_bridge.services import pieces, quotas
+from nias_bridge.services import contents, held, pieces, quotas
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.datasets import check_there_are_some, limits
 
@@ -31,7 +30,7 @@ def expect(bridge: Bridge, size: int, name: str) -> None:
     quotas.check_room(bridge, size, "this dataset")
 
 
-def put(bridge: Bridge, part: Path, filename: str, name: str) -> Dataset:
+def put(bridge: Bridge, part: PurePosixPath, filename: str, name: str) -> Dataset:
     """A streamed file as a new version of the caller's dataset of this name, to be unpacked soon.
 
     On any error the part is removed. Raises BadRequest, BadUpload, OverQuota, NotPossible.
@@ -39,7 +38,7 @@ def put(bridge: Bridge, part: Path, filename: str, name: str) -> Dataset:
     try:
         return _add(bridge, part, filename, name)
     except BaseException:
-        part.unlink(missing_ok=True)
+        bridge.storage.remove(part)
         raise
 
 
@@ -52,16 +51,16 @@ def put_pieces(bridge: Bridge, upload_id: str, name: str) -> Dataset:
     if made is not None:
         return made
     coming = pieces.whole(bridge, upload_id)
-    found = _add(bridge, bridge.paths.upload(upload_id), coming.filename, name)
+    found = _add(bridge, held.part_of(bridge, upload_id), coming.filename, name)
     pieces.taken(bridge, upload_id)
     return found
 
 
-def _add(bridge: Bridge, part: Path, filename: str, name: str) -> Dataset:
+def _add(bridge: Bridge, part: PurePosixPath, filename: str, name: str) -> Dataset:
     check_there_are_some(bridge)
     name = _name(name or _stem(filename))
     try:
-        judged = contents.judge(part, filename, limits(bridge.settings))
+        judged = contents.judge(bridge, part, filename, limits(bridge.settings))
     except archive.ArchiveError as error:
         raise BadUpload(str(error)) from None
     quotas.check_room(bridge, judged.size, "this dataset")
@@ -83,21 +82,20 @@ def deliver(bridge: Bridge) -> None:
     for version in bridge.store.datasets.waiting():
         _deliver(bridge, version)
     for sha256 in bridge.store.datasets.unused():
-        contents.remove(bridge.paths.dataset_contents, sha256)
+        contents.drop(bridge, sha256)
         bridge.store.datasets.clear(sha256)
 
 
 def sweep(bridge: Bridge) -> None:
     """Remove contents and halves of such that no row tells of."""
     working = [version.upload for version in bridge.store.datasets.waiting()]
-    contents.sweep(bridge.paths.dataset_contents, bridge.store.datasets.contents(), working)
+    contents.sweep(bridge, bridge.store.datasets.contents(), working)
 
 
 def _deliver(bridge: Bridge, version: Version) -> None:
-    part = bridge.paths.upload(version.upload)
-    place, most = bridge.paths.dataset_contents, limits(bridge.settings)
+    part = held.part_of(bridge, version.upload)
     try:
-        made = contents.publish(part, version.filename, place, version.upload, most)
+        made = contents.publish(bridge, part, version.filename, limits(bridge.settings))
     except archive.ArchiveError as error:
         bridge.store.datasets.fail(version.id, str(error))
     except BlockingIOError:  # another poller's thread is still at it
@@ -109,9 +107,11 @@ def _deliver(bridge: Bridge, version: Version) -> None:
             raise
         bridge.store.datasets.fail(version.id, NO_ROOM)
     else:
-        bridge.store.datasets.settle(version.id, **made._asdict())
+        bridge.store.datasets.settle(
+            version.id, sha256=made.sha256, size=made.size, files=made.files
+        )
         log.info("Dataset version %d is %s.", version.id, made.sha256)
-    part.unlink(missing_ok=True)
+    bridge.storage.remove(part)
 
 
 def _name(text: str) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from nias_bridge.domain import Contents, Run
-from nias_bridge.errors import OverQuota
+from nias_bridge.errors import BadUpload, OverQuota
 from nias_bridge.people import Person, Quotas, Used
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
@@ -56,6 +56,18 @@ def largest_piece(bridge: Bridge) -> int:
 def largest_upload(bridge: Bridge) -> int:
     """The largest zip that is taken of the caller, in bytes."""
     return upload_max(bridge.settings, bridge.who.person)
+
+
+def check_upload(bridge: Bridge, size: int, most: int | None = None) -> None:
+    """Raises BadUpload where a file of so many bytes is not taken of the caller.
+
+    most: bytes; None: of a project's zip.
+    """
+    if not size:
+        raise BadUpload("The file is empty. Choose another one.")
+    most = largest_upload(bridge) if most is None else most
+    if size > most:
+        raise BadUpload(f"The file has {size:,} bytes; at most {most:,} are taken of you.")
 
 
 def share(bridge: Bridge, person: Person) -> Share:
@@ -128,10 +140,10 @@ def told(size: int) -> str:
 def _frees(bridge: Bridge, person: Person) -> str:
     for run in bridge.store.largest(person.handle, 1):
         return (
-            "Delete the files of runs that you need no longer: those of "
+            "Remove the files of runs that you need no longer: those of "
             f"“{run.project}”, run {run.number}, would free {told(run.stored_bytes)}."
         )
-    return "No ended run of yours has files that could be deleted; an administrator can tell more."
+    return "No ended run of yours has files that could be removed; an administrator can tell more."
 
 
 def _next_month() -> datetime:

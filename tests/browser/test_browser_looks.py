@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import staged
 from client import zipped
 from playwright.sync_api import BrowserContext, Page
 from test_browser_log import COLOURS
-from watched import DESKTOP, PHONE, Live
+from watched import DESKTOP, PHONE, Live, unsound
 
 from nias_bridge.domain import JobState
 from nias_bridge.people import Role
@@ -23,8 +22,9 @@ EMPTY_PAGES = ("/", "/results", "/results?q=nothing", "/datasets")
 
 
 def held(live: Live, name: str, requirements: str) -> str:
-    part = intake.new_part(live.bridge)
-    part.write_bytes(zipped(name, {"code.py": "", "requirements.txt": requirements}))
+    part = staged.arrived(
+        live.bridge, zipped(name, {"code.py": "", "requirements.txt": requirements})
+    )
     return f"/upload/{intake.hold(live.bridge, part, f'{name}.zip')}"
 
 
@@ -69,13 +69,10 @@ def sets(bridge: Bridge) -> list[str]:
     lent = staged.dataset(other, "a-dataset-whose-name-is-as-long-as-names-of-datasets-can-be", {
         "a.csv": "1"})  # fmt: skip
     datasets.share(other, lent.id, ["lab"], [])
-    part = intake.new_part(bridge)
-    part.write_bytes(zipped("emg", {"a": "1"}))
-    waiting = deliveries.put(bridge, part, "emg.zip", "emg")
+    sent = staged.arrived(bridge, zipped("emg", {"a": "1"}))
+    waiting = deliveries.put(bridge, sent, "emg.zip", "emg")
     project = zipped("sees-eeg", {"code.py": "", "nias.toml": '[job]\ndatasets = ["eeg"]\n'})
-    part = intake.new_part(bridge)
-    part.write_bytes(project)
-    run = intake.receive(bridge, part, "sees-eeg.zip")
+    run = intake.receive(bridge, staged.arrived(bridge, project), "sees-eeg.zip")
     ids = (used.id, lent.id, waiting.id)
     return ["/datasets", *(f"/datasets/{each}" for each in ids), f"/runs/{run.id}"]
 
@@ -95,24 +92,13 @@ def looks(bridge: Bridge) -> list[str]:
         "report.html": {"kind": "html", "summary": [{"size": 14}]},
     }
     staged.leave(bridge, run, dict.fromkeys(entries, b"<h1>Hello</h1>"))
-    folder = bridge.paths.run(run).previews
+    folder = staged.here(bridge).run(run).previews
     folder.mkdir()
     (folder / "index.json").write_text(json.dumps({"files": entries}))
     drawn = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M0 0h9"/></svg>'
     (folder / "0001-a.svg").write_text(drawn)
     (folder / "0002-a.txt").write_text("a text")
     return [f"/runs/{run.id}", *(f"/runs/{run.id}/look/{path}" for path in entries)]
-
-
-def violations(page: Page, axe: str) -> list[str]:
-    page.evaluate(axe)
-    # Swagger UI is not ours to mend.
-    found: dict[str, Any] = page.evaluate("axe.run({exclude: [['#swagger-ui']]})")
-    return [
-        f"{page.url}: {broken['id']}: {node['target']} {node['failureSummary']}"
-        for broken in found["violations"]
-        for node in broken["nodes"]
-    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -134,10 +120,7 @@ def test_every_page_is_accessible_fits_and_stays_within_its_policy(
             if path == "/api/docs":
                 page.locator(".opblock").first.wait_for()
                 page.locator("#swagger-ui main[role=presentation]").wait_for()
-            wrong += violations(page, axe)
-            width = page.evaluate("document.documentElement.scrollWidth")
-            if width > viewport["width"]:
-                wrong.append(f"{path} is {width} px wide")
+            wrong += unsound(page, axe)
     assert wrong == []
     assert [url for url in foreign if not url.startswith((live.url, "data:"))] == []
     # The page that is not there is one; its 404 is all that the browser may complain of.

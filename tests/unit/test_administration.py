@@ -120,7 +120,7 @@ def test_a_unix_account_is_linked_to_one_person_after_the_rule_has_passed_it(
 ) -> None:
     with pytest.raises(BadRequest, match="system"):
         administration.link_unix_account(chief, bridge.person.id, "root")
-    monkeypatch.setattr(unixaccounts, "check", lambda name: None)
+    monkeypatch.setattr(unixaccounts, "check", lambda accounts, name: None)
     linked = administration.link_unix_account(chief, bridge.person.id, " ana ")
     assert linked.unix_account == "ana"
     assert last_deed(chief) == ("chief", "Unix account linked", "lab: ana")
@@ -240,7 +240,7 @@ def test_the_audit_log_is_narrowed_by_person_run_and_action(chief: Bridge, bridg
 
 
 def test_pruning_is_noted_and_keeps_what_it_may(chief: Bridge) -> None:
-    chief.paths.environments.mkdir(parents=True)
+    staged.here(chief).environments.mkdir(parents=True)
     assert administration.prune_environments(chief, 0) == []
     assert last_deed(chief)[1] == "environments pruned"
     with pytest.raises(BadRequest):

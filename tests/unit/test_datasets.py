@@ -39,6 +39,7 @@ from nias_bridge.services import (
     datasets,
     deliveries,
     desk,
+    held,
     intake,
     quotas,
 )
@@ -60,9 +61,7 @@ def bob(bridge: Bridge) -> Bridge:
 
 
 def sent(bridge: Bridge, body: bytes) -> Path:
-    part = intake.new_part(bridge)
-    part.write_bytes(body)
-    return part
+    return Path(staged.arrived(bridge, body))
 
 
 def submitted(bridge: Bridge, *named: str, project: str = "study", **how: Any) -> Run:
@@ -73,11 +72,11 @@ def submitted(bridge: Bridge, *named: str, project: str = "study", **how: Any) -
 
 def there(bridge: Bridge) -> list[str]:
     """What there is of contents, and of work on them."""
-    return sorted(path.name for path in bridge.paths.dataset_contents.iterdir())
+    return sorted(path.name for path in staged.here(bridge).dataset_contents.iterdir())
 
 
 def uploads(bridge: Bridge) -> list[Path]:
-    return list(bridge.paths.uploads.iterdir())
+    return list(staged.here(bridge).uploads.iterdir())
 
 
 def share(bridge: Bridge, found: Dataset, *people: str, groups: tuple[str, ...] = ()) -> None:
@@ -132,7 +131,7 @@ def test_a_single_file_is_kept_as_it_is(bridge: Bridge) -> None:
 
 def test_what_is_published_can_not_be_written_to(bridge: Bridge) -> None:
     staged.dataset(bridge, "eeg", FILES)
-    place = bridge.paths.dataset_contents
+    place = staged.here(bridge).dataset_contents
     found = [*place.glob("*"), *place.glob("*/**/*")]
     assert len(found) == 7
     assert not any(stat.S_IMODE(path.stat().st_mode) & 0o227 for path in found)
@@ -270,7 +269,7 @@ def test_what_no_row_tells_of_is_swept_and_what_one_does_is_not(
     bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = staged.dataset(bridge, "eeg", FILES).versions[0].sha256
-    place = bridge.paths.dataset_contents
+    place = staged.here(bridge).dataset_contents
     for name in ("0" * 64, ".arriving-gone"):
         (place / name / "files").mkdir(parents=True)
         (place / name).chmod(0o550)
@@ -285,9 +284,9 @@ def test_what_no_row_tells_of_is_swept_and_what_one_does_is_not(
 def test_an_upload_that_waits_to_be_unpacked_is_not_swept_as_forgotten(bridge: Bridge) -> None:
     part = sent(bridge, zipped("d", FILES))
     deliveries.put(bridge, part, "d.zip", "d")
-    old = time.time() - 2 * intake.HELD_SECONDS
+    old = time.time() - 2 * held.HELD_SECONDS
     os.utime(part, (old, old))
-    intake.sweep(bridge)
+    held.sweep(bridge)
     deliveries.deliver(bridge)
     assert datasets.visible(bridge)[0].versions
 
@@ -415,7 +414,7 @@ def test_a_run_keeps_the_version_that_was_the_newest_when_it_was_accepted(bridge
         Desk(bridge, FakeScheduler(), lambda: datetime.now(UTC), None, {}), again
     )
     assert staged_run.state is JobState.STAGED
-    written = bridge.paths.run(again).seen.read_text()
+    written = staged.here(bridge).run(again).seen.read_text()
     assert written == f'{{"eeg": "{old.versions[0].sha256}"}}'
 
 

@@ -226,7 +226,7 @@ def test_health_tells_a_database_and_a_storage_that_are_away(
     web: FlaskClient, app: APIFlask, bridge: Bridge
 ) -> None:
     staged.show_cluster(bridge)
-    bridge.paths.uploads.rmdir()
+    staged.here(bridge).uploads.rmdir()
     assert "shared storage" in web.get("/api/v1/health").get_json()["storage"]
     store = SqlStore(make_engine("sqlite:////nowhere/nias.db"))
     app.extensions[KEY] = replace(bridge, store=store)
@@ -271,6 +271,8 @@ def test_the_description_has_every_address_and_the_page_is_served_from_here(
         "/people/{person_id}/enable",
         "/groups",
         "/audit",
+        "/unclaimed",
+        "/unclaimed/{account}/link",
         "/compare",
         "/health",
         "/live",

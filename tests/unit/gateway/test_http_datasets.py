@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from typing import Any
 
@@ -18,7 +19,7 @@ from werkzeug.test import TestResponse
 
 from nias_bridge.domain import JobState
 from nias_bridge.http.here import KEY
-from nias_bridge.people import Scope
+from nias_bridge.people import NOBODY, Scope
 from nias_bridge.services import datasets, deliveries
 from nias_bridge.services.bridge import Bridge
 
@@ -112,7 +113,7 @@ def test_what_would_be_refused_in_the_end_is_refused_before_it_is_sent(
     assert begin(web, 10, filename="x", kind="dataset", name="../x").status_code == 400
     assert begin(web, 10, filename="x", kind="model").status_code == 400
     small = bridge.settings.model_copy(update={"quota_stored_bytes": 5})
-    app.extensions[KEY] = type(bridge)(settings=small, paths=bridge.paths, store=bridge.store)
+    app.extensions[KEY] = replace(bridge, settings=small, who=NOBODY)
     answer = begin(web, 10, filename="x", kind="dataset")
     assert (answer.status_code, "may store" in answer.text) == (409, True)
 
@@ -300,7 +301,7 @@ def test_where_there_are_none_the_page_says_why(
     app: APIFlask, web: FlaskClient, bridge: Bridge
 ) -> None:
     settings = bridge.settings.model_copy(update={"identity": "unix"})
-    app.extensions[KEY] = type(bridge)(settings=settings, paths=bridge.paths, store=bridge.store)
+    app.extensions[KEY] = replace(bridge, settings=settings, who=NOBODY)
     assert "This site has no datasets" in web.get("/datasets").text
     assert web.post(API, data=ZIP, query_string={"filename": "eeg.zip"}).status_code == 409
 
@@ -311,4 +312,4 @@ def test_a_file_without_a_name_that_can_be_is_refused(
 ) -> None:
     answer = web.post(API, data=b"x", query_string={"filename": filename, "name": "d"})
     assert answer.status_code == 422, answer.text
-    assert list(bridge.paths.uploads.iterdir()) == []
+    assert list(staged.here(bridge).uploads.iterdir()) == []

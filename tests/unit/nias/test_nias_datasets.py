@@ -131,7 +131,7 @@ def test_what_broke_off_goes_on_where_it_was_when_it_is_called_anew(
     assert told[0] == 2000
     assert made.newest is not None
     assert made.newest.sha256 == data.packed(recordings, lambda *_: None).sha256
-    assert not list(bridge.paths.uploads.glob("*.coming"))
+    assert not list(staged.here(bridge).uploads.glob("*.coming"))
 
 
 def test_an_upload_that_the_gateway_forgot_is_begun_anew(
@@ -147,7 +147,7 @@ def test_an_upload_that_the_gateway_forgot_is_begun_anew(
         patched.setattr(pieces, "_piece", away)
         with pytest.raises(NoAnswer):
             client.datasets.put(recordings)
-    for file in bridge.paths.uploads.iterdir():
+    for file in staged.here(bridge).uploads.iterdir():
         file.unlink()
     monkeypatch.setattr(pieces, "_PAUSES", (0, 0))
     with unpacking(bridge):
