@@ -18,6 +18,7 @@ PRIVATE = "private"  # within envs and cache: an owner's folder, for what is bui
 UPLOADS = "uploads"
 RUNS = "runs"
 DATASETS = "datasets"
+EXAMINED = "doctor"  # what an examination leaves there, for as long as it takes
 SBATCH = "sbatch"  # runs by plain sbatch, and their working directory as Slurm records it
 
 # <shared>/datasets/content/<hash>/
