@@ -45,7 +45,7 @@ from nias_bridge.people import Used
 from nias_bridge.store import keyed, stored, strays
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
-from nias_bridge.store.engine import ID_MAX, reading, writing
+from nias_bridge.store.engine import ID_MAX, asking, reading, writing
 from nias_bridge.store.keys import SqlKeys
 from nias_bridge.store.outbox import SqlOutbox, put_move
 from nias_bridge.store.people import SqlPeople
@@ -192,7 +192,7 @@ class SqlStore:
         return (last or 0) + 1
 
     def run(self, run_id: int) -> Run:
-        with reading(self._engine) as connection:
+        with asking(self._engine) as connection:
             return _one(connection, run_id)
 
     def runs(self, wanted: Filter) -> Page:
