@@ -17,6 +17,7 @@ NiasError
 ├── Undeliverable          what was to be told outside will not be taken, however often it is tried
 ├── OverQuota              the person's own limits do not allow it
 ├── NoSpace                shared storage is full
+├── StorageUnreachable     shared storage did not answer: what is there is not known
 ├── SettingsError          the configuration is wrong or incomplete
 ├── ClusterError           the one-machine Slurm could not be set up
 ├── SchedulerError
@@ -148,6 +149,10 @@ class OverQuota(NiasError):
 
 class NoSpace(NiasError):
     """Shared storage has no room for what was sent; nothing of it is kept."""
+
+
+class StorageUnreachable(NiasError):
+    """Shared storage did not answer: nothing is known of what is there, not even that it is not."""
 
 
 class SettingsError(NiasError):

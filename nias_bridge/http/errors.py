@@ -36,6 +36,7 @@ STATUS: dict[type[errors.NiasError], HTTPStatus] = {
     errors.Undeliverable: HTTPStatus.BAD_GATEWAY,
     errors.OverQuota: HTTPStatus.CONFLICT,
     errors.NoSpace: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.StorageUnreachable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ClusterError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.SchedulerError: HTTPStatus.SERVICE_UNAVAILABLE,
