@@ -342,7 +342,7 @@ class SqlStore:
             connection.execute(delete(lease).where(lease.c.holder == holder))
 
     def cluster(self) -> ClusterView:
-        with reading(self._engine) as connection:
+        with asking(self._engine) as connection:
             view: ClusterView | None = connection.scalar(select(cluster_view.c.view))
         return view or ClusterView()
 
