@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import PurePosixPath
 
 from nias_bridge.errors import SettingsError
 from nias_bridge.node import layout
@@ -14,6 +13,7 @@ from nias_bridge.services import provision
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.cli import CliScheduler
+from nias_bridge.slurm.getent import Getent
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.native import beside
 from nias_bridge.slurm.ssh import Connection, Login, SshRunner
@@ -28,13 +28,13 @@ def open_bridge(settings: Settings) -> Bridge:
     """A bridge whose database is at this version's schema. Raises OldSchema, SettingsError."""
     if settings.identity == "unix":
         os.umask(0o077)  # what is written for a run is nobody else's, until it is handed over
-    on_cluster = settings.shared_root_on_cluster or PurePosixPath(settings.shared_root)
     storage, root = mounted(settings.shared_root)
     bridge = Bridge(
         settings=settings,
-        paths=SharedPaths(root, on_cluster),
+        paths=SharedPaths(root, settings.root_on_cluster),
         storage=storage,
         store=open_store(settings.database_url),
+        accounts=Getent(_system(settings, _connection(settings))),
     )
     provision.install(bridge)
     return bridge
@@ -43,27 +43,44 @@ def open_bridge(settings: Settings) -> Bridge:
 def open_scheduler(settings: Settings) -> Scheduler:
     """The way to Slurm that the settings name. Raises SettingsError."""
     folder, conf, timeout = settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout
-    if settings.ssh_host:
-        login = Login(
-            host=settings.ssh_host,
-            port=settings.ssh_port,
-            user=settings.ssh_user,
-            key=settings.ssh_key,
-            certificate=settings.ssh_certificate,
-            known_hosts=settings.ssh_known_hosts,
-        )
-        log.info("Slurm is asked by its commands on %s.", login)
-        return CliScheduler(SshRunner(Connection(login, timeout), folder, conf, timeout))
-    here = LocalRunner(folder, conf, timeout)
+    there, as_user = _connection(settings), None
     if settings.identity == "unix":
-        runs = PurePosixPath(settings.shared_root, layout.RUNS)
-        as_user = SudoAs(LocalRunner(timeout=timeout), settings.run_as, runs)
-        log.info("Slurm is asked by its commands; jobs are submitted as their owners' accounts.")
+        runs = settings.root_on_cluster / layout.RUNS
+        as_user = SudoAs(_system(settings, there), settings.run_as, runs)
+        log.info("Jobs are submitted as their owners' accounts.")
+    if there:
+        log.info("Slurm is asked by its commands on %s.", there.login)
+        return CliScheduler(SshRunner(there, folder, conf, timeout), as_user)
+    here = LocalRunner(folder, conf, timeout)
+    if as_user:
+        log.info("Slurm is asked by its commands.")
         return CliScheduler(here, as_user)
     if settings.slurm_via == "command-line":
         log.info("Slurm is asked by its commands, as slurm_via says.")
         return CliScheduler(here)
     return _native_where_it_fits(here, must_fit=settings.slurm_via == "pyslurm")
+
+
+def _connection(settings: Settings) -> Connection | None:
+    """To the login node that the settings name, where they do; nothing is sent yet."""
+    if settings.ssh_host is None:
+        return None
+    login = Login(
+        host=settings.ssh_host,
+        port=settings.ssh_port,
+        user=settings.ssh_user,
+        key=settings.ssh_key,
+        certificate=settings.ssh_certificate,
+        known_hosts=settings.ssh_known_hosts,
+    )
+    return Connection(login, settings.slurm_timeout)
+
+
+def _system(settings: Settings, there: Connection | None) -> LocalRunner | SshRunner:
+    """Runs what is none of Slurm's commands on the machine where these are run."""
+    if there is None:
+        return LocalRunner(timeout=settings.slurm_timeout)
+    return SshRunner(there, timeout=settings.slurm_timeout)
 
 
 def _native_where_it_fits(here: LocalRunner, *, must_fit: bool) -> Scheduler:
