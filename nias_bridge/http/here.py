@@ -15,10 +15,7 @@ KEY = "nias_bridge"
 
 def bridge() -> Bridge:
     """The bridge this app was made for, asked by this request's caller; needs an app context."""
-    made = cast(Bridge | None, g.get("bridge"))
-    if made is None or made.who is not caller():
-        made = g.bridge = replace(cast(Bridge, current_app.extensions[KEY]), who=caller())
-    return made
+    return replace(cast(Bridge, current_app.extensions[KEY]), who=caller())
 
 
 def caller() -> Caller:
