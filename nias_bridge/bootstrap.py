@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
+from nias_bridge.checks.subject import Subject, Wanted
 from nias_bridge.errors import SettingsError
 from nias_bridge.node import layout
 from nias_bridge.paths import SharedPaths
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import provision
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.settings import Settings
+from nias_bridge.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.getent import Getent
 from nias_bridge.slurm.local import LocalRunner
@@ -38,6 +40,26 @@ def open_bridge(settings: Settings) -> Bridge:
     )
     provision.install(bridge)
     return bridge
+
+
+def open_subject(settings: Settings, wanted: Wanted) -> Subject:
+    """What `nias-bridge doctor` examines. Nothing is opened yet, nor written."""
+    folder, conf, timeout = settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout
+    there = _connection(settings)
+    storage, root = mounted(settings.shared_root)
+    file = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+    return Subject(
+        settings=settings,
+        paths=SharedPaths(root, settings.root_on_cluster),
+        storage=storage,
+        file=file if file.is_file() else None,
+        run=SshRunner(there, folder, conf, timeout)
+        if there
+        else LocalRunner(folder, conf, timeout),
+        system=_system(settings, there),
+        open_scheduler=lambda: open_scheduler(settings),
+        wanted=wanted,
+    )
 
 
 def open_scheduler(settings: Settings) -> Scheduler:

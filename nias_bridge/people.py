@@ -51,8 +51,8 @@ class Scope(StrEnum):
 class Quotas:
     """A person's own limits; None leaves it to the site's settings.
 
-    stored_bytes: of all her runs; open_runs: queued and running; cpu_hours: in a calendar month;
-    upload_bytes: of one zip.
+    stored_bytes: of all her runs and datasets; open_runs: queued and running; cpu_hours: in a
+    calendar month; upload_bytes: of one zip.
     """
 
     stored_bytes: int | None = None
@@ -63,10 +63,12 @@ class Quotas:
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
-    """What somebody has of the site: bytes on shared storage, runs (all, and those that have not
-    ended), and seconds of CPUs that Slurm gave to runs, whether or not they used them."""
+    """What somebody has of the site: bytes on shared storage (of runs and datasets together, and of
+    datasets alone), runs (all, and those that have not ended), and seconds of CPUs that Slurm gave
+    to runs, whether or not they used them."""
 
     stored_bytes: int = 0
+    dataset_bytes: int = 0
     runs: int = 0
     open_runs: int = 0
     cpu_seconds: float = 0.0
@@ -131,7 +133,7 @@ class Vouched:
     """Somebody as the university's own sign-in tells of her.
 
     subject: its issuer and her number there, "issuer|sub"; verified: it says that the address is
-    hers.
+    hers; signed_in_at: when she last showed there who she is, where that is told.
     """
 
     subject: str
@@ -139,6 +141,7 @@ class Vouched:
     verified: bool
     name: str
     groups: frozenset[str]
+    signed_in_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,15 +17,17 @@ from threading import Event, Thread
 from typing import Any
 
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Polling, Run, SlurmReport, Usage
-from nias_bridge.errors import Stale, Unreachable
+from nias_bridge.errors import LeaseLost, Stale, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import (
     adopt,
+    deliveries,
     environments,
     estimates,
     held,
     identity,
     outbox,
+    pace,
     retention,
 )
 from nias_bridge.services.advance import advance, note_usage
@@ -35,6 +37,7 @@ from nias_bridge.services.sight import Desk, Sight
 log = logging.getLogger(__name__)
 
 WAKE_SECONDS = 0.02
+WAITING_SECONDS = 0.3  # between two tries for the lease that another poller holds
 CLUSTER_SECONDS = 10.0
 ACCOUNTING_SECONDS = 60.0  # without a word of the accounting it is asked for one
 ACCOUNTING_SILENT = "Slurm's accounting does not answer: how jobs ended is told once it does."
@@ -43,6 +46,7 @@ USAGE_SECONDS = 5.0
 MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline
 TIDY_SECONDS = 5.0
 TELL_SECONDS = 1.0
+DATASETS_SECONDS = 0.5
 SWEEP_SECONDS = 3600.0
 SEARCH_SECONDS = 60.0
 
@@ -52,9 +56,11 @@ _RUNNING = frozenset({JobState.RUNNING})
 
 
 def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
-    """Work until `stop` is set. Another poller's lease makes this one wait its turn."""
+    """Work until `stop` is set. Another poller's lease makes this one wait its turn, also in the
+    midst of a round: a machine may have stood still for longer than the lease lasts."""
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    rounds, lease = Rounds(bridge, scheduler), bridge.settings.lease_seconds
+    held = replace(bridge, store=bridge.store.held_by(holder))
+    rounds, lease = Rounds(held, scheduler), bridge.settings.lease_seconds
     held_until = 0.0
     try:
         while not stop.wait(WAKE_SECONDS):
@@ -63,9 +69,13 @@ def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
                 if time.monotonic() > held_until - lease * 2 / 3:
                     asked_at = time.monotonic()
                     if not bridge.store.hold_lease(holder, now=_now(), seconds=lease):
+                        stop.wait(WAITING_SECONDS)
                         continue
                     held_until = asked_at + lease
                 rounds.turn()
+            except LeaseLost as error:
+                log.warning("%s", error)
+                held_until = 0.0
             except Exception:  # the loop outlives a database or a disk that is away
                 log.exception("This round failed; the next one tries again.")
                 stop.wait(1)
@@ -79,19 +89,21 @@ class Rounds:
     def __init__(self, bridge: Bridge, scheduler: Scheduler) -> None:
         self.bridge = bridge
         self.scheduler = scheduler
-        self._polling = Polling(started_at=_now())
+        self._polling = Polling(started_at=_now(), interval=bridge.settings.poll_interval)
+        self._looked = 0.0
         self._accounting = ""  # why it does not answer
         self._accounting_asked = 0.0
         self._at_work: dict[str, Thread] = {}
         self._measured_last = 0
         self._used: dict[int, tuple[Usage, datetime]] = {}
         self._due: dict[Callable[[], None], tuple[float, float]] = {
-            self.follow_jobs: (bridge.settings.poll_interval, 0.0),
+            self.follow_when_due: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
             self.measure: (USAGE_SECONDS, 0.0),
             self.ask_accounting: (CLUSTER_SECONDS, 0.0),
             self.tidy: (TIDY_SECONDS, 0.0),
             self.tell: (TELL_SECONDS, 0.0),
+            self.keep_datasets: (DATASETS_SECONDS, 0.0),
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
         self._seen: set[adopt.Key] = set()
@@ -113,22 +125,41 @@ class Rounds:
         # State by state, so that a run which was just staged is submitted in the same turn.
         for state in QUICK_STATES:
             for run in self.bridge.store.open_runs(frozenset({state})):
-                self._advance(run, sight=None)
+                if self._advance(run, sight=None).version != run.version:
+                    self._hurry()
+
+    def follow_when_due(self) -> None:
+        """Ask Slurm of the runs, unless nobody looks at any and it was asked not long ago."""
+        if pace.is_watched(self.bridge, _now()):
+            self._hurry()
+        if time.monotonic() >= self._looked + self._polling.interval:
+            self.follow_jobs()
 
     def follow_jobs(self) -> None:
         """One question to slurmctld and one to slurmdbd, then a step of each run they have."""
         runs = self.bridge.store.open_runs(OPEN_STATES.difference(QUICK_STATES))
         if runs or self.bridge.settings.login_nodes:
-            began = time.monotonic()
+            began, self._looked = time.monotonic(), time.monotonic()
+            self._slow_down()
             users = identity.users_of_jobs(self.bridge, runs)
             sight = replace(look(self.scheduler, runs), users=users)
             self._heard_accounting(sight.accounting is not None)
-            for run in runs:
-                self._advance(run, sight=sight)
+            after = [self._advance(run, sight=sight) for run in runs]
+            if pace.is_restless(after) or any(
+                now.state is not run.state for run, now in zip(runs, after, strict=True)
+            ):
+                self._hurry()
             missed = (sight.queue, sight.accounting).count(None)
             self._count(looks=1, seconds=time.monotonic() - began, unanswered=missed)
             if self.bridge.settings.login_nodes:
                 self._adopt(sight)
+
+    def _hurry(self) -> None:
+        self._polling = replace(self._polling, interval=self.bridge.settings.poll_interval)
+
+    def _slow_down(self) -> None:
+        interval = pace.slower(self.bridge.settings, self._polling.interval)
+        self._polling = replace(self._polling, interval=interval)
 
     def search(self) -> None:
         """Look in the accounting for jobs by plain sbatch that squeue no longer told."""
@@ -138,7 +169,10 @@ class Rounds:
     def _adopt(self, sight: Sight) -> None:
         with suppress(Unreachable):
             if sight.queue is not None:
-                self._seen = adopt.look(self.bridge, self.scheduler, sight.queue, self._seen)
+                seen = self._seen
+                self._seen = adopt.look(self.bridge, self.scheduler, sight.queue, seen)
+                if self._seen != seen:
+                    self._hurry()
 
     def view_cluster(self) -> None:
         """Remember nodes and partitions, or why they are not known."""
@@ -189,7 +223,9 @@ class Rounds:
         self._accounting_asked = time.monotonic()
 
     def measure(self) -> None:
-        """Ask what running jobs use: a dead node keeps that answer waiting."""
+        """Ask what running jobs use, where anybody looks: a dead node keeps that answer waiting."""
+        if self._polling.interval > max(USAGE_SECONDS, self.bridge.settings.poll_interval):
+            return
         if self.bridge.settings.identity != "unix":  # Slurm tells nobody but a job's owner
             self._aside("What running jobs use", self._measure)
 
@@ -230,6 +266,10 @@ class Rounds:
         """Send what is due of mails and to webhooks: a server may keep one waiting."""
         self._aside("The outbox", lambda: outbox.deliver(self.bridge))
 
+    def keep_datasets(self) -> None:
+        """Unpack datasets that arrived, and remove what nobody has: gigabytes take minutes."""
+        self._aside("Datasets", lambda: deliveries.deliver(self.bridge))
+
     def _aside(self, what: str, see_to: Callable[[], None]) -> None:
         """See to it in a thread of its own, unless one is still at it. Nothing waits for it: what
         goes wrong is logged, and it goes on where it was."""
@@ -248,16 +288,21 @@ class Rounds:
         """Remove what uploads left behind, environments past their size, runs past their time."""
         held.sweep(self.bridge)
         retention.sweep(self.bridge)
+        self._aside("Datasets", lambda: deliveries.sweep(self.bridge))
         environments.prune(self.bridge, self.bridge.settings.environments_max_bytes)
 
-    def _advance(self, run: Run, *, sight: Sight | None) -> None:
+    def _advance(self, run: Run, *, sight: Sight | None) -> Run:
+        """The run after its step, as far as that is known."""
         desk = Desk(self.bridge, self.scheduler, _now, sight, self._used)
         try:
-            advance(desk, run)
+            return advance(desk, run)
         except Stale:
             pass  # it was changed meanwhile; the next turn reads it anew
+        except LeaseLost:
+            raise
         except Exception:  # one run that can't go on does not hold up the others
             log.exception("Run %d could not be taken a step on; it is tried again.", run.id)
+        return run
 
 
 def look(scheduler: Scheduler, runs: list[Run]) -> Sight:

@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[int, Field(ge=0, le=5)] = Field(
         0, description="Reverse proxies before the gateway whose X-Forwarded-For is believed"
     )
+    accel_redirect: str | None = Field(
+        None,
+        pattern=r"^/[\w-]+$",
+        description="nginx’s location of shared storage, where it sends files itself: /protected",
+    )
 
     registration: Literal["confirmed", "open", "invitation", "domain", "closed"] = Field(
         "confirmed",
@@ -86,6 +91,9 @@ class Settings(BaseSettings):
         (), description="With “domain”, the e-mail domains that may"
     )
 
+    session_days_max: Count = Field(
+        30, description="Days after which people sign in anew, however often they come"
+    )
     oidc_issuer: str | None = Field(
         None, description="The university’s own sign-in: address of its OpenID Connect issuer"
     )
@@ -140,6 +148,9 @@ class Settings(BaseSettings):
         Path("/etc/nias-bridge/known_hosts"), description="File with the login node's key"
     )
     poll_interval: Seconds = Field(1.0, description="Seconds between two questions to Slurm")
+    poll_interval_idle: Annotated[float, Field(gt=0, le=120)] = Field(
+        30, description="… at most, while nobody looks at a run; ends are told that late then"
+    )
     lease_seconds: Seconds = Field(
         15, description="Seconds after which another poller may take over from a silent one"
     )
@@ -224,7 +235,7 @@ class Settings(BaseSettings):
     )
 
     quota_stored_bytes: Count | None = Field(
-        None, description="Bytes on shared storage that one person's runs may take"
+        None, description="Bytes on shared storage that one person's runs and datasets may take"
     )
     quota_open_runs: Count | None = Field(
         None, description="Runs that one person may have waiting and running; a sweep is one"
@@ -246,6 +257,11 @@ class Settings(BaseSettings):
     unpacked_max_ratio: Count = Field(
         200, description="Most times that a zip may grow in unpacking (past 10 MB)"
     )
+
+    dataset_max_bytes: Count = Field(
+        102400 * MIB, description="Largest dataset that is taken, as it is sent and unpacked"
+    )
+    dataset_max_files: Count = Field(200_000, description="Most files in a dataset")
 
     @field_validator("secret_key")
     @classmethod
@@ -306,6 +322,11 @@ class Settings(BaseSettings):
         one_place = self.root_on_cluster == PurePosixPath(self.shared_root)
         if self.identity == "unix" and not self.ssh_host and not one_place:
             raise ValueError("identity “unix” wants shared_root to be the nodes' path of it too")
+        if self.identity == "unix" and self.accel_redirect:
+            raise ValueError(
+                "accel_redirect can't be had with identity “unix”, where nginx may not read what "
+                "is each owner's own: leave one out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -15,6 +15,8 @@ from nias_bridge.http import (
     administration_api,
     api,
     comparisons,
+    datasets,
+    datasets_api,
     description,
     docs,
     downloads,
@@ -35,6 +37,7 @@ from nias_bridge.http import (
     written,
 )
 from nias_bridge.http.here import KEY, caller
+from nias_bridge.services import keys
 from nias_bridge.services.bridge import Bridge
 
 STATIC_SECONDS = 3600
@@ -67,10 +70,11 @@ def create_app(bridge: Bridge) -> APIFlask:
     uploads.init_app(app)
     errors.init_app(app)
     Bootstrap5(app)
-    for module in (api, site_api, sweep_api, administration_api):
+    for module in (api, datasets_api, site_api, sweep_api, administration_api):
         security.csrf.exempt(module.blueprint)  # no cookie means anything there
     for module in (
-        *(accounts, administration, administration_api, api, comparisons, docs, looks),
+        *(accounts, administration, administration_api, api, comparisons, datasets, datasets_api),
+        *(docs, looks),
         *(metrics, pages, sharing, site_api, sweep_api, sweeps),
     ):
         app.register_blueprint(module.blueprint)
@@ -106,6 +110,7 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         upload_max=uploads.most,
         university=settings.oidc_name if settings.oidc_issuer else "",
         mails=settings.smtp_url is not None,
+        remembered_days=keys.remembered(bridge).days,
         default_time=settings.time,
     )
 

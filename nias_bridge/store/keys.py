@@ -14,6 +14,7 @@ from nias_bridge.store.engine import ID_MAX, asking, reading, writing
 from nias_bridge.store.people import SEES, person_of
 from nias_bridge.store.people import SHOWN as OF_PERSON
 from nias_bridge.store.tables import keys, people
+from nias_bridge.store.watched import watched
 
 _OF_KEY = [column for column in keys.c if column.name != "hash"]
 _SHOWN = select(*_OF_KEY)
@@ -77,6 +78,10 @@ class SqlKeys:
             changes["expires_at"] = expires_at
         with writing(self._engine) as connection:
             connection.execute(update(keys).where(keys.c.id == key_id).values(**changes))
+
+    def watched(self, *, since: datetime, to_come: bool) -> bool:
+        with reading(self._engine) as connection:
+            return watched(connection, since, to_come)
 
     def of(
         self, *kinds: KeyKind, person_id: int | None = None, run_id: int | None = None
