@@ -62,6 +62,12 @@ class Dialogue:
         """Whether nothing is known to have ended it."""
         return not (self.channel.closed or self.channel.eof_received)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended by itself: the connection is there still."""
+        transport = self.channel.get_transport()
+        return bool(self.channel.eof_received) and transport is not None and transport.is_active()
+
     def close(self) -> None:
         """End it: it is told that nothing more comes."""
         self.channel.close()

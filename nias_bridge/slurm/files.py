@@ -16,13 +16,11 @@ from nias_bridge.errors import StorageUnreachable, Unreachable
 from nias_bridge.node import keeping, reading, serving
 from nias_bridge.slurm.dialogue import Dialogue, Severed, begin
 from nias_bridge.slurm.local import PATH
-from nias_bridge.slurm.ssh import Connection, NoChannel
+from nias_bridge.slurm.ssh import CHUNK, FULL_SECONDS, Connection, NoChannel
 from nias_bridge.storage import Opened, open_afar
 
 CHANNELS = 4  # sshd opens ten, unless it is told otherwise, and Slurm's commands need some
-FULL_SECONDS = 0.1  # after which a login node that opens no further one is asked anew
 LONG_SECONDS = 600.0
-NOISE_MAX = 256 * 1024  # bytes that an account's own profile may say before
 
 # Done once more where no answer came, since twice leaves what once does. Of the others create,
 # take, move, retire and end would stumble over what they themselves had done; who appends asks
@@ -66,7 +64,9 @@ class LoginFiles:
     timeout: float = 30
     _changed: Condition = field(default_factory=Condition, init=False, repr=False)
     _idle: list[Dialogue] = field(default_factory=list, init=False, repr=False)
-    _open: int = field(default=0, init=False, repr=False)
+    _busy: set[Dialogue] = field(default_factory=set, init=False, repr=False)
+    _beginning: int = field(default=0, init=False, repr=False)
+    _owed: int = field(default=0, init=False, repr=False)  # busy ones that others wait for
     _most: int = field(default=CHANNELS, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -81,14 +81,18 @@ class LoginFiles:
         message = serving.pack({"do": operation, "with": arguments})
         seconds = LONG_SECONDS if operation in LONG else self.timeout
         try:
-            return _given(operation, self._ask(message, seconds))
+            try:
+                answer = self._ask(message, seconds)
+            except Severed:
+                if operation not in AGAIN:
+                    raise
+                answer = self._ask(message, seconds)
         except Severed as error:
-            if operation not in AGAIN:
-                raise self._unreachable(f"{operation}: {error}") from None
-        try:
-            return _given(operation, self._ask(message, seconds))
-        except Severed as error:
-            raise self._unreachable(f"{operation}: {error}") from None
+            host = self.connection.login.host
+            raise StorageUnreachable(
+                f"The shared storage on {host} gave no answer ({operation}: {error})."
+            ) from None
+        return _given(operation, answer)
 
     def open(self, path: str) -> Opened:
         return open_afar(self, "begin", path=path)
@@ -101,7 +105,7 @@ class LoginFiles:
         with self._changed:
             idle, self._idle = self._idle, []
         for dialogue in idle:
-            self._drop(dialogue)
+            dialogue.close()
 
     def _ask(self, message: list[bytes], seconds: float) -> dict[str, Any]:
         dialogue = self._taken()
@@ -112,93 +116,113 @@ class LoginFiles:
         except BaseException:
             self._drop(dialogue)  # it is somewhere within a message
             raise
-        with self._changed:
-            self._idle.append(dialogue)
-            self._changed.notify()
+        self._give_back(dialogue)
         return answer
 
     def _taken(self) -> Dialogue:
-        """A channel for us alone, once there is one. Raises StorageUnreachable."""
+        """A channel for us alone, once there is one. Raises StorageUnreachable, Severed."""
         until = time.monotonic() + self.timeout
-        while (dialogue := self._kept_or_place(until)) is None:
+        while (dialogue := self._kept(until)) is None:
             try:
-                return self._begun(until)
+                dialogue = self._begun()
             except NoChannel as error:
-                self._drop(None)
-                # Others of ours may be given back, and Slurm's commands end.
-                with self._changed:
-                    self._most = max(1, self._open)
-                    self._changed.wait(FULL_SECONDS)
                 if time.monotonic() > until:
                     raise StorageUnreachable(str(error)) from None
-            except (Unreachable, Severed) as error:
-                self._drop(None)
+            except Unreachable as error:
                 raise StorageUnreachable(str(error)) from None
-            except BaseException:
-                self._drop(None)
-                raise
+            finally:
+                self._end_beginning(dialogue)
+            if dialogue is not None:
+                return dialogue
+            time.sleep(FULL_SECONDS)  # one of ours may be given back, or a command end
         return dialogue
 
-    def _kept_or_place(self, until: float) -> Dialogue | None:
+    def _kept(self, until: float) -> Dialogue | None:
         """One that is kept, or None: then there is place for another, which is ours to begin."""
         with self._changed:
             while True:
                 while self._idle:
                     dialogue = self._idle.pop()
                     if dialogue.alive:
+                        self._busy.add(dialogue)
                         return dialogue
-                    self._open -= 1
                     dialogue.close()
-                if self._open < self._most:
-                    self._open += 1
+                if len(self._busy) + self._beginning < self._most:
+                    self._beginning += 1
                     return None
                 if not self._changed.wait(until - time.monotonic()):
-                    raise self._unreachable(f"no end of what {self._open} others asked before")
+                    raise StorageUnreachable(
+                        f"The shared storage on {self.connection.login.host} is too busy."
+                    )
 
-    def _begun(self, until: float) -> Dialogue:
+    def _end_beginning(self, dialogue: Dialogue | None) -> None:
+        with self._changed:
+            self._beginning -= 1
+            if dialogue is not None:
+                self._busy.add(dialogue)
+            self._changed.notify()
+
+    def _begun(self) -> Dialogue:
         """What serves us there, begun. Raises Unreachable, Severed."""
         environment = ["env", "-i", f"PATH={PATH}", "LANG=C.UTF-8"]
         python = [self.python, *("-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP)]
         arguments = [serving.NAME, str(self.root), f"{self.umask:o}"]
         dialogue = begin(self.connection, [*environment, *python, *arguments])
         try:
-            dialogue.send(_texts(), until)
-            said = b""
-            while not said.endswith(serving.BEGIN):
-                said += dialogue.receive_some(NOISE_MAX, until)
-        except Severed:
-            words = dialogue.last_words(until)
+            self._await_beginning(dialogue)
+        except BaseException:
             dialogue.close()
-            if not words:
+            raise
+        return dialogue
+
+    def _await_beginning(self, dialogue: Dialogue) -> None:
+        until = time.monotonic() + self.timeout
+        said = b""
+        try:
+            dialogue.send(_texts(), until)
+            while said != serving.BEGIN:
+                said = (said + dialogue.receive_some(CHUNK, until))[-len(serving.BEGIN) :]
+        except Severed:
+            words = dialogue.last_words(until) or "it ended without a word"
+            if not dialogue.ended:
                 raise
             login = self.connection.login
             raise Unreachable(
                 f"{login.host} serves no files to {login.user}: {words}. Set python to one that is "
                 "there too, 3.9 or later."
             ) from None
-        return dialogue
 
-    def _drop(self, dialogue: Dialogue | None) -> None:
-        """Make place for another."""
+    def _give_back(self, dialogue: Dialogue) -> None:
         with self._changed:
-            self._open -= 1
+            self._busy.remove(dialogue)
+            kept = not self._owed
+            if kept:
+                self._idle.append(dialogue)
+            else:
+                self._owed -= 1
             self._changed.notify()
-        if dialogue is not None:
+        if not kept:
             dialogue.close()
 
-    def _spare(self) -> bool:
-        """Let another have a channel of those that wait, and keep fewer from now on."""
+    def _drop(self, dialogue: Dialogue) -> None:
         with self._changed:
-            if not self._idle:
-                return False
-            self._most = max(1, self._open - 1)
-            dialogue = self._idle.pop()
-        self._drop(dialogue)
-        return True
+            self._busy.remove(dialogue)
+            self._owed = max(0, self._owed - 1)
+            self._changed.notify()
+        dialogue.close()
 
-    def _unreachable(self, why: str) -> StorageUnreachable:
-        host = self.connection.login.host
-        return StorageUnreachable(f"The shared storage on {host} gave no answer ({why}).")
+    def _spare(self) -> bool:
+        """Let another have a channel of ours, now or soon, and keep fewer from now on."""
+        with self._changed:
+            if not self._idle and len(self._busy) <= self._owed:
+                return False
+            self._most = max(1, len(self._idle) + len(self._busy) - self._owed - 1)
+            dialogue = self._idle.pop() if self._idle else None
+            if dialogue is None:
+                self._owed += 1
+        if dialogue is not None:
+            dialogue.close()
+        return True
 
 
 @cache

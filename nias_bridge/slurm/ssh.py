@@ -27,6 +27,7 @@ KEEP_ALIVE_SECONDS = 15
 BACK_OFF_MAX = 60.0
 # What the login node is given to kill a program past its deadline, and to say so.
 GRACE_SECONDS = 2.0
+FULL_SECONDS = 0.05  # after which one that opens no further channel is asked anew
 CHUNK = 1 << 16
 Channel = paramiko.Channel
 # What a channel raises once it, or its connection, is no longer there.
@@ -70,13 +71,15 @@ class Connection:
     """One connection to a login node, made when it is first needed and again when it was lost.
 
     Any number of threads may use it at once. timeout: seconds for each attempt to connect.
-    spare: gives up a channel that is kept for later, and says whether there was one.
+    spare: has a channel given up, now or soon, that others can do without; whether there is one.
     """
 
     login: Login
     timeout: float = 30
     spare: Callable[[], bool] = field(default=lambda: False, repr=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+    # One channel after the other: of two refusals at once paramiko gives one an error without name.
+    _opening: Lock = field(default_factory=Lock, init=False, repr=False)
     _transport: paramiko.Transport | None = field(default=None, init=False, repr=False)
     _failures: int = field(default=0, init=False, repr=False)
     _not_before: float = field(default=0.0, init=False, repr=False)
@@ -84,20 +87,26 @@ class Connection:
 
     def channel(self) -> Channel:
         """A new channel, on which nothing was sent yet. Raises Unreachable."""
-        for _ in range(2):  # a connection may have broken while nobody used it
+        lost, until = 0, 0.0
+        while lost < 2:  # a connection may have broken while nobody used it
             transport = self._kept()
             try:
-                return transport.open_session(timeout=self.timeout)
+                with self._opening:
+                    return transport.open_session(timeout=self.timeout)
             except paramiko.ChannelException as error:
-                if self.spare():
-                    continue
-                raise NoChannel(
-                    f"{self.login.host} opens no further channel ({error.text}): see MaxSessions "
-                    "in its sshd_config."
-                ) from None
+                # One that is given up counts for as long as its program takes to end.
+                if not until and self.spare():
+                    until = time.monotonic() + GRACE_SECONDS
+                if time.monotonic() > until:
+                    raise NoChannel(
+                        f"{self.login.host} opens no further channel ({error.text}): see "
+                        "MaxSessions in its sshd_config."
+                    ) from None
+                time.sleep(FULL_SECONDS)
             except BROKEN as error:
                 log.info("The connection to %s is gone: %s", self.login, error)
                 transport.close()
+                lost += 1
         raise Unreachable(f"The connection to {self.login} is lost again and again.")
 
     def close(self) -> None:
