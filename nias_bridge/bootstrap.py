@@ -10,7 +10,7 @@ from nias_bridge.errors import SettingsError
 from nias_bridge.node import layout
 from nias_bridge.paths import SharedPaths
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import shared
+from nias_bridge.services import provision
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.cli import CliScheduler
@@ -18,6 +18,7 @@ from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.native import beside
 from nias_bridge.slurm.ssh import Connection, Login, SshRunner
 from nias_bridge.slurm.sudo import SudoAs
+from nias_bridge.storage import mounted
 from nias_bridge.store import open_store
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,14 @@ def open_bridge(settings: Settings) -> Bridge:
     if settings.identity == "unix":
         os.umask(0o077)  # what is written for a run is nobody else's, until it is handed over
     on_cluster = settings.shared_root_on_cluster or PurePosixPath(settings.shared_root)
+    storage, root = mounted(settings.shared_root)
     bridge = Bridge(
         settings=settings,
-        paths=SharedPaths(settings.shared_root.resolve(), on_cluster),
+        paths=SharedPaths(root, on_cluster),
+        storage=storage,
         store=open_store(settings.database_url),
     )
-    shared.install(bridge)
+    provision.install(bridge)
     return bridge
 
 

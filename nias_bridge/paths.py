@@ -1,10 +1,10 @@
-"""Where things are on shared storage, as seen from here and from the cluster."""
+"""Where things are on shared storage, as the bridge and as the cluster sees them: names alone."""
 
 from __future__ import annotations
 
-import os
+import posixpath
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from nias_bridge.domain import Run
 from nias_bridge.node import layout
@@ -12,17 +12,17 @@ from nias_bridge.node import layout
 
 @dataclass(frozen=True)
 class SharedPaths:
-    """Shared storage under `root` as the gateway sees it, and `on_cluster` as the nodes do."""
+    """Shared storage under `root` as the bridge sees it, and `on_cluster` as the nodes do."""
 
-    root: Path
+    root: PurePosixPath
     on_cluster: PurePosixPath
 
     @property
-    def bin(self) -> Path:
+    def bin(self) -> PurePosixPath:
         return self.root / layout.BIN
 
     @property
-    def uploads(self) -> Path:
+    def uploads(self) -> PurePosixPath:
         return self.root / layout.UPLOADS
 
     @property
@@ -30,14 +30,14 @@ class SharedPaths:
         return self.on_cluster / layout.UPLOADS
 
     @property
-    def environments(self) -> Path:
+    def environments(self) -> PurePosixPath:
         return self.root / layout.ENVIRONMENTS
 
-    def own_environments(self, owner: str) -> Path:
+    def own_environments(self, owner: str) -> PurePosixPath:
         """Where this owner's own environments are."""
         return self.root / layout.ENVIRONMENTS / layout.PRIVATE / owner
 
-    def own_cache(self, owner: str) -> Path:
+    def own_cache(self, owner: str) -> PurePosixPath:
         """Where the caches of this owner's own environments are."""
         return self.root / layout.CACHE / layout.PRIVATE / owner
 
@@ -50,7 +50,7 @@ class SharedPaths:
         return self.on_cluster / layout.BIN / layout.LOGIN_SCRIPT
 
     @property
-    def sbatch(self) -> Path:
+    def sbatch(self) -> PurePosixPath:
         """Where the runs by plain sbatch are, in a folder of each account."""
         return self.root / layout.SBATCH
 
@@ -73,7 +73,7 @@ class RunPaths:
     `log_name` is where its log is, from its folder.
     """
 
-    folder: Path
+    folder: PurePosixPath
     folder_on_cluster: PurePosixPath
     token: str
     log_name: str = layout.LOG
@@ -90,7 +90,7 @@ class RunPaths:
         )
 
     @property
-    def sweep(self) -> Path:
+    def sweep(self) -> PurePosixPath:
         """The parameters of each task."""
         return self.folder / layout.SWEEP
 
@@ -100,19 +100,19 @@ class RunPaths:
         return self.folder_on_cluster / layout.TASK_LOG
 
     @property
-    def archive(self) -> Path:
+    def archive(self) -> PurePosixPath:
         return self.folder / layout.ARCHIVE
 
     @property
-    def mended_requirements(self) -> Path:
+    def mended_requirements(self) -> PurePosixPath:
         return self.folder / layout.MENDED_REQUIREMENTS
 
     @property
-    def exact_lock(self) -> Path:
+    def exact_lock(self) -> PurePosixPath:
         return self.folder / layout.EXACT_LOCK
 
     @property
-    def script(self) -> Path:
+    def script(self) -> PurePosixPath:
         return self.folder / layout.SCRIPT
 
     @property
@@ -120,42 +120,44 @@ class RunPaths:
         return self.folder_on_cluster / layout.SCRIPT
 
     @property
-    def log(self) -> Path:
-        return Path(os.path.normpath(self.folder / self.log_name))  # as it is written: no links
+    def log(self) -> PurePosixPath:
+        return PurePosixPath(
+            posixpath.normpath(self.folder / self.log_name)
+        )  # as it is written: no links
 
     @property
     def log_on_cluster(self) -> PurePosixPath:
         return self.folder_on_cluster / self.log_name
 
     @property
-    def project(self) -> Path:
+    def project(self) -> PurePosixPath:
         return self.folder / layout.PROJECT
 
     @property
-    def output(self) -> Path:
+    def output(self) -> PurePosixPath:
         return self.project / layout.OUTPUT
 
     @property
-    def progress(self) -> Path:
+    def progress(self) -> PurePosixPath:
         return self.folder / layout.PROGRESS
 
     @property
-    def exit(self) -> Path:
+    def exit(self) -> PurePosixPath:
         return self.folder / layout.EXIT
 
     @property
-    def manifest(self) -> Path:
+    def manifest(self) -> PurePosixPath:
         return self.folder / layout.MANIFEST
 
     @property
-    def results(self) -> Path:
+    def results(self) -> PurePosixPath:
         return self.folder / layout.RESULTS
 
     @property
-    def previews(self) -> Path:
+    def previews(self) -> PurePosixPath:
         return self.folder / layout.PREVIEWS
 
     @property
-    def claim(self) -> Path:
+    def claim(self) -> PurePosixPath:
         """The folder that the one job which may run this makes first; its file `job` has the id."""
         return self.folder / layout.CLAIMS / self.token

@@ -23,8 +23,8 @@ from nias_bridge.services import (
     adopt,
     environments,
     estimates,
+    held,
     identity,
-    intake,
     outbox,
     retention,
 )
@@ -246,7 +246,7 @@ class Rounds:
 
     def sweep(self) -> None:
         """Remove what uploads left behind, environments past their size, runs past their time."""
-        intake.sweep(self.bridge)
+        held.sweep(self.bridge)
         retention.sweep(self.bridge)
         environments.prune(self.bridge, self.bridge.settings.environments_max_bytes)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
+from nias_bridge.errors import NotFound
 from nias_bridge.node import keeping, reading
 
 OPERATIONS = {**reading.OPERATIONS, **keeping.OPERATIONS}
@@ -175,12 +176,15 @@ class Storage:
         return self.reach.open(str(file))
 
     def open_beneath(self, root: PurePosixPath, path: str) -> Opened:
-        """A plain file below `root`, to which no link from outside leads.
+        """A plain file below `root`, to which no link from outside leads. Raises NotFound.
 
         A link within `root` is followed by its name; one put in place of a folder meanwhile is not,
         nor is `root` where it is one.
         """
-        return self.reach.open_beneath(str(root), path)
+        try:
+            return self.reach.open_beneath(str(root), path)
+        except OSError:
+            raise NotFound(f"There is no plain file “{path}”.") from None
 
     def sha256(self, file: PurePosixPath) -> str:
         """The SHA-256 of a plain file, in hexadecimal."""
@@ -229,6 +233,10 @@ class Storage:
         told = self.reach.call("append", path=str(file), offset=offset, data=data)
         return int(told[0]), bool(told[1])
 
+    def growing(self, file: PurePosixPath) -> BinaryIO:
+        """A new file to be written to from its beginning on. Raises FileExistsError."""
+        return io.BufferedWriter(Growing(self, file), PIECE_BYTES)
+
     def join(self, file: PurePosixPath, offset: int, source: PurePosixPath) -> tuple[int, bool]:
         """As `append`, of all that another file holds."""
         told = self.reach.call("join", path=str(file), offset=offset, source=str(source))
@@ -266,7 +274,8 @@ class Storage:
 
     def remove(self, *files: PurePosixPath) -> None:
         """Remove files; one that is not there is as good as removed."""
-        self.reach.call("remove", paths=list(map(str, files)))
+        if files:
+            self.reach.call("remove", paths=list(map(str, files)))
 
     def touch(self, file: PurePosixPath) -> None:
         """A file was used now, where it is there."""

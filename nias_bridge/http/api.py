@@ -79,7 +79,7 @@ def submit(query_data: SubmitQuery) -> repeats.Accepted:
     try:
         return repeats.accepted(receive, part, filename)
     finally:
-        part.unlink(missing_ok=True)  # what was sent before is not received again
+        bridge().storage.remove(part)  # what was sent before is not received again
 
 
 @blueprint.get("/runs")

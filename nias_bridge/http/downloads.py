@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import json
 import mimetypes
-import os
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import PurePosixPath
 
 from flask import Response, request, send_file
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
@@ -20,6 +18,7 @@ from nias_bridge.http.security import SANDBOX
 from nias_bridge.services import crate as crates
 from nias_bridge.services import desk, sweeps, zipstream
 from nias_bridge.services import record as records
+from nias_bridge.storage import Opened
 
 # Shown in place; anything else is only ever downloaded. SVG is a document with scripts: not here.
 SHOWN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
@@ -34,7 +33,7 @@ def is_shown(path: str) -> bool:
 
 def output_file(run_id: int, path: str) -> Response:
     """One file of output/; ranges and 304 are understood. Raises NotFound."""
-    return send(desk.output_file(bridge(), run_id, path), Path(path).name)
+    return send(desk.output_file(bridge(), run_id, path), PurePosixPath(path).name)
 
 
 def results(run_id: int) -> Response:
@@ -53,7 +52,7 @@ def _sweep_results(run_id: int) -> Response:
 
 def task_file(run_id: int, index: int, path: str) -> Response:
     """One file that a task left. Raises NotFound."""
-    return send(sweeps.output_file(bridge(), run_id, index, path), Path(path).name)
+    return send(sweeps.output_file(bridge(), run_id, index, path), PurePosixPath(path).name)
 
 
 def task_results(run_id: int, index: int) -> Response:
@@ -122,7 +121,7 @@ def _streamed(parts: Sequence[zipstream.Part], name: str) -> Response:
     return response
 
 
-def send(file: BinaryIO, name: str, kind: str = "") -> Response:
+def send(file: Opened, name: str, kind: str = "") -> Response:
     """A file, opened, under this name; a kind that is given is shown in place."""
     shown = bool(kind)
     kind = kind or _type_of(name)
@@ -135,13 +134,13 @@ def send(file: BinaryIO, name: str, kind: str = "") -> Response:
         max_age=0,
     )
     # An open file says nothing of its size by itself; ranges and 304 need it.
-    info = os.fstat(file.fileno())
-    response.content_length = info.st_size
-    response.last_modified = info.st_mtime  # type: ignore[assignment]
-    response.set_etag(f"{info.st_mtime_ns:x}-{info.st_size:x}")
+    info = file.info
+    response.content_length = info.size
+    response.last_modified = info.modified  # type: ignore[assignment]
+    response.set_etag(f"{info.modified_ns:x}-{info.size:x}")
     response.headers["Content-Security-Policy"] = SANDBOX
     try:
-        response.make_conditional(request, accept_ranges=True, complete_length=info.st_size)
+        response.make_conditional(request, accept_ranges=True, complete_length=info.size)
     except RequestedRangeNotSatisfiable:
         file.close()
         raise

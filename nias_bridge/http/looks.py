@@ -6,7 +6,6 @@ Each of a run, or of one task of a sweep.
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import BinaryIO
 
 from flask import Blueprint, Response, render_template, request
 
@@ -14,6 +13,7 @@ from nias_bridge.errors import NotFound
 from nias_bridge.http import downloads
 from nias_bridge.http.here import bridge
 from nias_bridge.services import desk, previews, sweeps
+from nias_bridge.storage import Opened
 
 blueprint = Blueprint("looks", __name__)
 
@@ -69,7 +69,7 @@ def frame(run_id: int, path: str, task: int | None = None) -> Response:
     return response
 
 
-def _opened(run_id: int, path: str, task: int | None) -> BinaryIO:
+def _opened(run_id: int, path: str, task: int | None) -> Opened:
     if task is None:
         return desk.output_file(bridge(), run_id, path)
     return sweeps.output_file(bridge(), run_id, task, path)

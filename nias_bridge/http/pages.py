@@ -38,6 +38,7 @@ from nias_bridge.services import (
     comparison,
     desk,
     estimates,
+    held,
     identity,
     intake,
     pieces,
@@ -105,14 +106,16 @@ def found(upload_id: str) -> str:
 @blueprint.get("/upload/<upload_id>/live")
 def found_live(upload_id: str) -> Response:
     """When it would start, and what stands before it."""
-    intake.check_held(bridge(), upload_id)
+    held.find(bridge(), upload_id)
     return fragment("_found_live.html", **_before_it(upload_id, request.args.get("wish", "")))
 
 
 @blueprint.post("/upload/<upload_id>/wish")
 def wish(upload_id: str) -> Response:
     """Ask when it would start with what the form says now, or tell what of that can't be had."""
-    return fragment("_found_wish.html", **_prospect(upload_id, intake.held(bridge(), upload_id)))
+    return fragment(
+        "_found_wish.html", **_prospect(upload_id, intake.look_at_held(bridge(), upload_id))
+    )
 
 
 @blueprint.post("/upload/<upload_id>")
@@ -135,7 +138,7 @@ def start(upload_id: str) -> ResponseReturnValue:
 @blueprint.post("/upload/<upload_id>/drop")
 def drop(upload_id: str) -> ResponseReturnValue:
     """Forget a zip that is not to be run."""
-    intake.drop(bridge(), upload_id)
+    held.drop(bridge(), upload_id)
     return redirect(url_for("pages.upload"), HTTPStatus.SEE_OTHER)
 
 
@@ -252,7 +255,7 @@ def _shown_home() -> dict[str, Any]:
 
 
 def _found_page(upload_id: str, error: NiasError | None = None) -> str:
-    judged = intake.held(bridge(), upload_id)
+    judged = intake.look_at_held(bridge(), upload_id)
     return render_template(
         "found.html",
         judged=judged,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from http import HTTPStatus
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from flask import request, url_for
 
@@ -29,7 +29,7 @@ Accepted = tuple[RunOut, int, dict[str, str]]
 
 
 def accepted(
-    submit: Callable[[Bridge], Run], zipped: Path | None = None, filename: str = ""
+    submit: Callable[[Bridge], Run], zipped: PurePosixPath | None = None, filename: str = ""
 ) -> Accepted:
     """The answer to a submission: the run, made now or when this was sent before."""
     word = request.headers.get(HEADER)
@@ -43,11 +43,10 @@ def accepted(
     return answers.status_out(desk.status(bridge(), run)), HTTPStatus.ACCEPTED, headers
 
 
-def _fingerprint(zipped: Path | None, filename: str) -> str:
+def _fingerprint(zipped: PurePosixPath | None, filename: str) -> str:
     """Of all that is asked for."""
     asked = (request.path, sorted(request.args.items(multi=True)), filename)
     digest = hashlib.sha256(repr(asked).encode("utf-8", "replace"))
     if zipped is not None:
-        with zipped.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
+        digest.update(bytes.fromhex(bridge().storage.sha256(zipped)))
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from flask import request, url_for
@@ -74,14 +73,10 @@ def shared() -> frozenset[str]:
 
 def _with_results(page: Page) -> frozenset[int]:
     """The runs of a page that left something to download."""
-    paths = bridge().paths
-    sizes = {r.id: _size(paths.run(r).results) for r in page.runs if r.state.ended}
-    return frozenset(run_id for run_id, size in sizes.items() if size > EMPTY_ZIP_BYTES)
-
-
-def _size(file: Path) -> int:
-    """Bytes of a file, 0 where it is not there."""
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
+    ended = [run for run in page.runs if run.state.ended]
+    infos = bridge().storage.infos([bridge().paths.run(run).results for run in ended])
+    return frozenset(
+        run.id
+        for run, info in zip(ended, infos, strict=True)
+        if info and info.size > EMPTY_ZIP_BYTES
+    )

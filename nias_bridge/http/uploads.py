@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from contextlib import suppress
-from pathlib import Path
-from typing import IO, BinaryIO
+from pathlib import PurePosixPath
+from typing import IO
 
 from flask import Flask, Request, g, request
 from werkzeug.http import parse_options_header
 
-from nias_bridge.errors import BadUpload
+from nias_bridge.errors import BadUpload, StorageUnreachable
 from nias_bridge.http import metrics
 from nias_bridge.http.here import bridge
-from nias_bridge.services import intake, quotas
+from nias_bridge.services import held, quotas
 
 FIELD = "file"
 FORM_ROOM = 64 * 1024  # bytes that a form adds around its file
@@ -51,7 +52,7 @@ def allow_upload() -> None:
     request.max_content_length = most() + FORM_ROOM
 
 
-def take() -> tuple[Path, str]:
+def take() -> tuple[PurePosixPath, str]:
     """The zip of this request, and the name it was sent under ("" where it had none).
 
     The body is the zip itself, or a form with the field `file`. The file is the caller's from now
@@ -59,15 +60,11 @@ def take() -> tuple[Path, str]:
     """
     allow_upload()
     filename = _take_field() if request.mimetype == "multipart/form-data" else _take_body()
-    (file,) = _parts()
+    ((part, file),) = _parts().items()
+    file.seek(0, io.SEEK_END)
+    size = file.tell()
     file.close()
-    part = Path(file.name)
-    size = part.stat().st_size
-    limit = most()
-    if not size:
-        raise BadUpload("The file is empty. Choose the zip of your project.")
-    if size > limit:
-        raise BadUpload(f"The zip has {size:,} bytes; at most {limit:,} are taken of you.")
+    quotas.check_upload(bridge(), size)
     _parts().clear()
     metrics.received(size)
     return part, filename
@@ -98,19 +95,21 @@ def _take_body() -> str:
     return request.args.get("filename") or options.get("filename") or ""
 
 
-def _parts() -> list[BinaryIO]:
+def _parts() -> dict[PurePosixPath, IO[bytes]]:
     """The files that this request made and nobody has taken yet."""
-    return g.setdefault("parts", [])  # type: ignore[no-any-return]
+    return g.setdefault("parts", {})  # type: ignore[no-any-return]
 
 
-def _new_part() -> BinaryIO:
-    file = intake.new_part(bridge()).open("x+b")
-    _parts().append(file)
+def _new_part() -> IO[bytes]:
+    part = held.new_part(bridge())
+    file = bridge().storage.growing(part)
+    _parts()[part] = file
     return file
 
 
 def _forget_parts(_error: BaseException | None) -> None:
-    for file in g.pop("parts", []):
-        Path(file.name).unlink(missing_ok=True)
-        with suppress(OSError):  # on a full disk it can't write its rest, which nobody wants
+    for part, file in g.pop("parts", {}).items():
+        with suppress(OSError, StorageUnreachable):
+            bridge().storage.remove(part)
+        with suppress(OSError, StorageUnreachable):  # a full disk takes no rest, which nobody wants
             file.close()

@@ -7,7 +7,7 @@ import stat
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from . import layout, names, zipreader
 
@@ -60,20 +60,20 @@ class _Found(NamedTuple):
     member: zipreader.Member
 
 
-def judge(archive: Path, filename: str, limits: Limits) -> Inventory:
-    """What is in the zip, read from its directory alone. Raises ArchiveError.
+def judge(file: BinaryIO, filename: str, limits: Limits) -> Inventory:
+    """What is in the zip, which is open, read from its directory alone. Raises ArchiveError.
 
     filename is the zip's own name, for a project whose files are at the zip's root.
     """
     # Folders and what macOS adds can double the entries of an honest zip.
     most = 2 * limits.files + 1000
     try:
-        members = zipreader.directory(archive, most)
+        members = zipreader.members(file, most)
     except zipreader.ZipError as error:
         raise ArchiveError(str(error)) from None
     found = _readable(members)
     _refuse_collisions(found, most)
-    _refuse_bombs(found, archive.stat().st_size, limits)
+    _refuse_bombs(found, file.seek(0, os.SEEK_END), limits)
     root = _project_folder(found)
     inside = [f for f in found if f.parts[: len(root)] == root and len(f.parts) > len(root)]
     entries = tuple(
@@ -101,7 +101,7 @@ def judge(archive: Path, filename: str, limits: Limits) -> Inventory:
     )
 
 
-def read_member(archive: Path, inventory: Inventory, path: str, limit: int) -> bytes | None:
+def read_member(file: BinaryIO, inventory: Inventory, path: str, limit: int) -> bytes | None:
     """One file of the project, None where it has none of that path.
 
     Raises ArchiveError when it is damaged or has more than `limit` bytes.
@@ -112,8 +112,7 @@ def read_member(archive: Path, inventory: Inventory, path: str, limit: int) -> b
     if entry.size > limit:
         raise ArchiveError(f"{path} has {entry.size:,} bytes; at most {limit:,} are read.")
     try:
-        with archive.open("rb") as file:
-            return b"".join(zipreader.content(file, entry.member))
+        return b"".join(zipreader.content(file, entry.member))
     except zipreader.ZipError as error:
         raise ArchiveError(f"{path} {error}.") from None
 
@@ -124,13 +123,13 @@ def unpack(archive: Path, target: Path, limits: Limits, filename: str) -> Invent
     Only plain files and folders are made: 0644, or 0755 where the owner may execute. Raises
     ArchiveError for what the directory did not tell (damage, sizes that lie), OSError for the disk.
     """
-    inventory = judge(archive, filename, limits)
-    target.mkdir(parents=True)
-    (target / layout.OUTPUT).mkdir()
-    made = {target}
-    for folder in inventory.folders:
-        (target / folder).mkdir(parents=True, exist_ok=True)
     with archive.open("rb") as file:
+        inventory = judge(file, filename, limits)
+        target.mkdir(parents=True)
+        (target / layout.OUTPUT).mkdir()
+        made = {target}
+        for folder in inventory.folders:
+            (target / folder).mkdir(parents=True, exist_ok=True)
         for entry in inventory.entries:
             path = target / entry.path
             if path.parent not in made:

@@ -196,15 +196,16 @@ def _command(job: claim.Job, given: Given) -> list[str]:
         _pack(given.project, packed)
     site = run.site_of(job.shared)
     limits = run.LIMITS._replace(**site.get("limits", {}))
-    inventory = archive.judge(packed, packed.name, limits)
+    with packed.open("rb") as zipped:
+        inventory = archive.judge(zipped, packed.name, limits)
 
-    def read(path: str) -> Optional[bytes]:
-        return archive.read_member(packed, inventory, path, _FILE_MAX_BYTES)
+        def read(path: str) -> Optional[bytes]:
+            return archive.read_member(zipped, inventory, path, _FILE_MAX_BYTES)
 
-    text = read(projectfile.FILE)
-    if text is None:
-        return [archive.CODE]
-    said = projectfile.read(text.decode("utf-8", "replace"), read)
+        text = read(projectfile.FILE)
+        if text is None:
+            return [archive.CODE]
+        said = projectfile.read(text.decode("utf-8", "replace"), read)
     asked = said.job
     if asked.python:
         _under(asked.python, site.get("pythons", {}), job.shared, given)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+from typing import BinaryIO
 
 from . import archive
 
@@ -14,7 +15,7 @@ WORDS_MAX = 50_000  # some 200 kB as people write
 _WORD = r"\w+|[^\w\s]"
 
 
-def read(part: Path, inventory: archive.Inventory) -> dict[str, str]:
+def read(zipped: BinaryIO, inventory: archive.Inventory) -> dict[str, str]:
     """The project's modules by their paths; those that are not read are there, but empty."""
     found: dict[str, str] = {}
     room, seen = WORDS_MAX, 0
@@ -27,7 +28,7 @@ def read(part: Path, inventory: archive.Inventory) -> dict[str, str]:
             continue
         found[entry.path] = ""
         if seen < FILES_MAX and room and entry.size <= FILE_MAX_BYTES:
-            text = _text(part, inventory, entry.path)
+            text = _text(zipped, inventory, entry.path)
             words = sum(1 for _ in re.finditer(_WORD, text))
             seen += 1
             if words <= room:
@@ -35,9 +36,9 @@ def read(part: Path, inventory: archive.Inventory) -> dict[str, str]:
     return found
 
 
-def _text(part: Path, inventory: archive.Inventory, path: str) -> str:
+def _text(zipped: BinaryIO, inventory: archive.Inventory, path: str) -> str:
     try:
-        content = archive.read_member(part, inventory, path, FILE_MAX_BYTES)
+        content = archive.read_member(zipped, inventory, path, FILE_MAX_BYTES)
     except archive.ArchiveError:
         return ""  # damage is told when it is unpacked
     return (content or b"").decode("utf-8-sig", "replace")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 STORED, DEFLATED, BZIP2, LZMA = 0, 8, 12, 14
@@ -77,14 +76,11 @@ class _End(NamedTuple):
     offset: int
 
 
-def directory(archive: Path, most: int) -> list[Member]:
-    """All entries, in the directory's order. Raises ZipError, also when there are over `most`."""
-    with archive.open("rb") as file:
-        return members(file, most)
-
-
 def members(file: BinaryIO, most: int) -> list[Member]:
-    """As `directory`, of a zip that is open already."""
+    """All entries of a zip that is open, in its directory's order.
+
+    Raises ZipError, also when there are over `most`.
+    """
     end = _end_record(file)
     _refuse_too_many(end.entries, most)
     if end.size > max(most, 100) * _DIRECTORY_BYTES_PER_ENTRY:
@@ -174,6 +170,7 @@ def extra_field(extra: bytes, wanted: int) -> bytes | None:
 
 
 def _end_record(file: BinaryIO) -> _End:
+    file.seek(0)
     beginning = file.read(8)
     length = file.seek(0, 2)
     for magic, name in _OTHER_FORMATS.items():

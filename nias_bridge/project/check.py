@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from nias_bridge.domain import project_name
 from nias_bridge.node import archive, imports, needs, projectfile, requirements, sources
@@ -52,12 +53,16 @@ def check(zipped: Path) -> Verdict:
     What only the site knows (its own limits, partitions, Pythons, names already taken) is not
     looked at.
     """
-    try:
-        inventory = archive.judge(zipped, zipped.name, LIMITS)
-    except archive.ArchiveError as error:
-        return Verdict("", 0, 0, "", (), 0, (Found(str(error)),), ())
-    read = partial(_read, zipped, inventory)
-    problems = list(_of_the_whole(zipped, inventory.name))
+    with zipped.open("rb") as file:
+        try:
+            inventory = archive.judge(file, zipped.name, LIMITS)
+        except archive.ArchiveError as error:
+            return Verdict("", 0, 0, "", (), 0, (Found(str(error)),), ())
+        return _verdict(file, inventory, list(_of_the_whole(zipped, inventory.name)))
+
+
+def _verdict(file: BinaryIO, inventory: archive.Inventory, problems: list[Found]) -> Verdict:
+    read = partial(_read, file, inventory)
     said = projectfile.ProjectFile()
     try:
         text = read(projectfile.FILE)
@@ -80,7 +85,7 @@ def check(zipped: Path) -> Verdict:
         for each in wrong
     ]
     named = [*lines, *(each.text for each in wrong)]
-    program = imports.read(sources.read(zipped, inventory), said.job.main)
+    program = imports.read(sources.read(file, inventory), said.job.main)
     return Verdict(
         project=inventory.name,
         files=len(inventory.entries),
@@ -93,8 +98,8 @@ def check(zipped: Path) -> Verdict:
     )
 
 
-def _read(zipped: Path, inventory: archive.Inventory, path: str) -> bytes | None:
-    return archive.read_member(zipped, inventory, path, READ_MAX_BYTES)
+def _read(file: BinaryIO, inventory: archive.Inventory, path: str) -> bytes | None:
+    return archive.read_member(file, inventory, path, READ_MAX_BYTES)
 
 
 def _of_the_whole(zipped: Path, name: str) -> Iterator[Found]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from nias_bridge.domain import name_key
@@ -188,7 +186,7 @@ def drop_group(bridge: Bridge, group_id: int) -> None:
 
 def storage(bridge: Bridge) -> Storage:
     """What there is of shared storage, and who has it, whoever has most first."""
-    disk = shutil.disk_usage(bridge.paths.root)
+    disk = bridge.storage.space(bridge.paths.root)
     used = bridge.store.used(since=quotas.this_month())
     known = {person.handle: person for person in bridge.store.people.all()}
     holders = [
@@ -214,11 +212,7 @@ def storage(bridge: Bridge) -> Storage:
 
 
 def _uploads(bridge: Bridge) -> int:
-    total = 0
-    for file in bridge.paths.uploads.iterdir():
-        with suppress(FileNotFoundError):  # it was taken or dropped just now
-            total += file.stat().st_size
-    return total
+    return sum(info.size for info in bridge.storage.entries(bridge.paths.uploads).values())
 
 
 def prune_environments(bridge: Bridge, size: int) -> list[environments.KeptEnvironment]:

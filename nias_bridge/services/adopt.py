@@ -7,17 +7,15 @@ project is called and what is in it, and only those that belong to that account.
 from __future__ import annotations
 
 import logging
-import os
 import pwd
 import re
-import stat
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from nias_bridge.domain import (
     NAME_MAX,
@@ -36,9 +34,10 @@ from nias_bridge.domain import (
 from nias_bridge.errors import BadProjectFile
 from nias_bridge.node import archive, layout, needs, requirements
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import intake, shared, wishes
+from nias_bridge.services import intake, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import read_json
+from nias_bridge.storage import Info, Storage
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +207,9 @@ def _project(
         _, ours, given = command.partition(f"/{layout.LOGIN_SCRIPT}")
         return _as_name(given) if ours else None
     folder = _folder(bridge, user, job_id, at, ())
-    told = read_json(bridge.paths.sbatch / folder / layout.SUBMISSION) if folder else {}
+    if not folder:
+        return SBATCH_JOB_NAME
+    told = read_json(bridge.storage, bridge.paths.sbatch / folder / layout.SUBMISSION)
     return _as_name(str(told.get("project", "")))
 
 
@@ -239,35 +240,36 @@ def _folder(
     except KeyError:
         return ""
     newest = ""
-    for home in _own_folders(bridge.paths.sbatch, user, uid):
-        for folder in _own_folders(home, str(job_id), uid):
-            inside = folder.relative_to(bridge.paths.sbatch).as_posix()
-            changed = datetime.fromtimestamp(folder.lstat().st_mtime, UTC)
+    for home, _ in _own_folders(bridge.storage, bridge.paths.sbatch, user, uid):
+        for folder, info in _own_folders(bridge.storage, home, str(job_id), uid):
+            inside = str(folder.relative_to(bridge.paths.sbatch))
+            changed = datetime.fromtimestamp(info.modified, UTC)
             if inside not in others and submitted_at and changed > submitted_at - CLOCKS_APART:
                 newest = inside
     return newest
 
 
-def _own_folders(parent: Path, name: str, uid: int) -> Iterator[Path]:
+def _own_folders(
+    storage: Storage, parent: PurePosixPath, name: str, uid: int
+) -> Iterator[tuple[PurePosixPath, Info]]:
     for numbered in layout.numbered(name):
-        try:
-            status = (parent / numbered).lstat()
-        except OSError:
+        (info,) = storage.infos([parent / numbered])
+        if info is None:
             return
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == uid:
-            yield parent / numbered
+        if info.folder and info.uid == uid:
+            yield parent / numbered, info
 
 
 def _hints(bridge: Bridge, since: datetime) -> list[int]:
     """Job ids that are names of folders which came lately, and of which no run is known."""
     ids: set[int] = set()
+    storage, sbatch = bridge.storage, bridge.paths.sbatch
     with suppress(OSError):
-        for home in os.scandir(bridge.paths.sbatch):
-            info = home.stat(follow_symlinks=False)
-            if not stat.S_ISDIR(info.st_mode) or info.st_mtime < since.timestamp():
+        for home, info in storage.entries(sbatch).items():
+            if not info.folder or info.modified < since.timestamp():
                 continue
             with suppress(OSError):
-                words = (name.partition(".")[0] for name in os.listdir(home.path))  # noqa: PTH208
+                words = (name.partition(".")[0] for name in storage.entries(sbatch / home))
                 ids.update(int(word) for word in words if word.isascii() and word.isdigit())
     known = {run.job_id for run in bridge.store.adopted(ids)}
     known |= {job.report.job_id for job in bridge.store.strays.all()}
@@ -276,20 +278,20 @@ def _hints(bridge: Bridge, since: datetime) -> list[int]:
 
 def _contents(bridge: Bridge, run: Run) -> tuple[Contents, Program]:
     """What is in a run's zip. Raises OSError, ArchiveError, NeedsError."""
-    with shared.open_plain(bridge.paths.run(run).archive) as file:
-        zipped = Path(f"/proc/self/fd/{file.fileno()}")  # what was opened, whatever comes now
-        inventory = archive.judge(zipped, f"{run.project}.zip", intake.limits(bridge.settings))
-        read = partial(archive.read_member, zipped, inventory, limit=intake.PROJECT_FILE_MAX_BYTES)
+    packed = bridge.paths.run(run).archive
+    with bridge.storage.open(packed) as file:
+        inventory = archive.judge(file, f"{run.project}.zip", intake.limits(bridge.settings))
+        read = partial(archive.read_member, file, inventory, limit=intake.PROJECT_FILE_MAX_BYTES)
         program = Program()
         with suppress(BadProjectFile):
             said = wishes.read(read, lambda _: wishes.Limits(), bridge.settings.tasks_max)
             program = said.program
         lines, _ = requirements.parse(needs.read(read, program.main).text)
         contents = Contents(
-            size=os.fstat(file.fileno()).st_size,
+            size=file.info.size,
             unpacked_size=inventory.unpacked_size,
             files=len(inventory.entries),
-            sha256=intake.sha256(zipped),
+            sha256=bridge.storage.sha256(packed),
             requirements=tuple(line.partition(" --hash")[0] for line in lines),
         )
     return contents, program

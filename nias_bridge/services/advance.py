@@ -17,7 +17,7 @@ from nias_bridge.errors import (
 )
 from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.script import render
-from nias_bridge.services import adopt, arrays, identity, shared
+from nias_bridge.services import adopt, arrays, identity
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import claimed_job, read_evidence
 from nias_bridge.services.sight import Desk, alike, merged, runs_again
@@ -46,7 +46,7 @@ def stage(desk: Desk, run: Run) -> Run:
     if run.tasks:
         arrays.stage(desk, run)
     script = render(run, desk.bridge.paths, desk.bridge.settings, _nice(desk.bridge, run))
-    shared.write(files.script, script)
+    desk.bridge.storage.write(files.script, script)
     return _move(desk, run, JobState.STAGED)
 
 
@@ -165,11 +165,11 @@ def _take_over(desk: Desk, run: Run, told: SlurmReport) -> Run:
 
 def _end(desk: Desk, run: Run, recorded: SlurmReport) -> Run:
     files = desk.bridge.paths.run(run)
-    claimant = claimed_job(files)
+    claimant = claimed_job(desk.bridge.storage, files)
     if claimant is not None and claimant != recorded.job_id and not run.native:
         # Two jobs came to be under one name; the other one got the claim, so it is the run's.
         return desk.bridge.store.update(run, job_id=claimant, report=None)
-    evidence = read_evidence(files)
+    evidence = read_evidence(desk.bridge.storage, files)
     if recorded.exit_code == ALREADY_RUN and evidence.exit_code != ALREADY_RUN:
         # A slurmctld that was killed can start a job twice: this is the second start's end.
         why = "Slurm started the job twice and has the wrong end on record"
@@ -187,7 +187,8 @@ def _denied(desk: Desk, run: Run) -> Run:
     if _missing_seconds(desk, run) < desk.bridge.settings.lost_after:
         return run
     not_started = run.state in _NOT_STARTED or run.state is JobState.SUBMITTING
-    if not_started and not run.native and not desk.bridge.paths.run(run).claim.exists():
+    claim = desk.bridge.paths.run(run).claim
+    if not_started and not run.native and not desk.bridge.storage.info(claim):
         log.warning("run %d: Slurm lost job %s before it started.", run.id, run.job_id)
         return _move(
             desk,
@@ -212,7 +213,7 @@ def _wait_for_record(desk: Desk, run: Run, why: str) -> Run:
 
 
 def _end_by_evidence(desk: Desk, run: Run, why: str) -> Run:
-    evidence = read_evidence(desk.bridge.paths.run(run))
+    evidence = read_evidence(desk.bridge.storage, desk.bridge.paths.run(run))
     if evidence.phase != "finished":
         return _move(desk, run, JobState.NODE_FAIL, note=f"{why}, nor has the node written one.")
     state = JobState.COMPLETED if evidence.exit_code == 0 else JobState.FAILED

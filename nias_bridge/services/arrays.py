@@ -10,7 +10,7 @@ from dataclasses import replace
 from nias_bridge.domain import OPEN_STATES, JobState, Run, SlurmReport
 from nias_bridge.errors import NotAllowed, Unreachable
 from nias_bridge.node.layout import ALREADY_RUN
-from nias_bridge.services import identity, shared
+from nias_bridge.services import identity
 from nias_bridge.services.evidence import claimed_job, read_evidence
 from nias_bridge.services.sight import Desk, Sight, alike, runs_again
 from nias_bridge.tasks import Task, run_report, run_state
@@ -24,7 +24,7 @@ def stage(desk: Desk, run: Run) -> None:
     """Put the tasks' parameters beside the script."""
     told = [dict(task.parameters) for task in desk.bridge.store.tasks(run.id)]
     file = desk.bridge.paths.run(run).sweep
-    shared.write(file, json.dumps(told, ensure_ascii=False))
+    desk.bridge.storage.write(file, json.dumps(told, ensure_ascii=False))
 
 
 def end_all(desk: Desk, run: Run, state: JobState) -> None:
@@ -117,8 +117,8 @@ def _measured(
 
 def _ended(desk: Desk, run: Run, task: Task, recorded: SlurmReport) -> Task | None:
     files = desk.bridge.paths.run(run).task(task.index)
-    evidence = read_evidence(files)
-    another = claimed_job(files) not in (None, run.job_id)
+    evidence = read_evidence(desk.bridge.storage, files)
+    another = claimed_job(desk.bridge.storage, files) not in (None, run.job_id)
     if another or (recorded.exit_code == ALREADY_RUN and evidence.exit_code != ALREADY_RUN):
         # A slurmctld that was killed can start a job twice: this is the second start's end.
         return None
@@ -147,7 +147,7 @@ def _judged_by_evidence(desk: Desk, run: Run, denied: Iterable[Task]) -> list[Ta
             continue
         if missing < settings.verdict_after:
             continue
-        evidence = read_evidence(desk.bridge.paths.run(run).task(task.index))
+        evidence = read_evidence(desk.bridge.storage, desk.bridge.paths.run(run).task(task.index))
         state, note = JobState.NODE_FAIL, f"{why}, nor has the node written one."
         if evidence.phase == "finished":
             state = JobState.COMPLETED if evidence.exit_code == 0 else JobState.FAILED
@@ -169,7 +169,7 @@ def _lost_before_it_started(desk: Desk, run: Run, denied: list[Task]) -> bool:
 
 def _never_started(desk: Desk, run: Run, task: Task) -> bool:
     claim = desk.bridge.paths.run(run).task(task.index).claim
-    return task.state in _WAITING and not claim.exists()
+    return task.state in _WAITING and not desk.bridge.storage.info(claim)
 
 
 def _submit_again(desk: Desk, run: Run) -> Run:

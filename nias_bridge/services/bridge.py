@@ -1,4 +1,4 @@
-"""What every use case is handed: settings, places on shared storage, the store, who asks."""
+"""What every use case is handed: settings, shared storage, the store, and who asks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from nias_bridge.paths import SharedPaths
 from nias_bridge.people import NOBODY, Caller, Deed, Person
 from nias_bridge.ports import Store
 from nias_bridge.settings import Settings
+from nias_bridge.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Bridge:
 
     settings: Settings
     paths: SharedPaths
+    storage: Storage
     store: Store
     who: Caller = NOBODY
     key: SubmissionKey | None = None

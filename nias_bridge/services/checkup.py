@@ -20,7 +20,7 @@ def diagnosis(bridge: Bridge, run: Run, evidence: Evidence | None = None) -> Dia
     most = limits(bridge, run)
     if most is None:
         return None
-    told = evidence or read_evidence(bridge.paths.run(run))
+    told = evidence or read_evidence(bridge.storage, bridge.paths.run(run))
     report = run.report
     return diagnose(
         Symptoms(

@@ -56,7 +56,8 @@ def compare(bridge: Bridge, a: int, b: int) -> Comparison:
             "b",
         )
     locks = [
-        record.text(bridge.paths.run(view.run).folder, layout.LOCK) for view in (first, second)
+        record.text(bridge, bridge.paths.run(view.run).folder, layout.LOCK)
+        for view in (first, second)
     ]
     return Comparison(
         a=first,

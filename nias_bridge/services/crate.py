@@ -17,7 +17,7 @@ from urllib.parse import quote
 from nias_bridge.domain import JobState, Run
 from nias_bridge.errors import NotFound, NotPossible
 from nias_bridge.node import layout, zipreader
-from nias_bridge.services import desk, intake, shared, sweeps, zipstream
+from nias_bridge.services import desk, intake, sweeps, zipstream
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.record import node_files, record
 
@@ -87,15 +87,15 @@ def _kept(bridge: Bridge, run: Run, at: float) -> Iterator[_File]:
     for name, called, about in _KEPT:
         folder = node if name == layout.LOCK else whole
         try:
-            with shared.open_beneath(folder, name) as file:
-                size = file.seek(0, 2)
+            with bridge.storage.open_beneath(folder, name) as file:
+                size = file.info.size
         except NotFound:
             continue
         part = zipstream.file(
             called,
             size,
             at,
-            lambda folder=folder, name=name: shared.open_beneath(folder, name),  # type: ignore[misc]
+            lambda folder=folder, name=name: bridge.storage.open_beneath(folder, name),  # type: ignore[misc]
         )
         yield _File(part, about, run.contents.sha256 if name == layout.ARCHIVE else None)
 

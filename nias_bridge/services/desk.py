@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from pathlib import PurePosixPath
 
 from nias_bridge.domain import OPEN_STATES, ClusterView, Event, Filter, Page, Run
-from nias_bridge.errors import NotAllowed, NotFound, NotPossible
+from nias_bridge.errors import NotAllowed, NotFound, NotPossible, StorageUnreachable
 from nias_bridge.node import layout
 from nias_bridge.paths import RunPaths
-from nias_bridge.services import identity, intake, shared
+from nias_bridge.services import identity, intake
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.efficiency import Efficiency, efficiency
 from nias_bridge.services.evidence import Evidence, Peak, peak_memory, read_evidence
 from nias_bridge.services.lastwords import programs_words
 from nias_bridge.services.manifest import LeftOut, OutputFile, read_manifest
+from nias_bridge.storage import Info, Opened, Storage
 
 LOG_PART_BYTES = 64 * 1024
 TAIL_BYTES = 16 * 1024
@@ -82,7 +81,7 @@ class Health:
 def show(bridge: Bridge, run_id: int) -> RunView:
     """One run with its evidence, history and files. Raises NotFound."""
     run = find(bridge, run_id)
-    files, left_out = left_files(bridge.paths.run(run))
+    files, left_out = left_files(bridge.storage, bridge.paths.run(run))
     return RunView(
         **vars(status(bridge, run)),
         events=tuple(bridge.store.events(run.id)),
@@ -94,14 +93,14 @@ def show(bridge: Bridge, run_id: int) -> RunView:
 def status(bridge: Bridge, run: Run) -> RunStatus:
     """How a run is, without its history and its files."""
     files = bridge.paths.run(run)
-    evidence = read_evidence(files)
+    evidence = read_evidence(bridge.storage, files)
     peak = peak_memory(run.report, evidence)
     return RunStatus(
         run=run,
         evidence=evidence,
         peak_memory=peak,
         efficiency=efficiency(run, bridge.settings, peak),
-        results_ready=shared.is_plain(files.results),
+        results_ready=bridge.storage.is_plain(files.results),
     )
 
 
@@ -111,7 +110,7 @@ def marks(bridge: Bridge, run: Run) -> tuple[object, ...]:
     watched = [files.progress, files.exit, files.results]
     if run.state.ended:
         watched += [files.manifest, files.log]  # the last words are in the diagnosis
-    return tuple(_mark(file) for file in watched)
+    return tuple(map(_mark, bridge.storage.infos(watched)))
 
 
 def find(bridge: Bridge, run_id: int) -> Run:
@@ -145,16 +144,23 @@ def log(bridge: Bridge, run_id: int, offset: int, limit: int = LOG_PART_BYTES) -
     """
     run = find(bridge, run_id)
     files = bridge.paths.run(run)
-    return log_part(files.folder, files.log_name, run.state.ended, offset, limit)
+    ended = run.state.ended
+    return log_part(bridge.storage, files.folder, files.log_name, offset, limit, ended=ended)
 
 
 def log_part(
-    folder: Path, name: str, ended: bool, offset: int, limit: int = LOG_PART_BYTES
+    storage: Storage,
+    folder: PurePosixPath,
+    name: str,
+    offset: int,
+    limit: int,
+    *,
+    ended: bool,
 ) -> LogPart:
     """A part of a log by its name in a run's folder, as `log` gives it; `ended`: nothing is going
     to be added. The code may have put a link or a pipe in its place: that is no log."""
     try:
-        opened = shared.open_beneath(folder, name)
+        opened = storage.open_beneath(folder, name)
     except NotFound:
         return LogPart(text="", offset=0, next_offset=0, size=0, ended=ended)
     with opened:
@@ -173,11 +179,11 @@ def log_part(
     )
 
 
-def whole_log(bridge: Bridge, run_id: int) -> BinaryIO:
+def whole_log(bridge: Bridge, run_id: int) -> Opened:
     """The log, opened. Raises NotFound, also where there is none yet."""
     files = bridge.paths.run(find(bridge, run_id))
     try:
-        return shared.open_beneath(files.folder, files.log.name)
+        return bridge.storage.open_beneath(files.folder, files.log.name)
     except NotFound:
         raise NotFound("This run has no log yet: it begins when the run starts.") from None
 
@@ -193,35 +199,35 @@ def tail(bridge: Bridge, run: Run) -> str:
     return log(bridge, run.id, -1, limit=TAIL_BYTES).text
 
 
-def output_file(bridge: Bridge, run_id: int, path: str) -> BinaryIO:
+def output_file(bridge: Bridge, run_id: int, path: str) -> Opened:
     """A file of the output, opened for reading. Raises NotFound.
 
     Only what the manifest (or, before it is there, the folder) lists; never through a link out.
     """
-    return open_listed(bridge.paths.run(find(bridge, run_id)), path)
+    return open_listed(bridge.storage, bridge.paths.run(find(bridge, run_id)), path)
 
 
-def open_listed(files: RunPaths, path: str) -> BinaryIO:
+def open_listed(storage: Storage, files: RunPaths, path: str) -> Opened:
     """As `output_file`, of any place where a job left output."""
-    listed, _ = left_files(files)
+    listed, _ = left_files(storage, files)
     if not any(file.path == path for file in listed):
         raise NotFound(f"This run has no output file “{path}”.")
     # From the run's own folder: the code may have put a link in the place of output/ itself.
-    return shared.open_beneath(files.folder, (_output_inside(files) / path).as_posix())
+    return storage.open_beneath(files.folder, f"{_output_inside(files)}/{path}")
 
 
-def lock(bridge: Bridge, run_id: int) -> BinaryIO:
+def lock(bridge: Bridge, run_id: int) -> Opened:
     """The packages that a run had, with their hashes, as pip reads them. Raises NotFound."""
     run = find(bridge, run_id)
-    return shared.open_beneath(bridge.paths.run(run).folder, layout.LOCK)
+    return bridge.storage.open_beneath(bridge.paths.run(run).folder, layout.LOCK)
 
 
-def results(bridge: Bridge, run_id: int) -> BinaryIO:
+def results(bridge: Bridge, run_id: int) -> Opened:
     """The zip of the results, opened. Raises NotFound, NotPossible while it is not there."""
     run = find(bridge, run_id)
     files = bridge.paths.run(run)
     try:
-        return shared.open_beneath(files.folder, files.results.name)
+        return bridge.storage.open_beneath(files.folder, files.results.name)
     except NotFound:
         if run.removed_at:
             raise NotFound("The results of this run were removed.") from None
@@ -269,7 +275,7 @@ def with_archive(bridge: Bridge, run_id: int) -> Run:
         raise NotPossible(
             "The numbers of this array's tasks were given to sbatch: give them to it once more."
         )
-    if not shared.is_plain(bridge.paths.run(run).archive):
+    if not bridge.storage.is_plain(bridge.paths.run(run).archive):
         raise NotFound("The zip of this run is no longer on the shared storage; upload it again.")
     return run
 
@@ -304,36 +310,38 @@ def health(bridge: Bridge) -> Health:
 
 def _storage_problem(bridge: Bridge) -> str:
     folder = bridge.paths.uploads
-    if not folder.is_dir():
+    try:
+        space = bridge.storage.space(folder)
+    except StorageUnreachable as error:
+        return str(error)
+    except OSError:
         return f"{folder} is not there: is the shared storage mounted?"
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not space.writable:
         return f"{folder} can't be written to: is the shared storage mounted read-only?"
     return ""
 
 
-def left_files(files: RunPaths) -> tuple[tuple[OutputFile, ...], tuple[LeftOut, ...]]:
+def left_files(
+    storage: Storage, files: RunPaths
+) -> tuple[tuple[OutputFile, ...], tuple[LeftOut, ...]]:
     """What a job left in output/, and what of it was not collected."""
-    collected = read_manifest(files.manifest)
+    collected = read_manifest(storage, files.manifest)
     if collected is not None:
         return collected
     listed = (
         OutputFile(path=path, size=size)
-        for path, size in shared.listing(files.folder, _output_inside(files))
+        for path, size in storage.listing(files.folder, _output_inside(files))
         if PurePosixPath(path).name not in layout.NO_RESULTS
     )
     return tuple(listed), ()
 
 
-def _mark(file: Path) -> tuple[int, ...] | None:
-    try:
-        found = file.lstat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+def _mark(info: Info | None) -> tuple[int, ...] | None:
+    return info and (info.inode, info.size, info.modified_ns)
 
 
-def _output_inside(files: RunPaths) -> Path:
-    return files.output.relative_to(files.folder)
+def _output_inside(files: RunPaths) -> str:
+    return str(files.output.relative_to(files.folder))
 
 
 def _half_character(data: bytes) -> int:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from nias_bridge.domain import Filter
 from nias_bridge.node import environment, layout, soundness
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.evidence import read_evidence, read_json
+from nias_bridge.services.evidence import JSON_MAX_BYTES, parsed, read_evidence
+from nias_bridge.storage import Info
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +27,7 @@ class KeptEnvironment:
     everybody's runs use; broken: a run found that files are missing."""
 
     key: str
-    folder: Path
+    folder: PurePosixPath
     owner: str
     requirements: tuple[str, ...]
     python: str
@@ -42,12 +40,7 @@ class KeptEnvironment:
 
 def kept(bridge: Bridge) -> list[KeptEnvironment]:
     """All environments, the least recently used first."""
-    found = [
-        one
-        for owner, place in _places(bridge).items()
-        for folder in _folders(place)
-        if (one := _told(folder, owner))
-    ]
+    found = [one for owner, place in _places(bridge).items() for one in _kept(bridge, place, owner)]
     return sorted(found, key=lambda one: one.used_at)
 
 
@@ -57,7 +50,8 @@ def seen_by_caller(bridge: Bridge) -> list[KeptEnvironment]:
         return kept(bridge)
     mine = Filter(owners=frozenset({bridge.person.handle}), per_page=RUNS_LOOKED_AT)
     used = (
-        read_evidence(bridge.paths.run(run)).environment for run in bridge.store.runs(mine).runs
+        read_evidence(bridge.storage, bridge.paths.run(run)).environment
+        for run in bridge.store.runs(mine).runs
     )
     keys = {use.key for use in used if use}
     own = ("", bridge.person.handle)
@@ -71,116 +65,84 @@ def prune(bridge: Bridge, size: int) -> list[KeptEnvironment]:
     environments are their owners' accounts', `size` is what each owner may have, and the files go
     when her next job builds one.
     """
+    before = time.time() - environment.LEFT_SECONDS
     for place in _places(bridge).values():
-        for leftover in place.glob(f"{environment.BUILDING}*"):
-            if leftover.lstat().st_mtime < time.time() - environment.LEFT_SECONDS:
-                _discard(leftover)
+        for name, info in _entries(bridge, place).items():
+            if name.startswith(environment.BUILDING) and info.modified < before:
+                bridge.storage.discard(place / name)
     there = kept(bridge)
     if bridge.settings.identity == "service":
-        return _down_to(size, there)
+        return _down_to(bridge, size, there)
     owners = dict.fromkeys(one.owner for one in there)
     return [
         gone
         for owner in owners
-        for gone in _down_to(size, [one for one in there if one.owner == owner])
+        for gone in _down_to(bridge, size, [one for one in there if one.owner == owner])
     ]
 
 
-def _down_to(size: int, there: list[KeptEnvironment]) -> list[KeptEnvironment]:
+def _down_to(bridge: Bridge, size: int, there: list[KeptEnvironment]) -> list[KeptEnvironment]:
     left = sum(one.size for one in there)
     removed = []
     for one in there:
         if left <= size:
             break
-        if _remove(one):
+        lock = one.folder.with_name(f"{one.key}{environment.USE}")
+        if bridge.storage.retire(one.folder, lock, environment.BUILDING):
             left -= one.size
             removed.append(one)
             log.info("Environment %s removed; last used %s.", one.key, one.used_at.date())
     return removed
 
 
-def _places(bridge: Bridge) -> dict[str, Path]:
+def _places(bridge: Bridge) -> dict[str, PurePosixPath]:
     root = bridge.paths.environments
-    return {"": root, **{folder.name: folder for folder in _folders(root / layout.PRIVATE)}}
+    private = root / layout.PRIVATE
+    owners = _entries(bridge, private).items()
+    return {"": root, **{name: private / name for name, info in owners if info.folder}}
 
 
-def _folders(place: Path) -> Iterator[Path]:
-    with suppress(FileNotFoundError, PermissionError):
-        for folder in place.iterdir():
-            if (
-                folder.is_dir()
-                and not folder.name.startswith(".")
-                and folder.name != layout.PRIVATE
-            ):
-                yield folder
-
-
-def _told(folder: Path, owner: str) -> KeptEnvironment | None:
-    record = read_json(folder / soundness.RECORD)
-    if folder.name.startswith(".") or not record:
-        return None
+def _entries(bridge: Bridge, place: PurePosixPath) -> dict[str, Info]:
     try:
-        return _read(folder, owner, record)
-    except (KeyError, TypeError, ValueError, OSError):
-        return None  # it may be an account's own, who can write there what she likes
+        return bridge.storage.entries(place)
+    except (FileNotFoundError, PermissionError):
+        return {}
 
 
-def _read(folder: Path, owner: str, record: Mapping[str, Any]) -> KeptEnvironment:
-    use = folder.with_name(f"{folder.name}{environment.USE}")
-    with _alone(use) as free:
-        used_at = use.stat().st_mtime if use.exists() else record["built_at"]
+def _kept(bridge: Bridge, place: PurePosixPath, owner: str) -> list[KeptEnvironment]:
+    """The environments of one place, by their records."""
+    there = _entries(bridge, place)
+    names = [n for n, info in there.items() if info.folder and n[0] != "." and n != layout.PRIVATE]
+    records = bridge.storage.contents(
+        [place / name / soundness.RECORD for name in names], JSON_MAX_BYTES
+    )
+    in_use = bridge.storage.held([place / f"{name}{environment.USE}" for name in names])
+    found = []
+    for name, record, held in zip(names, map(parsed, records), in_use, strict=True):
+        used = there.get(f"{name}{environment.USE}")
+        try:
+            found.append(
+                _told(
+                    record,
+                    key=name,
+                    folder=place / name,
+                    owner=owner,
+                    used_at=used.modified if used else record["built_at"],
+                    in_use=held,
+                    broken=f"{name}{soundness.BROKEN}" in there,
+                )
+            )
+        except (KeyError, TypeError, ValueError, OSError):
+            continue  # it may be an account's own, who can write there what she likes
+    return found
+
+
+def _told(record: Mapping[str, Any], *, used_at: float, **known: Any) -> KeptEnvironment:
     return KeptEnvironment(
-        key=folder.name,
-        folder=folder,
-        owner=owner,
         requirements=tuple(map(str, record["requirements"])),
         python=str(record["python"]),
         size=int(record.get("bytes", 0)),
         built_at=datetime.fromtimestamp(record["built_at"], UTC),
         used_at=datetime.fromtimestamp(used_at, UTC),
-        in_use=not free,
-        broken=folder.with_name(f"{folder.name}{soundness.BROKEN}").exists(),
+        **known,
     )
-
-
-def _remove(one: KeptEnvironment) -> bool:
-    use = one.folder.with_name(f"{one.key}{environment.USE}")
-    with _alone(use) as free:
-        if not free:
-            return False
-        # Gone from its place within this lock: a job that comes now waits, and then builds it.
-        try:
-            doomed = environment.put_aside(one.folder)
-        except PermissionError:
-            return False
-    _discard(doomed)
-    return True
-
-
-def _discard(folder: Path) -> None:
-    # Another account's it could swap for a link meanwhile; nor could we remove it.
-    if folder.lstat().st_uid == os.geteuid():
-        environment.discard(folder)
-
-
-@contextmanager
-def _alone(use: Path) -> Iterator[bool]:
-    """Within this block nobody begins to use the environment; False: somebody does already."""
-    try:
-        held = os.open(use, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        yield True
-        return
-    except OSError:
-        yield False
-        return
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by somebody; or a storage without locks, where nobody can tell
-        os.close(held)
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        os.close(held)

@@ -7,13 +7,12 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from nias_bridge.domain import Resources
 from nias_bridge.errors import SchedulerError, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.script import render_wish
-from nias_bridge.services import shared
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import read_json
 
@@ -37,29 +36,32 @@ def ask(bridge: Bridge, upload_id: str, wanted: Resources) -> str:
     """
     script = render_wish(wanted, bridge.settings)
     key = hashlib.sha256(script.encode()).hexdigest()[:16]
-    shared.write(_file(bridge, upload_id, key, QUESTION), script)
+    bridge.storage.write(_file(bridge, upload_id, key, QUESTION), script)
     return key
 
 
 def answer(bridge: Bridge, scheduler: Scheduler) -> None:
     """Ask Slurm what is asked here. A Slurm that does not answer is asked again."""
-    for question in sorted(bridge.paths.uploads.glob(f"[!.]*{QUESTION}"))[:ASKED_AT_ONCE]:
+    uploads = bridge.paths.uploads
+    asked = [name for name in bridge.storage.entries(uploads, QUESTION) if name[0] != "."]
+    for name in asked[:ASKED_AT_ONCE]:
         try:
-            start = scheduler.estimate(bridge.paths.uploads_on_cluster / question.name)
+            start = scheduler.estimate(bridge.paths.uploads_on_cluster / name)
             told = {"start": start and start.isoformat()}
         except Unreachable:
             return
         except SchedulerError as error:
             told = {"refusal": str(error)}
-        shared.write(question.with_suffix(ANSWER), json.dumps(told))
-        question.unlink(missing_ok=True)
+        question = uploads / name
+        bridge.storage.write(question.with_suffix(ANSWER), json.dumps(told))
+        bridge.storage.remove(question)
 
 
 def read(bridge: Bridge, upload_id: str, key: str) -> Estimate | None:
     """Slurm's answer to the question of this key, None while there is none."""
-    if not _KEY.fullmatch(key) or _file(bridge, upload_id, key, QUESTION).exists():
+    if not _KEY.fullmatch(key) or bridge.storage.info(_file(bridge, upload_id, key, QUESTION)):
         return None
-    told = read_json(_file(bridge, upload_id, key, ANSWER))
+    told = read_json(bridge.storage, _file(bridge, upload_id, key, ANSWER))
     if not told:
         return None
     start = told.get("start")
@@ -68,10 +70,15 @@ def read(bridge: Bridge, upload_id: str, key: str) -> Estimate | None:
 
 def forget(bridge: Bridge, upload_id: str) -> None:
     """The upload is run or dropped: nobody asks any more."""
-    for suffix in (QUESTION, ANSWER):
-        for file in bridge.paths.uploads.glob(f"{upload_id}.*{suffix}"):
-            file.unlink(missing_ok=True)
+    uploads = bridge.paths.uploads
+    names = (
+        name
+        for suffix in (QUESTION, ANSWER)
+        for name in bridge.storage.entries(uploads, suffix)
+        if name.startswith(f"{upload_id}.")
+    )
+    bridge.storage.remove(*(uploads / name for name in names))
 
 
-def _file(bridge: Bridge, upload_id: str, key: str, suffix: str) -> Path:
+def _file(bridge: Bridge, upload_id: str, key: str, suffix: str) -> PurePosixPath:
     return bridge.paths.uploads / f"{upload_id}.{key}{suffix}"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from nias_bridge.domain import SlurmReport
 from nias_bridge.paths import RunPaths
-from nias_bridge.services.shared import open_plain
+from nias_bridge.storage import Storage
 
 DETAILS_MAX = 20_000  # characters
 JSON_MAX_BYTES = 1024 * 1024  # what is parsed takes up to twenty times its size
@@ -61,12 +60,13 @@ class Evidence:
     max_rss: int | None = None
 
 
-def read_evidence(files: RunPaths) -> Evidence:
+def read_evidence(storage: Storage, files: RunPaths) -> Evidence:
     """The node's words on a run; empty where it has not written any.
 
     The code of the run may have written them: what is not of its kind counts as not said.
     """
-    progress, end = read_json(files.progress), read_json(files.exit)
+    found = storage.contents([files.progress, files.exit], JSON_MAX_BYTES)
+    progress, end = map(parsed, found)
     told = {**progress, **end}
     if not told:
         return Evidence()
@@ -146,22 +146,24 @@ def peak_memory(report: SlurmReport | None, evidence: Evidence) -> Peak | None:
     return max(seen, key=lambda peak: peak.bytes, default=None)
 
 
-def claimed_job(files: RunPaths) -> int | None:
+def claimed_job(storage: Storage, files: RunPaths) -> int | None:
     """The id of the job that claimed the run's token, where one did and said so."""
-    return _whole(read_json(files.claim / "job").get("job_id"))
+    return _whole(read_json(storage, files.claim / "job").get("job_id"))
 
 
-def read_json(file: Path) -> dict[str, Any]:
+def read_json(storage: Storage, file: PurePosixPath) -> dict[str, Any]:
     """The object in a file that a node publishes by rename; {} while there is none.
 
     What a job wrote is not trusted: a link, a pipe or anything that is no such object counts as
     none.
     """
+    return parsed(*storage.contents([file], JSON_MAX_BYTES))
+
+
+def parsed(found: bytes | None) -> dict[str, Any]:
+    """The object that these bytes are as JSON; {} where they are none."""
     try:
-        with open_plain(file) as opened:
-            if os.fstat(opened.fileno()).st_size > JSON_MAX_BYTES:
-                return {}
-            content = json.loads(opened.read(JSON_MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
+        content = json.loads(found or b"")
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

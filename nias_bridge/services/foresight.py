@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from typing import BinaryIO
 
 from nias_bridge.domain import Caution, Program
 from nias_bridge.node import archive, environment, imports, soundness, sources
@@ -16,13 +16,13 @@ TOLD_MAX = 50
 
 def cautions(
     bridge: Bridge,
-    part: Path,
+    zipped: BinaryIO,
     inventory: archive.Inventory,
     requirements: Sequence[str],
     asked: Program,
 ) -> tuple[Caution, ...]:
     """The modules that nothing brings, and the paths of the researcher's own machine."""
-    program = imports.read(sources.read(part, inventory), asked.main)
+    program = imports.read(sources.read(zipped, inventory), asked.main)
     pythons = _versions(asked.python or "") or nodes_python(bridge)
     told = [
         Caution(kind="missing", text=m.module, package=m.package, path=m.path, line=m.line)
@@ -37,15 +37,13 @@ def cautions(
 
 def nodes_python(bridge: Bridge) -> tuple[tuple[int, int], ...]:
     """The Python of the nodes: that of the environment which was used last."""
-    used = []
-    for use in bridge.paths.environments.glob(f"*{environment.USE}"):
-        try:
-            used.append((use.stat().st_mtime, use.with_suffix("") / soundness.RECORD))
-        except OSError:
-            continue  # it was removed just now
-    if used:
-        return _versions(str(read_json(max(used)[1]).get("python", ""))) or imports.ANY_PYTHON
-    return imports.ANY_PYTHON
+    storage, folder = bridge.storage, bridge.paths.environments
+    used = storage.entries(folder, environment.USE)
+    if not used:
+        return imports.ANY_PYTHON
+    last = max(used, key=lambda name: used[name].modified_ns).removesuffix(environment.USE)
+    record = read_json(storage, folder / last / soundness.RECORD)
+    return _versions(str(record.get("python", ""))) or imports.ANY_PYTHON
 
 
 def _versions(text: str) -> tuple[tuple[int, int], ...]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 
 from nias_bridge.domain import Run
 from nias_bridge.errors import NotAllowed, NotPossible
-from nias_bridge.node import environment
 from nias_bridge.services.bridge import Bridge
 
 # What run-as takes as a job's name; a person may have given hers any.
@@ -75,6 +73,5 @@ def prepare(bridge: Bridge, owner: str) -> None:
     What an earlier time left there, when they were the bridge's own, her jobs could not use.
     """
     for folder in (bridge.paths.own_environments(owner), bridge.paths.own_cache(owner)):
-        if folder.is_dir() and folder.stat().st_uid == os.geteuid():
-            environment.discard(folder)
-        folder.mkdir(exist_ok=True)
+        bridge.storage.discard(folder)
+        bridge.storage.make_folder(folder)

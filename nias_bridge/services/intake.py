@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
 import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from nias_bridge.domain import (
     Caution,
@@ -32,12 +26,11 @@ from nias_bridge.errors import (
     BadRequest,
     BadRequirements,
     BadUpload,
-    NotFound,
     ProjectExists,
     RequirementProblem,
 )
 from nias_bridge.node import archive, needs, projectfile, requirements, sources
-from nias_bridge.services import estimates, foresight, identity, quotas, shared, wishes
+from nias_bridge.services import foresight, held, identity, quotas, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
@@ -51,9 +44,7 @@ _INSTEAD = {
     needs.PROJECT: "requirements-of-pyproject",
 }
 _AS_IT_IS = ("", needs.REQUIREMENTS)
-HELD_SECONDS = 24 * 3600
 COUNT_BELOW = 100_000
-UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{22}")  # as token_urlsafe(16) makes them
 _TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # noqa: S105  # none that look alike
 
 
@@ -90,13 +81,8 @@ class Judged:
     limits: wishes.Limits
 
 
-def new_part(bridge: Bridge) -> Path:
-    """A new empty place for a body to be streamed into, on shared storage."""
-    return bridge.paths.uploads / f"{secrets.token_urlsafe(16)}.part"
-
-
 def judge(
-    bridge: Bridge, part: Path, filename: str, cautions: tuple[Caution, ...] | None = None
+    bridge: Bridge, part: PurePosixPath, filename: str, cautions: tuple[Caution, ...] | None = None
 ) -> Judged:
     """What is in this zip, read from its directory. Raises BadUpload.
 
@@ -105,29 +91,26 @@ def judge(
     """
     owner, view = bridge.person.handle, bridge.store.cluster()
     identity.user_of(bridge, owner)
-    try:
-        inventory = archive.judge(part, filename, limits(bridge.settings))
-        said = wishes.read(
-            lambda path: archive.read_member(part, inventory, path, PROJECT_FILE_MAX_BYTES),
-            partial(wishes.limits_of, bridge.settings, view),
-            bridge.settings.tasks_max,
-        )
-        needed = needs.read(
-            lambda path: archive.read_member(part, inventory, path, NEEDS_MAX_BYTES),
-            said.program.main,
-        )
-    except (archive.ArchiveError, needs.NeedsError) as error:
-        raise BadUpload(str(error)) from None
-    try:
-        project = project_name(inventory.name)
-    except ValueError as error:
-        raise BadUpload(
-            f"The project's name “{inventory.name}” {error}. Rename the folder and zip it again."
-        ) from None
-    lines, problems = requirements.parse(needed.text)
-    if cautions is None:
-        named = [*lines, *(problem.text for problem in problems)]
-        cautions = foresight.cautions(bridge, part, inventory, named, said.program)
+    with bridge.storage.open(part) as file:
+        try:
+            inventory = archive.judge(file, filename, limits(bridge.settings))
+            said = wishes.read(
+                lambda path: archive.read_member(file, inventory, path, PROJECT_FILE_MAX_BYTES),
+                partial(wishes.limits_of, bridge.settings, view),
+                bridge.settings.tasks_max,
+            )
+            needed = needs.read(
+                lambda path: archive.read_member(file, inventory, path, NEEDS_MAX_BYTES),
+                said.program.main,
+            )
+        except (archive.ArchiveError, needs.NeedsError) as error:
+            raise BadUpload(str(error)) from None
+        project = _project_name(inventory)
+        lines, problems = requirements.parse(needed.text)
+        if cautions is None:
+            named = [*lines, *(problem.text for problem in problems)]
+            cautions = foresight.cautions(bridge, file, inventory, named, said.program)
+        size = file.info.size
     notes = []
     if needed.source != needs.REQUIREMENTS:
         notes.append(_INSTEAD.get(needed.source, "requirements-of-script"))
@@ -138,7 +121,7 @@ def judge(
     return Judged(
         project=project,
         contents=Contents(
-            size=part.stat().st_size,
+            size=size,
             unpacked_size=inventory.unpacked_size,
             files=len(inventory.entries),
             requirements=tuple(line.partition(" --hash")[0] for line in lines),
@@ -161,7 +144,7 @@ def judge(
 
 def receive(
     bridge: Bridge,
-    part: Path,
+    part: PurePosixPath,
     filename: str,
     *,
     again: bool = False,
@@ -179,10 +162,10 @@ def receive(
         judged = judge(bridge, part, filename)
         return _accept(bridge, part, judged, again=again, mend=mend, add=add, resources=resources)
     finally:
-        part.unlink(missing_ok=True)
+        bridge.storage.remove(part)
 
 
-def hold(bridge: Bridge, part: Path, filename: str) -> str:
+def hold(bridge: Bridge, part: PurePosixPath, filename: str) -> str:
     """Judge a streamed zip and keep it until its owner has seen what is in it; returns its id.
 
     Raises BadUpload, OverQuota.
@@ -190,24 +173,22 @@ def hold(bridge: Bridge, part: Path, filename: str) -> str:
     try:
         keep(bridge, part, filename)
     except BaseException:
-        part.unlink(missing_ok=True)
+        bridge.storage.remove(part)
         raise
     return part.stem
 
 
-def keep(bridge: Bridge, part: Path, filename: str) -> None:
+def keep(bridge: Bridge, part: PurePosixPath, filename: str) -> None:
     """As `hold`, but the zip stays where it is whatever is wrong."""
-    judged = judge(bridge, part, filename)
-    quotas.check(bridge, judged.contents)
-    cautions = [asdict(each) for each in judged.contents.cautions]
-    owner = bridge.person.handle
-    told = json.dumps({"owner": owner, "filename": filename, "cautions": cautions})
-    _held_name(part).write_text(told, encoding="utf-8")
+    contents = judge(bridge, part, filename).contents
+    quotas.check(bridge, contents)
+    held.keep(bridge, part, filename, contents.cautions)
 
 
-def held(bridge: Bridge, upload_id: str) -> Judged:
+def look_at_held(bridge: Bridge, upload_id: str) -> Judged:
     """What is in a held upload. Raises NotFound."""
-    return judge(bridge, *_find_held(bridge, upload_id))
+    there = held.find(bridge, upload_id)
+    return judge(bridge, there.part, there.filename, there.cautions)
 
 
 def receive_held(
@@ -220,42 +201,19 @@ def receive_held(
     resources: Resources | None = None,
 ) -> Run:
     """Accept a held upload as a run. Raises as `receive` does, but keeps the upload then."""
-    part, filename, cautions = _find_held(bridge, upload_id)
-    judged = judge(bridge, part, filename, cautions)
-    run = _accept(bridge, part, judged, again=again, mend=mend, add=add, resources=resources)
-    _held_name(part).unlink(missing_ok=True)
-    estimates.forget(bridge, upload_id)
+    there = held.find(bridge, upload_id)
+    judged = judge(bridge, there.part, there.filename, there.cautions)
+    run = _accept(bridge, there.part, judged, again=again, mend=mend, add=add, resources=resources)
+    held.forget(bridge, upload_id)
     return run
-
-
-def check_held(bridge: Bridge, upload_id: str) -> None:
-    """Raises NotFound unless this is a held upload of the caller's."""
-    _find_held(bridge, upload_id)
-
-
-def drop(bridge: Bridge, upload_id: str) -> None:
-    """Forget a held upload. Raises NotFound."""
-    part, *_ = _find_held(bridge, upload_id)
-    _held_name(part).unlink(missing_ok=True)
-    estimates.forget(bridge, upload_id)
-    part.unlink(missing_ok=True)
-
-
-def sweep(bridge: Bridge) -> None:
-    """Remove uploads that nobody confirmed, or that broke off, within a day."""
-    for file in bridge.paths.uploads.iterdir():
-        with suppress(FileNotFoundError):  # another was quicker
-            if file.stat().st_mtime < time.time() - HELD_SECONDS:
-                file.unlink()
 
 
 def sources_of(bridge: Bridge, run: Run) -> dict[str, str]:
     """The Python modules in a run's zip by their paths, as many as are read; {} without the zip."""
     try:
-        with shared.open_plain(bridge.paths.run(run).archive) as file:
-            zipped = Path(f"/proc/self/fd/{file.fileno()}")  # what was opened, whatever comes now
-            inventory = archive.judge(zipped, f"{run.project}.zip", limits(bridge.settings))
-            return sources.read(zipped, inventory)
+        with bridge.storage.open(bridge.paths.run(run).archive) as file:
+            inventory = archive.judge(file, f"{run.project}.zip", limits(bridge.settings))
+            return sources.read(file, inventory)
     except (archive.ArchiveError, OSError):
         return {}
 
@@ -305,19 +263,19 @@ def repeat(
     old = bridge.paths.run(run)
 
     def place(new: Run) -> None:
-        files = bridge.paths.run(new)
-        files.folder.mkdir(parents=True, exist_ok=True)
+        files, storage = bridge.paths.run(new), bridge.storage
+        storage.make_folder(files.folder)
+        storage.remove(files.archive, files.mended_requirements)
         for source, target in (
             (old.archive, files.archive),
             (old.mended_requirements, files.mended_requirements),
         ):
-            target.unlink(missing_ok=True)
-            shared.take(source, target)
+            storage.take(source, target)
         if lock is not None:
-            shared.write(files.exact_lock, lock)
+            storage.write(files.exact_lock, lock)
         if requirements is not None:
             # In place of the link: the file of the run before it stays as it is.
-            shared.write(files.mended_requirements, "".join(f"{line}\n" for line in requirements))
+            storage.write(files.mended_requirements, "".join(f"{line}\n" for line in requirements))
 
     new = _new_run(bridge, run.project, contents, resources or run.resources, run.program)
     new = replace(new, tasks=tuple(tasks), max_parallel=run.max_parallel)
@@ -326,7 +284,7 @@ def repeat(
 
 def _accept(
     bridge: Bridge,
-    part: Path,
+    part: PurePosixPath,
     judged: Judged,
     *,
     again: bool,
@@ -351,16 +309,16 @@ def _accept(
     settled = judged.text if mended is None and judged.source not in _AS_IT_IS else mended
     if judged.next_number > 1 and not again:
         raise ProjectExists(judged.project, judged.next_number)
-    contents = replace(contents, sha256=sha256(part))
-    _to_disk(part)
+    # An accepted upload survives a power cut: its bytes are on disk before its row is.
+    contents = replace(contents, sha256=bridge.storage.seal(part))
 
     def place(run: Run) -> None:
         # The folder can be there already: a crash between this and the commit left it.
-        files = bridge.paths.run(run)
-        files.folder.mkdir(parents=True, exist_ok=True)
+        files, storage = bridge.paths.run(run), bridge.storage
+        storage.make_folder(files.folder)
         if settled is not None:
-            files.mended_requirements.write_text(settled, encoding="utf-8")
-        part.replace(files.archive)
+            storage.write(files.mended_requirements, settled)
+        storage.move(part, files.archive)
 
     new = _new_run(bridge, judged.project, contents, asked, judged.program)
     if judged.sweep:
@@ -408,30 +366,10 @@ def _word(text: str | None) -> None:
         raise ValueError("a name has only letters, digits and . _ -, and no dash first")
 
 
-def sha256(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _to_disk(file: Path) -> None:
-    # An accepted upload survives a power cut: its bytes are on disk before its row is.
-    with file.open("rb") as opened:
-        os.fsync(opened.fileno())
-
-
-def _held_name(part: Path) -> Path:
-    return part.with_suffix(".json")
-
-
-def _find_held(bridge: Bridge, upload_id: str) -> tuple[Path, str, tuple[Caution, ...]]:
-    part = bridge.paths.uploads / f"{upload_id}.part"
-    if not UPLOAD_ID.fullmatch(upload_id) or not part.is_file():
-        raise NotFound("This upload is no longer here. Choose the zip again.")
+def _project_name(inventory: archive.Inventory) -> str:
     try:
-        told = json.loads(_held_name(part).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NotFound("This upload is not complete. Choose the zip again.") from None
-    if told.get("owner") != bridge.person.handle:
-        raise NotFound("This upload is no longer here. Choose the zip again.")
-    return part, told["filename"], tuple(Caution(**each) for each in told["cautions"])
+        return project_name(inventory.name)
+    except ValueError as error:
+        raise BadUpload(
+            f"The project's name “{inventory.name}” {error}. Rename the folder and zip it again."
+        ) from None

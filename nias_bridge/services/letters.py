@@ -118,19 +118,19 @@ def _first_picture(bridge: Bridge, run: Run) -> tuple[str, bytes] | None:
     files = bridge.paths.run(run)
     places = [files.task(index) for index in range(min(run.tasks, TASKS_LOOKED_AT))]
     for place in places or [files]:
-        found = _picture_in(place)
+        found = _picture_in(bridge, place)
         if found:
             return found
     return None
 
 
-def _picture_in(place: RunPaths) -> tuple[str, bytes] | None:
-    listed, _ = desk.left_files(place)
+def _picture_in(bridge: Bridge, place: RunPaths) -> tuple[str, bytes] | None:
+    listed, _ = desk.left_files(bridge.storage, place)
     for file in listed:
         is_picture = PurePosixPath(file.path).suffix.lower() in PICTURES
         if is_picture and 0 < file.size <= PICTURE_MAX_BYTES:
             try:
-                with desk.open_listed(place, file.path) as opened:
+                with desk.open_listed(bridge.storage, place, file.path) as opened:
                     data = opened.read(PICTURE_MAX_BYTES + 1)
             except (NotFound, OSError):
                 continue

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from nias_bridge.node.collect import FILES_MAX
-from nias_bridge.services.evidence import JSON_MAX_BYTES, read_json, words
-from nias_bridge.services.shared import open_plain
+from nias_bridge.services.evidence import JSON_MAX_BYTES, parsed, words
+from nias_bridge.storage import Storage
 
 FILES_TOLD = 20_000
 BYTES_MAX = 64 * 1024 * 1024
@@ -39,22 +38,24 @@ class LeftOut:
     why: str
 
 
-def read_manifest(file: Path) -> tuple[tuple[OutputFile, ...], tuple[LeftOut, ...]] | None:
+def read_manifest(
+    storage: Storage, file: PurePosixPath
+) -> tuple[tuple[OutputFile, ...], tuple[LeftOut, ...]] | None:
     """What is in the results and what was left out; None while there is no manifest.
 
     Of more than FILES_TOLD files the first are told: all are in the zip.
     The code of the run may have written it: an entry that is not as it should be is passed over.
     """
     try:
-        opened = open_plain(file)
+        opened = storage.open(file)
     except OSError:
         return None
     with opened:
-        length = os.fstat(opened.fileno()).st_size
+        length = opened.info.size
         if not 0 < length <= BYTES_MAX:
             return None
         if length <= JSON_MAX_BYTES:
-            entries = _small(read_json(file))
+            entries = _small(parsed(opened.read(JSON_MAX_BYTES)))
         else:  # all of it at once would take hundreds of megabytes
             entries = _large(islice(iter(lambda: opened.readline(_LINE_MAX), b""), _LINES_MAX))
         files: list[OutputFile] = []

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import shutil
-import tempfile
+import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import PurePosixPath
+from typing import Any
 
 from nias_bridge.errors import BadUpload, NoSpace, NotFound, NotPossible, OverQuota
-from nias_bridge.services import intake, quotas, shared
+from nias_bridge.services import held, intake, quotas
 from nias_bridge.services.bridge import Bridge
 
 ALGORITHMS = ("sha1", "sha256", "sha512", "md5")
 UNFINISHED_MOST = 20  # of one person
 NAME_MOST = 255
 _ANNOUNCED = ".coming"
-_READ_BYTES = 1024 * 1024
+_ASIDE = ".piece"
+_TOLD_MAX_BYTES = 64 * 1024
 _GONE = "This upload is no longer here. Begin it anew."
 Part = bytes | memoryview  # of a piece, good until the next one is asked for
 
@@ -67,67 +64,54 @@ class Checksum:
 
 def begin(bridge: Bridge, size: int, filename: str, metadata: str = "") -> Arriving:
     """Make place for an upload of so many bytes. Raises BadUpload, OverQuota, NoSpace."""
-    if not size:
-        raise BadUpload("The file is empty. Choose the zip of your project.")
-    most = quotas.largest_upload(bridge)
-    if size > most:
-        raise BadUpload(f"The zip has {size:,} bytes; at most {most:,} are taken.")
+    quotas.check_upload(bridge, size)
     if len(filename) > NAME_MOST:
         raise BadUpload(f"The file's name is longer than {NAME_MOST} characters.")
-    owner = bridge.person.handle
-    waiting = [part for part in bridge.paths.uploads.glob(f"*{_ANNOUNCED}") if _of(part) == owner]
-    if len(waiting) >= UNFINISHED_MOST:
+    waiting = _unfinished(bridge)
+    if waiting >= UNFINISHED_MOST:
         raise OverQuota(
-            f"{len(waiting)} of your uploads are unfinished. Finish or end one of them first; "
+            f"{waiting} of your uploads are unfinished. Finish or end one of them first; "
             "what is left alone goes within a day."
         )
-    if size > shutil.disk_usage(bridge.paths.uploads).free:
+    if size > bridge.storage.space(bridge.paths.uploads).free:
         raise NoSpace("The shared storage has no room for this. Please tell the administrator.")
-    part = intake.new_part(bridge)
-    part.touch(exist_ok=False)
+    part = held.new_part(bridge)
+    bridge.storage.create(part)
+    owner = bridge.person.handle
     told = {"owner": owner, "filename": filename, "metadata": metadata, "size": size}
-    shared.write(_announced(part), json.dumps(told))
+    bridge.storage.write(_announced(part), json.dumps(told))
     return find(bridge, part.stem)
 
 
 def find(bridge: Bridge, upload_id: str) -> Arriving:
     """An upload that was begun and not yet held. Raises NotFound, for another's too."""
-    part = bridge.paths.uploads / f"{upload_id}.part"
-    if not intake.UPLOAD_ID.fullmatch(upload_id):
+    part = held.part_of(bridge, upload_id)
+    announced = _announced(part)
+    (told,) = map(_told, bridge.storage.contents([announced], _TOLD_MAX_BYTES))
+    here, touched = bridge.storage.infos([part, announced])
+    if here is None or touched is None or told.pop("owner", None) != bridge.person.handle:
         raise NotFound(_GONE)
-    try:
-        told = json.loads(_announced(part).read_text(encoding="utf-8"))
-        offset = part.stat().st_size
-        touched = _announced(part).stat().st_mtime
-    except FileNotFoundError:
-        raise NotFound(_GONE) from None
-    if told.pop("owner") != bridge.person.handle:
-        raise NotFound(_GONE)
-    expires_at = datetime.fromtimestamp(touched + intake.HELD_SECONDS, UTC)
-    return Arriving(id=upload_id, offset=offset, expires_at=expires_at, **told)
+    expires_at = datetime.fromtimestamp(touched.modified + held.HELD_SECONDS, UTC)
+    return Arriving(id=upload_id, offset=here.size, expires_at=expires_at, **told)
 
 
 def append(bridge: Bridge, upload_id: str, offset: int, body: Iterable[Part]) -> Arriving:
     """Keep what comes, from this offset on, each part of it as soon as it is here.
 
-    Whoever writes holds the lock for one part only: a sender whose connection hangs keeps nobody
-    from going on in another, and finds out then that the upload has moved on. There is no fsync:
-    after a power cut the sender is told how far the file goes. Raises NotFound, WrongOffset,
+    Whoever writes holds the file's lock for one part only: a sender whose connection hangs keeps
+    nobody from going on in another, and finds out then that the upload has moved on. There is no
+    fsync: after a power cut the sender is told how far the file goes. Raises NotFound, WrongOffset,
     BadUpload past the announced size.
     """
-    coming = find(bridge, upload_id)
-    with _opened(bridge, upload_id) as file:
-        with _alone(file):
-            _expect(file, offset)
-        for part in body:
-            if offset + len(part) > coming.size:
-                raise BadUpload(f"More came than the {coming.size:,} bytes that were announced.")
-            with _alone(file):
-                _expect(file, offset)
-                _write(file, part)
-                with suppress(FileNotFoundError):  # its time was up
-                    os.utime(_announced(Path(file.name)))
-            offset += len(part)
+    coming, part = find(bridge, upload_id), held.part_of(bridge, upload_id)
+    with _still_here():
+        _expect(*bridge.storage.append(part, offset, b""))
+    for piece in body:
+        _refuse_more(coming, offset + len(piece))
+        with _still_here():
+            _expect(*bridge.storage.append(part, offset, piece))
+        bridge.storage.touch(_announced(part))
+        offset += len(piece)
     return find(bridge, upload_id)
 
 
@@ -143,29 +127,34 @@ def append_checked(
 
     Raises Damaged too.
     """
-    coming = find(bridge, upload_id)
+    coming, part = find(bridge, upload_id), held.part_of(bridge, upload_id)
     if offset != coming.offset:
         raise WrongOffset(coming.offset)
     hashed = hashlib.new(checksum.algorithm, usedforsecurity=False)
-    with tempfile.TemporaryFile(dir=bridge.paths.uploads) as aside:
-        for part in body:
-            hashed.update(part)
-            aside.write(part)
-            if offset + aside.tell() > coming.size:
-                raise BadUpload(f"More came than the {coming.size:,} bytes that were announced.")
+    aside = part.with_name(f".{upload_id}.{secrets.token_hex(4)}{_ASIDE}")
+    bridge.storage.create(aside)
+    try:
+        size = 0
+        for piece in body:
+            _refuse_more(coming, offset + size + len(piece))
+            hashed.update(piece)
+            size, _ = bridge.storage.append(aside, size, piece)
         if hashed.digest() != checksum.digest:
             raise Damaged("This piece is not what its checksum says. Send it again.")
-        aside.seek(0)
-        return append(bridge, upload_id, offset, iter(partial(aside.read, _READ_BYTES), b""))
+        with _still_here():
+            _expect(*bridge.storage.join(part, offset, aside))
+    finally:
+        bridge.storage.remove(aside)
+    bridge.storage.touch(_announced(part))
+    return find(bridge, upload_id)
 
 
 def end(bridge: Bridge, upload_id: str) -> None:
     """Forget an upload, finished or not. Raises NotFound."""
     find(bridge, upload_id)
-    with _opened(bridge, upload_id) as file, _alone(file):
-        part = Path(file.name)
-        part.unlink(missing_ok=True)
-        _announced(part).unlink(missing_ok=True)
+    part = held.part_of(bridge, upload_id)
+    with _still_here():
+        bridge.storage.end(part, _announced(part))
 
 
 def finish(bridge: Bridge, upload_id: str) -> None:
@@ -176,65 +165,52 @@ def finish(bridge: Bridge, upload_id: str) -> None:
     try:
         coming = find(bridge, upload_id)
     except NotFound:
-        intake.check_held(bridge, upload_id)
+        held.find(bridge, upload_id)
         return
     if coming.offset != coming.size:
         raise NotPossible(
             f"The upload is not complete: {coming.offset:,} of {coming.size:,} bytes are here."
         )
-    part = bridge.paths.uploads / f"{upload_id}.part"
+    part = held.part_of(bridge, upload_id)
     try:
         intake.keep(bridge, part, coming.filename)
     except BadUpload:
         end(bridge, upload_id)
         raise
-    _announced(part).unlink(missing_ok=True)
+    bridge.storage.remove(_announced(part))
 
 
-def _announced(part: Path) -> Path:
+def _announced(part: PurePosixPath) -> PurePosixPath:
     return part.with_suffix(_ANNOUNCED)
 
 
-def _of(announced: Path) -> str | None:
-    """Whose unfinished upload this is; None where it has just gone, or its time is up."""
-    try:
-        if announced.stat().st_mtime < time.time() - intake.HELD_SECONDS:
-            return None
-        return str(json.loads(announced.read_text(encoding="utf-8"))["owner"])
-    except FileNotFoundError:
-        return None
+def _unfinished(bridge: Bridge) -> int:
+    """How many uploads of the caller's are unfinished, whose time is not up."""
+    uploads, since = bridge.paths.uploads, time.time() - held.HELD_SECONDS
+    there = bridge.storage.entries(uploads, _ANNOUNCED).items()
+    fresh = [uploads / name for name, info in there if info.modified >= since]
+    told = map(_told, bridge.storage.contents(fresh, _TOLD_MAX_BYTES))
+    return sum(one.get("owner") == bridge.person.handle for one in told)
+
+
+def _told(announced: bytes | None) -> dict[str, Any]:
+    """What was announced; {} where it has just gone."""
+    return json.loads(announced) if announced else {}
 
 
 @contextmanager
-def _opened(bridge: Bridge, upload_id: str) -> Iterator[BinaryIO]:
+def _still_here() -> Iterator[None]:
     try:
-        file = (bridge.paths.uploads / f"{upload_id}.part").open("r+b", buffering=0)
-    except FileNotFoundError:
-        raise NotFound(_GONE) from None
-    with file:
-        yield file
-
-
-@contextmanager
-def _alone(file: BinaryIO) -> Iterator[None]:
-    """Nobody else, in this process or another, changes the upload meanwhile."""
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        if not os.fstat(file.fileno()).st_nlink:
-            raise NotFound(_GONE)
         yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
+    except FileNotFoundError:  # it was ended meanwhile, or its time was up
+        raise NotFound(_GONE) from None
 
 
-def _expect(file: BinaryIO, offset: int) -> None:
-    size = os.fstat(file.fileno()).st_size
-    if size != offset:
+def _expect(size: int, added: bool) -> None:
+    if not added:
         raise WrongOffset(size)
 
 
-def _write(file: BinaryIO, part: Part) -> None:
-    file.seek(0, os.SEEK_END)
-    rest = memoryview(part)
-    while rest:  # a disk that is almost full takes less than it was given
-        rest = rest[file.write(rest) :]
+def _refuse_more(coming: Arriving, size: int) -> None:
+    if size > coming.size:
+        raise BadUpload(f"More came than the {coming.size:,} bytes that were announced.")

@@ -6,16 +6,17 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
+from pathlib import PurePosixPath
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from nias_bridge.domain import Run
 from nias_bridge.errors import NotFound
 from nias_bridge.node import layout
-from nias_bridge.services import desk, shared
+from nias_bridge.services import desk
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.storage import Opened
 
 INDEX_MAX_BYTES = 3 * 1024 * 1024 // 2
 TEXT_MAX_BYTES = 256 * 1024
@@ -61,7 +62,8 @@ def previews(bridge: Bridge, run: Run, task: int | None = None) -> dict[str, Pre
     should be counts as none.
     """
     try:
-        with shared.open_beneath(_folder(bridge, run, task), _in(layout.PREVIEW_INDEX)) as file:
+        index = _in(layout.PREVIEW_INDEX)
+        with bridge.storage.open_beneath(_folder(bridge, run, task), index) as file:
             listed = json.loads(file.read(INDEX_MAX_BYTES))["files"]
         return {path: found for path, told in listed.items() if (found := _preview(told))}
     except (NotFound, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -77,12 +79,12 @@ def preview(bridge: Bridge, run_id: int, path: str, task: int | None = None) -> 
     return found
 
 
-def piece(bridge: Bridge, run_id: int, name: str, task: int | None = None) -> BinaryIO:
+def piece(bridge: Bridge, run_id: int, name: str, task: int | None = None) -> Opened:
     """A picture or text of a preview by its name, opened. Raises NotFound."""
     run = desk.find(bridge, run_id)
     if not PIECE.fullmatch(name):
         raise NotFound("There is no such piece of a preview.")
-    return shared.open_beneath(_folder(bridge, run, task), _in(name))
+    return bridge.storage.open_beneath(_folder(bridge, run, task), _in(name))
 
 
 def text(bridge: Bridge, run_id: int, found: Preview, task: int | None = None) -> str:
@@ -93,7 +95,7 @@ def text(bridge: Bridge, run_id: int, found: Preview, task: int | None = None) -
         return file.read(TEXT_MAX_BYTES).decode("utf-8", "replace")
 
 
-def _folder(bridge: Bridge, run: Run, task: int | None) -> Path:
+def _folder(bridge: Bridge, run: Run, task: int | None) -> PurePosixPath:
     files = bridge.paths.run(run)
     return files.folder if task is None else files.task(task).folder
 

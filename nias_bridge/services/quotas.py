@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from nias_bridge.domain import Contents, Run
-from nias_bridge.errors import OverQuota
+from nias_bridge.errors import BadUpload, OverQuota
 from nias_bridge.people import Person, Quotas, Used
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
@@ -51,6 +51,15 @@ def upload_max(settings: Settings, person: Person | None) -> int:
 def largest_upload(bridge: Bridge) -> int:
     """The largest zip that is taken of the caller, in bytes."""
     return upload_max(bridge.settings, bridge.who.person)
+
+
+def check_upload(bridge: Bridge, size: int) -> None:
+    """Raises BadUpload where a zip of so many bytes is not taken of the caller."""
+    if not size:
+        raise BadUpload("The file is empty. Choose the zip of your project.")
+    most = largest_upload(bridge)
+    if size > most:
+        raise BadUpload(f"The zip has {size:,} bytes; at most {most:,} are taken of you.")
 
 
 def share(bridge: Bridge, person: Person) -> Share:

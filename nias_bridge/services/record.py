@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from nias_bridge.domain import Run
 from nias_bridge.errors import NotFound, NotPossible
 from nias_bridge.node import layout
 from nias_bridge.paths import RunPaths
-from nias_bridge.services import desk, intake, seeds, shared
+from nias_bridge.services import desk, intake, seeds
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import read_evidence, read_json, words
 from nias_bridge.tasks import Task
@@ -35,7 +35,8 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
     view = desk.show(bridge, run_id)
     run, files = view.run, bridge.paths.run(view.run)
     node = node_files(bridge, run)
-    told, lock, evidence = read_json(node.exit), text(node.folder, layout.LOCK), read_evidence(node)
+    lock, evidence = text(bridge, node.folder, layout.LOCK), read_evidence(bridge.storage, node)
+    told = read_json(bridge.storage, node.exit)
     return {
         "format": FORMAT,
         "id": run.id,
@@ -59,10 +60,10 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
             "asked": list(run.contents.requirements),
             "installed": installed(lock),
             "lock": lock or None,
-            "exactly": files.exact_lock.is_file(),
+            "exactly": bridge.storage.is_plain(files.exact_lock),
         },
         "environment": asdict(evidence.environment) if evidence.environment else None,
-        "script": text(files.folder, layout.SCRIPT) or None,
+        "script": text(bridge, files.folder, layout.SCRIPT) or None,
         "python": words(told.get("python")) or None,
         "platform": words(told.get("platform")) or None,
         "slurm_version": words(told.get("slurm")) or None,
@@ -96,7 +97,7 @@ def again_exactly(bridge: Bridge, run_id: int) -> Run:
     The node takes the same environment, or builds it anew from the run's lock.
     """
     run = desk.with_archive(bridge, run_id)
-    lock = text(node_files(bridge, run).folder, layout.LOCK)
+    lock = text(bridge, node_files(bridge, run).folder, layout.LOCK)
     if not lock:
         raise NotPossible(
             "This run has no list of what was installed for it, so it can't be run exactly again. "
@@ -117,10 +118,10 @@ def installed(lock: str) -> list[str]:
     return [words[0] for words in lines if words]
 
 
-def text(folder: Path, name: str) -> str:
+def text(bridge: Bridge, folder: PurePosixPath, name: str) -> str:
     """A text file in a run's folder, "" where it is not there."""
     try:
-        with shared.open_beneath(folder, name) as file:
+        with bridge.storage.open_beneath(folder, name) as file:
             return file.read(_TEXT_MAX).decode("utf-8", "replace")
     except NotFound:
         return ""

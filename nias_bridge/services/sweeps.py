@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import BinaryIO
 
 from nias_bridge.domain import JobState, Run
 from nias_bridge.errors import NotFound, NotPossible
 from nias_bridge.node import layout, names, zipreader
 from nias_bridge.paths import RunPaths
-from nias_bridge.services import desk, identity, intake, shared, zipstream
+from nias_bridge.services import desk, identity, intake, zipstream
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.desk import LogPart
 from nias_bridge.services.evidence import Evidence, read_evidence
 from nias_bridge.services.manifest import LeftOut, OutputFile, read_manifest
+from nias_bridge.storage import Opened, Storage
 from nias_bridge.tasks import Task
 
 FILES_MAX = 200_000  # of one task's results
@@ -78,12 +77,12 @@ def show(bridge: Bridge, run_id: int) -> SweepView:
 def show_task(bridge: Bridge, run_id: int, index: int) -> TaskView:
     """One task with what it left. Raises NotFound."""
     run, task, files = _find(bridge, run_id, index)
-    listed, left_out = desk.left_files(files)
+    listed, left_out = desk.left_files(bridge.storage, files)
     return TaskView(
         run=run,
         task=task,
-        evidence=read_evidence(files),
-        results_ready=shared.is_plain(files.results),
+        evidence=read_evidence(bridge.storage, files),
+        results_ready=bridge.storage.is_plain(files.results),
         files=listed,
         left_out=left_out,
     )
@@ -93,27 +92,29 @@ def log(bridge: Bridge, run_id: int, index: int, offset: int, limit: int) -> Log
     """A part of a task's log, as desk.log gives it. Raises NotFound."""
     run, task, _ = _find(bridge, run_id, index)
     name = layout.TASK_LOG.replace("%a", str(index))
-    return desk.log_part(bridge.paths.run(run).folder, name, task.state.ended, offset, limit)
+    folder = bridge.paths.run(run).folder
+    ended = task.state.ended
+    return desk.log_part(bridge.storage, folder, name, offset, limit, ended=ended)
 
 
-def whole_log(bridge: Bridge, run_id: int, index: int) -> BinaryIO:
+def whole_log(bridge: Bridge, run_id: int, index: int) -> Opened:
     """A task's log, opened. Raises NotFound."""
     run, _, _ = _find(bridge, run_id, index)
-    return shared.open_beneath(
+    return bridge.storage.open_beneath(
         bridge.paths.run(run).folder, layout.TASK_LOG.replace("%a", str(index))
     )
 
 
-def output_file(bridge: Bridge, run_id: int, index: int, path: str) -> BinaryIO:
+def output_file(bridge: Bridge, run_id: int, index: int, path: str) -> Opened:
     """A file that a task left, opened. Raises NotFound."""
     _, _, files = _find(bridge, run_id, index)
-    return desk.open_listed(files, path)
+    return desk.open_listed(bridge.storage, files, path)
 
 
-def task_results(bridge: Bridge, run_id: int, index: int) -> BinaryIO:
+def task_results(bridge: Bridge, run_id: int, index: int) -> Opened:
     """The zip of one task's results, opened. Raises NotFound."""
     _, _, files = _find(bridge, run_id, index)
-    return shared.open_beneath(files.folder, layout.RESULTS)
+    return bridge.storage.open_beneath(files.folder, layout.RESULTS)
 
 
 def cancel(bridge: Bridge, run_id: int, index: int) -> Task:
@@ -151,7 +152,7 @@ def results(bridge: Bridge, run_id: int) -> tuple[Run, list[zipstream.Part]]:
     parts = [
         part
         for task in bridge.store.tasks(run.id)
-        for part in _members(files.task(task.index), folder_name(task, run.tasks))
+        for part in _members(bridge.storage, files.task(task.index), folder_name(task, run.tasks))
     ]
     if parts:
         return run, parts
@@ -168,7 +169,7 @@ def pictures(bridge: Bridge, run: Run, tasks: Sequence[Task]) -> Iterator[Pictur
     for task in tasks if run.removed_at is None else ():
         if not task.state.ended:
             continue
-        listed, _ = read_manifest(files.task(task.index).manifest) or ((), ())
+        listed, _ = read_manifest(bridge.storage, files.task(task.index).manifest) or ((), ())
         paths = (file.path for file in listed)
         found = next((path for path in paths if path.lower().endswith(PICTURES)), None)
         if found:
@@ -205,13 +206,13 @@ def folder_name(task: Task, tasks: int) -> str:
     return f"{task.index:0{width}}-{safe}"
 
 
-def _members(files: RunPaths, folder: str) -> Iterator[zipstream.Part]:
-    def opened() -> BinaryIO:
-        return shared.open_beneath(files.folder, layout.RESULTS)
+def _members(storage: Storage, files: RunPaths, folder: str) -> Iterator[zipstream.Part]:
+    def opened() -> Opened:
+        return storage.open_beneath(files.folder, layout.RESULTS)
 
     try:
         with opened() as file:
-            modified = os.fstat(file.fileno()).st_mtime
+            modified = file.info.modified
             members = zipreader.members(file, FILES_MAX)
     except (NotFound, OSError, zipreader.ZipError):
         return  # the task has not ended, or its code has spoilt what was collected

@@ -207,7 +207,10 @@ def suggest(bridge: Bridge, owner: str, project: str, said: Resources) -> Sugges
         per_page=RUNS_LOOKED_AT,
     )
     figures = [
-        (run.report.elapsed, peak_memory(run.report, read_evidence(bridge.paths.run(run))))
+        (
+            run.report.elapsed,
+            peak_memory(run.report, read_evidence(bridge.storage, bridge.paths.run(run))),
+        )
         for run in bridge.store.runs(wanted).runs
         if run.report and run.report.elapsed is not None
     ]

@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": CORE | {"settings", "assets"},
     "localcluster": CORE | {"settings"},
     "identity": CORE | {"settings"},
-    "http": CORE | {"services", "settings", "assets"},
+    "http": CORE | {"services", "settings", "assets", "storage"},
     "poller": CORE | {"services"},
     "project": CORE | {"node"},
     "client": CORE | {"node", "project"},
