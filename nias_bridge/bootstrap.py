@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import PurePosixPath
 
-from nias_bridge.errors import SettingsError
+from nias_bridge.errors import SettingsError, StorageUnreachable
 from nias_bridge.node import layout
 from nias_bridge.paths import SharedPaths
 from nias_bridge.ports import Scheduler
@@ -14,46 +14,77 @@ from nias_bridge.services import provision
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.cli import CliScheduler
+from nias_bridge.slurm.files import LoginFiles
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.native import beside
 from nias_bridge.slurm.ssh import Connection, Login, SshRunner
 from nias_bridge.slurm.sudo import SudoAs
-from nias_bridge.storage import mounted
+from nias_bridge.storage import Storage, mounted
 from nias_bridge.store import open_store
 
 log = logging.getLogger(__name__)
 
 
-def open_bridge(settings: Settings) -> Bridge:
-    """A bridge whose database is at this version's schema. Raises OldSchema, SettingsError."""
+def open_connection(settings: Settings) -> Connection | None:
+    """The one connection of a process to the login node, where the settings name one; it is made
+    when it is first needed."""
+    if settings.ssh_host is None:
+        return None
+    login = Login(
+        host=settings.ssh_host,
+        port=settings.ssh_port,
+        user=settings.ssh_user,
+        key=settings.ssh_key,
+        certificate=settings.ssh_certificate,
+        known_hosts=settings.ssh_known_hosts,
+    )
+    return Connection(login, settings.slurm_timeout)
+
+
+def open_bridge(settings: Settings, connection: Connection | None = None) -> Bridge:
+    """A bridge whose database is at this version's schema. Raises OldSchema, SettingsError.
+
+    connection: that of the process, where it has one already.
+    """
     if settings.identity == "unix":
         os.umask(0o077)  # what is written for a run is nobody else's, until it is handed over
     on_cluster = settings.shared_root_on_cluster or PurePosixPath(settings.shared_root)
-    storage, root = mounted(settings.shared_root)
+    storage, root = _open_storage(settings, connection or open_connection(settings))
     bridge = Bridge(
         settings=settings,
         paths=SharedPaths(root, on_cluster),
         storage=storage,
         store=open_store(settings.database_url),
     )
-    provision.install(bridge)
+    try:
+        provision.install(bridge)
+    except StorageUnreachable as error:  # the pages know much without it; the poller tries again
+        log.warning("%s", error)
     return bridge
 
 
-def open_scheduler(settings: Settings) -> Scheduler:
-    """The way to Slurm that the settings name. Raises SettingsError."""
+def _open_storage(
+    settings: Settings, connection: Connection | None
+) -> tuple[Storage, PurePosixPath]:
+    if settings.storage == "mounted" or connection is None:
+        return mounted(settings.shared_root)
+    root = PurePosixPath(settings.shared_root)
+    umask = 0o077 if settings.identity == "unix" else 0o027
+    there = LoginFiles(connection, root, settings.python, umask, settings.slurm_timeout)
+    log.info("Shared storage is %s on %s.", root, connection.login)
+    return Storage(there), root
+
+
+def open_scheduler(settings: Settings, connection: Connection | None = None) -> Scheduler:
+    """The way to Slurm that the settings name. Raises SettingsError.
+
+    connection: that of the process, where it has one already.
+    """
     folder, conf, timeout = settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout
-    if settings.ssh_host:
-        login = Login(
-            host=settings.ssh_host,
-            port=settings.ssh_port,
-            user=settings.ssh_user,
-            key=settings.ssh_key,
-            certificate=settings.ssh_certificate,
-            known_hosts=settings.ssh_known_hosts,
-        )
-        log.info("Slurm is asked by its commands on %s.", login)
-        return CliScheduler(SshRunner(Connection(login, timeout), folder, conf, timeout))
+    there = connection or open_connection(settings)
+    if there is not None:
+        log.info("Slurm is asked by its commands on %s.", there.login)
+        return CliScheduler(SshRunner(there, folder, conf, timeout))
     here = LocalRunner(folder, conf, timeout)
     if settings.identity == "unix":
         runs = PurePosixPath(settings.shared_root, layout.RUNS)

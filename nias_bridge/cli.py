@@ -17,7 +17,7 @@ import click
 
 from nias_bridge import demo as demonstration
 from nias_bridge import localcluster
-from nias_bridge.bootstrap import open_bridge, open_scheduler
+from nias_bridge.bootstrap import open_bridge, open_connection, open_scheduler
 from nias_bridge.domain import memory_bytes
 from nias_bridge.errors import NiasError
 from nias_bridge.http.serve import serve_app
@@ -69,7 +69,8 @@ def poll() -> None:
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run_poller(open_bridge(settings), open_scheduler(settings), stop)
+    connection = open_connection(settings)
+    run_poller(open_bridge(settings, connection), open_scheduler(settings, connection), stop)
 
 
 @main.group()

@@ -49,6 +49,10 @@ class Settings(BaseSettings):
     shared_root_on_cluster: PurePosixPath | None = Field(
         None, description="The same folder as the nodes see it, where that differs"
     )
+    storage: Literal["mounted", "ssh"] = Field(
+        "mounted",
+        description="How shared storage is reached: “ssh” is by the login node, with no mount here",
+    )
     database_url: str = Field(
         description="SQLAlchemy's URL: sqlite:////path/nias.db or postgresql+psycopg://…"
     )
@@ -306,6 +310,12 @@ class Settings(BaseSettings):
             PurePosixPath(self.shared_root),
         ):
             raise ValueError("identity “unix” wants shared_root to be the nodes' path of it too")
+        return self
+
+    @model_validator(mode="after")
+    def _reached(self) -> Self:
+        if self.storage == "ssh" and not self.ssh_host:
+            raise ValueError("storage “ssh” needs ssh_host beside it: the login node that has it")
         return self
 
     @model_validator(mode="after")

@@ -76,6 +76,10 @@ class Reach(Protocol):
         """A plain file below `root`, whose links within are followed by name."""
         ...
 
+    def close(self) -> None:
+        """Let go of what is held; the next call takes it up anew."""
+        ...
+
 
 class Mounted:
     """The storage is mounted here."""
@@ -90,6 +94,9 @@ class Mounted:
 
     def open_beneath(self, root: str, path: str) -> Opened:
         return self.open(reading.beneath(root, path))
+
+    def close(self) -> None:
+        pass
 
 
 class Afar(io.RawIOBase):
@@ -148,6 +155,10 @@ class Storage:
     unless they say otherwise."""
 
     reach: Reach
+
+    def close(self) -> None:
+        """Let go of connections: a process that is forked now makes its own."""
+        self.reach.close()
 
     def info(self, path: PurePosixPath) -> Info | None:
         """What is there, a link itself; None where surely nothing is."""

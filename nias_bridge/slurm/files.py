@@ -101,11 +101,12 @@ class LoginFiles:
         return open_afar(self, "begin_beneath", root=root, path=path)
 
     def close(self) -> None:
-        """End what serves us there; the next call begins anew."""
+        """End what serves us there, and the connection; the next call begins anew."""
         with self._changed:
             idle, self._idle = self._idle, []
         for dialogue in idle:
             dialogue.close()
+        self.connection.close()
 
     def _ask(self, message: list[bytes], seconds: float) -> dict[str, Any]:
         dialogue = self._taken()
