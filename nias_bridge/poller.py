@@ -279,7 +279,7 @@ class Rounds:
         except StorageUnreachable as error:
             log.warning("Run %d waits: %s", run.id, error)
             self._away_until = time.monotonic() + AWAY_SECONDS
-            if not run.note:
+            if run.state in QUICK_STATES and not run.note:
                 with suppress(Stale):
                     self.bridge.store.update(run, note=str(error))
         except Exception:  # one run that can't go on does not hold up the others
