@@ -121,9 +121,8 @@ class RunPaths:
 
     @property
     def log(self) -> PurePosixPath:
-        return PurePosixPath(
-            posixpath.normpath(self.folder / self.log_name)
-        )  # as it is written: no links
+        # As it is written, whatever links there are.
+        return self.folder / posixpath.normpath(self.folder / self.log_name)
 
     @property
     def log_on_cluster(self) -> PurePosixPath:

@@ -212,7 +212,8 @@ class Storage:
         return [(path, size) for path, size in told]
 
     def entries(self, folder: PurePosixPath, ending: str = "") -> dict[str, Info]:
-        """What is in a folder, by name; only the names that end so."""
+        """What is in a folder, by name; only the names that end so. Nothing is in one that is not
+        there."""
         told = self.reach.call("entries", folder=str(folder), ending=ending)
         return {name: Info(*info) for name, info in told}
 

@@ -23,9 +23,10 @@ from nias_bridge.domain import ClusterView, JobState, NodeReport, PartitionRepor
 from nias_bridge.node import layout, soundness
 from nias_bridge.paths import SharedPaths
 from nias_bridge.people import Caller, KeyKind, NewPerson, Role, Scope, Standing
-from nias_bridge.services import intake, keys
+from nias_bridge.services import held, intake, keys
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
+from nias_bridge.storage import mounted
 from nias_bridge.store import open_store
 from nias_bridge.store.schema import upgrade
 
@@ -45,10 +46,23 @@ def make_bridge(folder: Path, **settings: Any) -> Bridge:
             **settings,
         }
     )
-    paths = SharedPaths(folder / "shared", PurePosixPath("/shared"))
-    paths.uploads.mkdir(parents=True)
-    bridge = Bridge(settings=made, paths=paths, store=open_store(url))
+    (folder / "shared" / layout.UPLOADS).mkdir(parents=True)
+    storage, root = mounted(folder / "shared")
+    paths = SharedPaths(root, PurePosixPath("/shared"))
+    bridge = Bridge(settings=made, paths=paths, storage=storage, store=open_store(url))
     return as_person(bridge, "lab")
+
+
+def here(bridge: Bridge) -> Any:
+    """The bridge's paths as files of this machine, for what a node would write there."""
+    return replace(bridge.paths, root=Path(bridge.paths.root))
+
+
+def arrived(bridge: Bridge, content: bytes) -> PurePosixPath:
+    """A body as it has been streamed to shared storage."""
+    part = held.new_part(bridge)
+    Path(part).write_bytes(content)
+    return part
 
 
 def as_person(bridge: Bridge, handle: str, role: Role = Role.RESEARCHER) -> Bridge:
@@ -92,9 +106,8 @@ def program(app: Flask, bridge: Bridge) -> FlaskClient:
 
 def add(bridge: Bridge, project: str, *, again: bool = False, requirements: str = "") -> Run:
     """A run as it is just after the upload."""
-    part = intake.new_part(bridge)
     files = {"code.py": "print(1)\n", "requirements.txt": requirements, "output/.keep": ""}
-    part.write_bytes(zipped(project, files))
+    part = arrived(bridge, zipped(project, files))
     return intake.receive(bridge, part, f"{project}.zip", again=again)
 
 
@@ -123,19 +136,19 @@ STARTED = (*SUBMITTED, JobState.RUNNING)
 def tell(bridge: Bridge, run: Run, **progress: Any) -> None:
     """What the node writes in progress.json."""
     now = datetime.now(UTC).timestamp()
-    files = bridge.paths.run(run)
+    files = here(bridge).run(run)
     files.progress.write_text(json.dumps({"since": now, "node": "slot1", **progress}))
 
 
 def say(bridge: Bridge, run: Run, text: str) -> None:
     """Text at the end of the run's log."""
-    with bridge.paths.run(run).log.open("a", encoding="utf-8") as log:
+    with here(bridge).run(run).log.open("a", encoding="utf-8") as log:
         log.write(text)
 
 
 def leave(bridge: Bridge, run: Run, outputs: Mapping[str, bytes], **exit_json: Any) -> None:
     """What the node leaves at the end: output/, its manifest and zip, exit.json."""
-    files = bridge.paths.run(run)
+    files = here(bridge).run(run)
     packed = io.BytesIO()
     listed = []
     with zipfile.ZipFile(packed, "w") as archive:
@@ -261,9 +274,8 @@ def pending(bridge: Bridge, project: str = "Análise EMG 2") -> Run:
 
 def swept(bridge: Bridge) -> Run:
     """A sweep of four tasks, three of which have ended with a picture and a number."""
-    part = intake.new_part(bridge)
     toml = '[sweep]\ngrid = { cutoff = [10, 20], window = ["hann", "boxcar"] }\n'
-    part.write_bytes(zipped("filter-bank", {"code.py": "", "nias.toml": toml}))
+    part = arrived(bridge, zipped("filter-bank", {"code.py": "", "nias.toml": toml}))
     run = move(bridge, intake.receive(bridge, part, "filter-bank.zip"), *STARTED)
     for index, rms in enumerate((10.5, 2.0, 30.0)):
         end_task(bridge, run, index, rms=rms)
@@ -272,9 +284,8 @@ def swept(bridge: Bridge) -> Run:
 
 def swept_widely(bridge: Bridge, tasks: int) -> Run:
     """A sweep of so many tasks; all but the last ten have ended, with two numbers each."""
-    part = intake.new_part(bridge)
     toml = f"[sweep]\ngrid = {{ cutoff = {list(range(tasks))} }}\n"
-    part.write_bytes(zipped("filter-bank", {"code.py": "", "nias.toml": toml}))
+    part = arrived(bridge, zipped("filter-bank", {"code.py": "", "nias.toml": toml}))
     run = move(bridge, intake.receive(bridge, part, "filter-bank.zip"), *STARTED)
     now = datetime.now(UTC)
     ended = [
@@ -321,7 +332,7 @@ def end_task(bridge: Bridge, run: Run, index: int, **metrics: float) -> None:
         metrics=metrics,
     )
     bridge.store.save_tasks([task])
-    files = bridge.paths.run(run).task(index)
+    files = here(bridge).run(run).task(index)
     files.output.mkdir(parents=True)
     (files.output / "response.png").write_bytes(picture())
     listed = [{"path": "response.png", "size": 1000, "sha256": None}]
@@ -331,7 +342,7 @@ def end_task(bridge: Bridge, run: Run, index: int, **metrics: float) -> None:
 
 def environment(bridge: Bridge, key: str, *requirements: str, owner: str = "") -> Path:
     """An environment as a node publishes it, but for its packages."""
-    place = bridge.paths.environments
+    place = here(bridge).environments
     folder = place / layout.PRIVATE / owner / key if owner else place / key
     folder.mkdir(parents=True)
     told = {"requirements": requirements, "python": "3.11.2", "bytes": 300_000_000}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import IO
@@ -84,7 +83,8 @@ def _take_field() -> str:
 
 def _take_body() -> str:
     file = _new_part()
-    shutil.copyfileobj(request.stream, file, _CHUNK)
+    while data := request.stream.read(_CHUNK):
+        file.write(data)
     received = file.tell()
     announced = request.content_length
     if announced is not None and received != announced:

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import stat
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Callable, Optional
 
@@ -113,15 +114,14 @@ def listing(root: str, inside: str, most: int) -> list[tuple[str, int]]:
 
 
 def entries(folder: str, ending: str = "") -> list[tuple[str, Info]]:
-    """Name and info of what is in a folder, by name; only of names that end so."""
+    """Name and info of what is in a folder, by name; only of names that end so. Nothing is in one
+    that is not there."""
     found = []
-    with os.scandir(folder) as there:
+    with suppress(FileNotFoundError), os.scandir(folder) as there:
         for entry in there:
             if entry.name.endswith(ending):
-                try:
+                with suppress(FileNotFoundError):  # it has just gone
                     found.append((entry.name, told(entry.stat(follow_symlinks=False))))
-                except FileNotFoundError:
-                    continue  # it has just gone
     return sorted(found)
 
 

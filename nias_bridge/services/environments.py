@@ -105,7 +105,7 @@ def _places(bridge: Bridge) -> dict[str, PurePosixPath]:
 def _entries(bridge: Bridge, place: PurePosixPath) -> dict[str, Info]:
     try:
         return bridge.storage.entries(place)
-    except (FileNotFoundError, PermissionError):
+    except PermissionError:
         return {}
 
 

@@ -97,7 +97,7 @@ def test_what_is_written_is_shown_within_a_second(page: Page, live: Live, run: R
 
 
 def test_a_log_of_ten_gigabytes_is_its_tail(page: Page, live: Live, run: Run) -> None:
-    with live.bridge.paths.run(run).log.open("r+b") as log:
+    with staged.here(live.bridge).run(run).log.open("r+b") as log:
         log.truncate(10_000_000_000)
     sizes: list[int] = []
     page.on("response", lambda r: "/log?" in r.url and sizes.append(len(r.body())))

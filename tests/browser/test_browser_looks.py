@@ -22,8 +22,9 @@ EMPTY_PAGES = ("/", "/results", "/results?q=nothing")
 
 
 def held(live: Live, name: str, requirements: str) -> str:
-    part = intake.new_part(live.bridge)
-    part.write_bytes(zipped(name, {"code.py": "", "requirements.txt": requirements}))
+    part = staged.arrived(
+        live.bridge, zipped(name, {"code.py": "", "requirements.txt": requirements})
+    )
     return f"/upload/{intake.hold(live.bridge, part, f'{name}.zip')}"
 
 
@@ -71,7 +72,7 @@ def looks(bridge: Bridge) -> list[str]:
         "report.html": {"kind": "html", "summary": [{"size": 14}]},
     }
     staged.leave(bridge, run, dict.fromkeys(entries, b"<h1>Hello</h1>"))
-    folder = bridge.paths.run(run).previews
+    folder = staged.here(bridge).run(run).previews
     folder.mkdir()
     (folder / "index.json").write_text(json.dumps({"files": entries}))
     drawn = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M0 0h9"/></svg>'

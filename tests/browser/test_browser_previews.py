@@ -22,7 +22,7 @@ def test_previews_come_when_they_are_opened_and_html_can_do_nothing(page: Page, 
     page.goto(f"/runs/{run.id}")
     names = ["0.npy", "1.npy", "2.npy", "3.npy", "report.html"]
     staged.leave(live.bridge, run, dict.fromkeys(names, HOSTILE))
-    folder = live.bridge.paths.run(run).previews
+    folder = staged.here(live.bridge).run(run).previews
     folder.mkdir()
     array = {"kind": "array", "summary": [{"shape": [7]}], "plots": ["0001-a.svg"]}
     entries = dict.fromkeys(names[:-1], array) | {names[-1]: {"kind": "html"}}

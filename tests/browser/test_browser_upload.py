@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from client import zipped
 from playwright.sync_api import Page, Request, Route, expect
+from staged import here
 from watched import Live
 
 from nias_bridge.services import pieces
@@ -26,7 +27,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def offsets(live: Live) -> Iterator[int]:
-    for file in live.bridge.paths.uploads.glob("*.coming"):
+    for file in here(live.bridge).uploads.glob("*.coming"):
         yield pieces.find(live.bridge, file.stem).offset
 
 
@@ -98,7 +99,7 @@ def test_a_stopped_upload_is_not_kept(page: Page, live: Live, project: Path) -> 
     with page.expect_response(lambda answer: answer.request.method == "DELETE"):
         page.get_by_role("button", name="Stop").click()
     expect(page.locator("#file")).to_be_visible()
-    assert list(live.bridge.paths.uploads.iterdir()) == []
+    assert list(here(live.bridge).uploads.iterdir()) == []
 
 
 def test_a_session_that_ended_meanwhile_is_told(page: Page, project: Path) -> None:

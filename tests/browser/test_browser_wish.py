@@ -17,7 +17,7 @@ from nias_bridge.slurm.fake import FakeScheduler
 def answer(live: Live, hours: float) -> None:
     """The poller finds the question, and Slurm says that it would start in so many hours."""
     deadline = time.monotonic() + 10
-    while not list(live.bridge.paths.uploads.glob("*.sbatch")):
+    while not list(staged.here(live.bridge).uploads.glob("*.sbatch")):
         assert time.monotonic() < deadline, "Slurm was not asked"
         time.sleep(0.05)
     at = datetime.now(UTC) + timedelta(hours=hours, minutes=1)
@@ -26,8 +26,7 @@ def answer(live: Live, hours: float) -> None:
 
 def held(live: Live) -> str:
     staged.show_partitions(live.bridge)
-    part = intake.new_part(live.bridge)
-    part.write_bytes(zipped("p", {"code.py": "", "requirements.txt": ""}))
+    part = staged.arrived(live.bridge, zipped("p", {"code.py": "", "requirements.txt": ""}))
     return intake.hold(live.bridge, part, "p.zip")
 
 

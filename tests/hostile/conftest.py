@@ -14,10 +14,11 @@ import pytest
 import staged
 import uv
 from doors import Gateway, Node, workers
+from shipped import put_program
 from sites import OWNER, free_port
 
 from nias_bridge.bootstrap import open_bridge
-from nias_bridge.node import layout, ship
+from nias_bridge.node import layout
 from nias_bridge.settings import CONFIG_VARIABLE, Settings, read_settings
 from nias_bridge.site import running, said, service_user, set_up, wait_until_served
 
@@ -68,7 +69,7 @@ def node_storage() -> Iterator[Path]:
     """Shared storage with the node's program, which the jobs' account can write to."""
     top = Path(tempfile.mkdtemp(prefix="nias-hostile-node-"))
     root = top / "shared"
-    ship.build(root / layout.BIN)
+    put_program(root / layout.BIN)
     (root / layout.BIN / layout.UV).symlink_to(uv.find_uv_bin())
     limits = {
         name: Settings.model_fields[f"unpacked_max_{word}"].default

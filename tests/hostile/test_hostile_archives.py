@@ -16,6 +16,7 @@ import badzips
 import pytest
 from badzips import CODE, DEFLATED, ENCRYPTED, FULL, STREAMED, UTF8, entry, pack
 from doors import GROWTH, Gateway, Node
+from staged import here
 
 from nias_bridge.node import layout
 
@@ -204,7 +205,7 @@ def test_what_only_unpacking_tells_is_stored_as_it_came(bad: Bad, gateway: Gatew
         assert answer.status == 202, answer.said
         assert gateway.send_page(zipped).status == 303
     run = gateway.bridge.store.run(json.loads(answer.body)["id"])
-    files = gateway.bridge.paths.run(run)
+    files = here(gateway.bridge).run(run)
     assert files.archive.read_bytes() == zipped
     assert [path.name for path in files.folder.iterdir()] == [layout.ARCHIVE]
 

@@ -28,14 +28,14 @@ HOST = "Host: 127.0.0.1\r\n"
 def ended(gateway: Gateway) -> Run:
     """A run with results, of the gateway's account."""
     run = staged.completed(gateway.bridge, "requests-ended")
-    give_away(gateway, gateway.bridge.paths.run(run).folder)
+    give_away(gateway, staged.here(gateway.bridge).run(run).folder)
     return run
 
 
 def give_away(gateway: Gateway, folder: Path) -> None:
     """What the tests wrote becomes the gateway's own, as what its jobs write is."""
-    owner = gateway.bridge.paths.uploads.stat()
-    top = gateway.bridge.paths.root / "runs"
+    owner = staged.here(gateway.bridge).uploads.stat()
+    top = staged.here(gateway.bridge).root / "runs"
     for path in (*folder.parents, *folder.rglob("*"), folder):
         if top == path or top in path.parents:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
@@ -148,7 +148,7 @@ def with_token(data: bytes, secret: str) -> bytes:
 def settled(gateway: Gateway) -> None:
     """Wait until the gateway has forgotten the bodies that it refused."""
     deadline = time.monotonic() + 5
-    while any(each.stat().st_size for each in gateway.bridge.paths.uploads.glob("*.part")
+    while any(each.stat().st_size for each in staged.here(gateway.bridge).uploads.glob("*.part")
               if not each.with_suffix(".json").exists()):  # fmt: skip
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -175,14 +175,14 @@ PLACES: dict[str, Callable[[RunPaths], Path]] = {
 def run(gateway: Gateway) -> Run:
     """A run that failed, so that all is asked of it."""
     made = staged.failed(gateway.bridge, "results-hostile")
-    give_away(gateway, gateway.bridge.paths.run(made).folder)
+    give_away(gateway, staged.here(gateway.bridge).run(made).folder)
     return made
 
 
 @pytest.fixture
 def files(gateway: Gateway, run: Run) -> Iterator[RunPaths]:
     """Its files, which are put back afterwards."""
-    paths = gateway.bridge.paths.run(run)
+    paths = staged.here(gateway.bridge).run(run)
     kept = paths.folder.with_name("kept")
     shutil.copytree(paths.folder, kept, symlinks=True)
     paths.claim.mkdir(parents=True, exist_ok=True)
@@ -293,7 +293,7 @@ def test_nothing_in_the_place_of_a_file_is_waited_for_or_followed(
 def live(gateway: Gateway) -> Iterator[tuple[Run, Path]]:
     """A run that is running, and its output/."""
     made = staged.running(gateway.bridge, f"results-live-{os.urandom(4).hex()}")
-    paths = gateway.bridge.paths.run(made)
+    paths = staged.here(gateway.bridge).run(made)
     paths.output.mkdir(parents=True)
     yield made, paths.output
     subprocess.run(["rm", "-rf", str(paths.folder)], check=True)  # Python's own goes only so deep
@@ -391,7 +391,7 @@ def test_a_log_with_escapes_and_markup_is_text(gateway: Gateway, live: tuple[Run
     run, _ = live
     staged.say(gateway.bridge, run, "\x1b]0;evil\x07\x1b[2J</pre><script>alert(1)</script>\n")
     staged.say(gateway.bridge, run, "[nias] code.py ended with exit code 0.\n")
-    give_away(gateway, gateway.bridge.paths.run(run).folder)
+    give_away(gateway, staged.here(gateway.bridge).run(run).folder)
     answered(gateway, run)
     assert gateway.bridge.store.run(run.id).state == JobState.RUNNING
     whole = gateway.get(f"/runs/{run.id}/log.txt")

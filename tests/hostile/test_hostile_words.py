@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from client import zipped
 from doors import GROWTH, Answer, Gateway, Node, form
+from staged import here
 
 from nias_bridge.domain import Program, Run
 from nias_bridge.node import layout
@@ -194,7 +195,7 @@ def test_fields_that_do_not_exist_reach_nothing(gateway: Gateway) -> None:
         options = directives(render(run, gateway.bridge.paths, gateway.bridge.settings))
         assert set(options) <= OPTIONS
         assert options["--cpus-per-task"] == "2"
-        assert options["--chdir"] == str(gateway.bridge.paths.run(run).folder)
+        assert options["--chdir"] == str(here(gateway.bridge).run(run).folder)
 
 
 ARGUMENTS = (

@@ -240,7 +240,7 @@ def test_the_audit_log_is_narrowed_by_person_run_and_action(chief: Bridge, bridg
 
 
 def test_pruning_is_noted_and_keeps_what_it_may(chief: Bridge) -> None:
-    chief.paths.environments.mkdir(parents=True)
+    staged.here(chief).environments.mkdir(parents=True)
     assert administration.prune_environments(chief, 0) == []
     assert last_deed(chief)[1] == "environments pruned"
     with pytest.raises(BadRequest):

@@ -19,7 +19,7 @@ from nias_bridge.domain import JobState, Origin, Run
 from nias_bridge.errors import NotPossible
 from nias_bridge.node import layout
 from nias_bridge.poller import look
-from nias_bridge.services import adopt, desk, shared
+from nias_bridge.services import adopt, desk, provision
 from nias_bridge.services.advance import Desk, advance
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.fake import FakeScheduler
@@ -69,7 +69,7 @@ class Lab:
 
     def works(self, folder: str, code: str = "print(1)\n") -> Path:
         """What a job leaves in its folder."""
-        there = self.bridge.paths.sbatch / folder
+        there = staged.here(self.bridge).sbatch / folder
         there.mkdir(parents=True)
         files = {"code.py": code, "requirements.txt": "numpy\n"}
         (there / layout.ARCHIVE).write_bytes(staged.zipped("psd-study", files))
@@ -108,7 +108,7 @@ def test_its_log_files_and_record_are_there(lab: Lab) -> None:
     lab.slurm.start(job_id)
     lab.ticks(3)
     run = lab.run(job_id)
-    assert lab.bridge.paths.run(run).folder == folder
+    assert staged.here(lab.bridge).run(run).folder == folder
     assert desk.log(lab.bridge, run.id, 0).text == "[nias] code.py starts.\n"
     assert run.contents.requirements == ("numpy",)
     lab.slurm.end(job_id, JobState.FAILED, exit_code=3)
@@ -124,7 +124,7 @@ def test_it_can_be_run_again_by_the_bridge(lab: Lab) -> None:
     lab.ticks(3)
     again = desk.again(lab.bridge, lab.run(job_id).id)
     assert (again.origin, again.number, again.state) == (Origin.WEB, 2, JobState.RECEIVED)
-    assert lab.bridge.paths.run(again).archive.is_file()
+    assert staged.here(lab.bridge).run(again).archive.is_file()
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,10 @@ def test_a_folder_that_is_anothers_is_not_shown_to_her(lab: Lab) -> None:
 def test_who_makes_a_folder_under_her_name_first_gains_nothing_by_it(lab: Lab) -> None:
     job_id = lab.sbatch()
     lab.works(f"{ME}/{job_id}")
-    os.chown(lab.bridge.paths.sbatch / ME, 1, -1)
+    os.chown(staged.here(lab.bridge).sbatch / ME, 1, -1)
     hers = lab.works(f"{ME}.2/{job_id}")
     lab.ticks(3)
-    assert lab.bridge.paths.run(lab.run(job_id)).folder == hers
+    assert staged.here(lab.bridge).run(lab.run(job_id)).folder == hers
 
 
 def test_a_link_in_her_folder_shows_nothing(lab: Lab, tmp_path: Path) -> None:
@@ -364,16 +364,16 @@ def test_what_every_account_may_read_has_no_password(tmp_path: Path) -> None:
         "INDEX_TOKEN": "abc",
     }
     bridge = staged.make_bridge(tmp_path, build_variables=variables)
-    shared.install(bridge)
-    told = json.loads((bridge.paths.bin / layout.SITE_FOR_ALL).read_text())
+    provision.install(bridge)
+    told = json.loads((staged.here(bridge).bin / layout.SITE_FOR_ALL).read_text())
     assert told["build_variables"] == {"UV_EXTRA_INDEX_URL": "https://index.example/simple"}
 
 
 def test_login_nodes_can_come_to_the_script_and_to_nothing_of_others(tmp_path: Path) -> None:
     bridge = staged.make_bridge(tmp_path)
-    shared.install(bridge)
+    provision.install(bridge)
     modes = {
-        name: bridge.paths.root.joinpath(name).stat().st_mode & 0o7777
+        name: staged.here(bridge).root.joinpath(name).stat().st_mode & 0o7777
         for name in (".", "bin", "bin/nias.sbatch", "sbatch", "runs", "uploads", "envs", "cache")
     }
     assert modes["sbatch"] == 0o3733
@@ -385,6 +385,6 @@ def test_login_nodes_can_come_to_the_script_and_to_nothing_of_others(tmp_path: P
 
 def test_where_the_site_does_not_want_it_there_is_no_script(tmp_path: Path) -> None:
     bridge = staged.make_bridge(tmp_path, login_nodes=False)
-    shared.install(bridge)
-    assert not (bridge.paths.bin / layout.LOGIN_SCRIPT).exists()
-    assert not bridge.paths.sbatch.exists()
+    provision.install(bridge)
+    assert not (staged.here(bridge).bin / layout.LOGIN_SCRIPT).exists()
+    assert not staged.here(bridge).sbatch.exists()

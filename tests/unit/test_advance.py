@@ -55,13 +55,13 @@ class Lab:
         return self.step(run)
 
     def claim(self, run: Run, job_id: int | None) -> None:
-        folder = self.bridge.paths.run(run).claim
+        folder = staged.here(self.bridge).run(run).claim
         folder.mkdir(parents=True)
         (folder / "job").write_text(json.dumps({"job_id": job_id}))
 
     def node_says(self, run: Run, exit_code: int) -> None:
         said = {"exit_code": exit_code, "reason": "finished"}
-        self.bridge.paths.run(run).exit.write_text(json.dumps(said))
+        staged.here(self.bridge).run(run).exit.write_text(json.dumps(said))
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_every_state_that_is_no_end_has_a_step() -> None:
 def test_each_further_run_of_a_person_stands_behind_those_of_others(lab: Lab) -> None:
     def nice(bridge: Bridge, name: str) -> str:
         run = lab.step(staged.add(bridge, name))
-        script = lab.bridge.paths.run(run).script.read_text()
+        script = staged.here(lab.bridge).run(run).script.read_text()
         found = re.search(r"^#SBATCH --nice=(\d+)$", script, re.MULTILINE)
         return found[1] if found else ""
 

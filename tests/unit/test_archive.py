@@ -57,7 +57,8 @@ def end_record(count: int, size: int, offset: int) -> bytes:
 
 
 def judge(path: Path, filename: str = "p.zip") -> Inventory:
-    return archive.judge(path, filename, LIMITS)
+    with path.open("rb") as file:
+        return archive.judge(file, filename, LIMITS)
 
 
 def paths(inventory: Inventory) -> set[str]:
@@ -338,8 +339,8 @@ def test_too_much_is_refused_with_the_figures(zip_of, tmp_path):
         (Limits(2_000, 10, 200), "at most 0 MB"),
         (Limits(10_000, 1, 200), "holds 2 files; at most 1 are taken"),
     ):
-        with pytest.raises(ArchiveError, match=words):
-            archive.judge(path, "p.zip", limits)
+        with path.open("rb") as file, pytest.raises(ArchiveError, match=words):
+            archive.judge(file, "p.zip", limits)
 
 
 @pytest.mark.parametrize("told", [1_000_000, 5], ids=["honest count", "lying count"])
@@ -355,8 +356,8 @@ def test_a_million_entries_are_refused_quickly_in_little_memory(tmp_path, told):
     path.write_bytes(b"PK\3\4" + body + end)
     tracemalloc.start()
     started = time.monotonic()
-    with pytest.raises(ArchiveError, match=r"entries|far longer"):
-        archive.judge(path, "p.zip", Limits(10**9, 20_000, 200))
+    with path.open("rb") as file, pytest.raises(ArchiveError, match=r"entries|far longer"):
+        archive.judge(file, "p.zip", Limits(10**9, 20_000, 200))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert time.monotonic() - started < 2
@@ -394,8 +395,8 @@ def test_a_bomb_that_hides_its_size_is_never_in_memory_at_once(tmp_path, method)
     path.write_bytes(data)
     inventory = judge(path)
     tracemalloc.start()
-    with pytest.raises(ArchiveError, match="holds more"):
-        archive.read_member(path, inventory, "requirements.txt", 1000)
+    with path.open("rb") as file, pytest.raises(ArchiveError, match="holds more"):
+        archive.read_member(file, inventory, "requirements.txt", 1000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20_000_000
@@ -423,10 +424,11 @@ def test_unpacking_makes_plain_files_and_an_output(tmp_path):
 def test_one_member_is_read_within_its_limit(zip_of):
     path = zip_of({"p/code.py": "", "p/requirements.txt": "numpy\n"})
     inventory = judge(path)
-    assert archive.read_member(path, inventory, "requirements.txt", 100) == b"numpy\n"
-    assert archive.read_member(path, inventory, "nias.toml", 100) is None
-    with pytest.raises(ArchiveError, match="at most 3"):
-        archive.read_member(path, inventory, "requirements.txt", 3)
+    with path.open("rb") as file:
+        assert archive.read_member(file, inventory, "requirements.txt", 100) == b"numpy\n"
+        assert archive.read_member(file, inventory, "nias.toml", 100) is None
+        with pytest.raises(ArchiveError, match="at most 3"):
+            archive.read_member(file, inventory, "requirements.txt", 3)
 
 
 @settings(

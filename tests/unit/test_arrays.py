@@ -54,12 +54,12 @@ class Lab:
 
     def leave(self, index: int, **told: object) -> None:
         """What the node writes of a task at its end."""
-        folder = self.bridge.paths.run(self.run).task(index).folder
+        folder = staged.here(self.bridge).run(self.run).task(index).folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "exit.json").write_text(json.dumps({"exit_code": 0, **told}))
 
     def claim(self, index: int, job_id: int) -> None:
-        claim = self.bridge.paths.run(self.run).task(index).claim
+        claim = staged.here(self.bridge).run(self.run).task(index).claim
         claim.mkdir(parents=True)
         (claim / "job").write_text(json.dumps({"job_id": job_id}))
 
@@ -69,9 +69,8 @@ def received(folder: Path, tasks: int) -> Lab:
     # The Slurm in memory reads the script: it is where the gateway has it.
     paths = SharedPaths(folder / "shared", PurePosixPath(folder / "shared"))
     bridge = replace(made, paths=paths)
-    part = intake.new_part(bridge)
     toml = f"[sweep]\ngrid = {{ n = {list(range(tasks))} }}\nmax_parallel = 2\n"
-    part.write_bytes(zipped("p", {"code.py": "", "nias.toml": toml}))
+    part = staged.arrived(bridge, zipped("p", {"code.py": "", "nias.toml": toml}))
     return Lab(bridge, intake.receive(bridge, part, "p.zip"))
 
 
@@ -86,7 +85,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 def test_a_sweep_is_one_submission_of_one_array(lab: Lab) -> None:
-    files = lab.bridge.paths.run(lab.run)
+    files = staged.here(lab.bridge).run(lab.run)
     assert lab.slurm.calls["submit"] == 1
     assert "#SBATCH --array=0-2%2\n" in files.script.read_text()
     assert json.loads(files.sweep.read_text()) == [{"n": 0}, {"n": 1}, {"n": 2}]

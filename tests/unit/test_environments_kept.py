@@ -34,7 +34,7 @@ def put(bridge: Bridge) -> Put:
     """An environment of ten megabytes by its record, used so many hours ago."""
 
     def make(key: str, hours: float, owner: str = "") -> Path:
-        place = bridge.paths.environments
+        place = staged.here(bridge).environments
         if owner:
             place = place / layout.PRIVATE / owner
         folder = place / key
@@ -84,11 +84,11 @@ def test_one_that_a_process_uses_stays_until_that_has_ended(bridge: Bridge, put:
     user.kill()
     user.communicate()
     assert [one.key for one in environments.prune(bridge, 0)] == ["a"]
-    assert not list(bridge.paths.environments.glob("*a*-*"))
+    assert not list(staged.here(bridge).environments.glob("*a*-*"))
 
 
 def test_what_dead_builders_left_goes_after_a_day(bridge: Bridge) -> None:
-    new, old = (bridge.paths.environments / f"{environment.BUILDING}{n}-1" for n in "ab")
+    new, old = (staged.here(bridge).environments / f"{environment.BUILDING}{n}-1" for n in "ab")
     for folder in (new, old):
         folder.mkdir(parents=True)
     os.utime(old, (1, 1))
@@ -121,7 +121,7 @@ def test_where_accounts_have_their_own_each_ones_share_is_counted_for_itself(
 ) -> None:
     bridge = staged.make_bridge(tmp_path, identity="unix")
     for owner, size in (("alice", 10**18), ("bob", 10 * MB)):
-        folder = bridge.paths.own_environments(owner) / "key"
+        folder = staged.here(bridge).own_environments(owner) / "key"
         folder.mkdir(parents=True)
         record = {"requirements": [], "python": "3.11.2", "bytes": size, "built_at": 1_700_000_000}
         (folder / soundness.RECORD).write_text(json.dumps(record))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pytest
 import staged
@@ -17,7 +15,6 @@ from pydantic import ValidationError
 from nias_bridge.domain import JobState, Run
 from nias_bridge.errors import (
     NotAllowed,
-    NotFound,
     Rejected,
     SchedulerError,
     SettingsError,
@@ -25,10 +22,9 @@ from nias_bridge.errors import (
 )
 from nias_bridge.identity import install, run_as
 from nias_bridge.poller import look
-from nias_bridge.services import desk, identity, intake, shared
+from nias_bridge.services import desk, identity, intake, provision
 from nias_bridge.services.advance import Desk, advance
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.evidence import read_json
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.commands import Output
@@ -41,7 +37,7 @@ def bridge(tmp_path: Path) -> Iterator[Bridge]:
     """A bridge whose jobs are their owners', asked by somebody whose account is alice."""
     made = staged.make_bridge(tmp_path, identity="unix")
     umask = os.umask(0o077)
-    shared.install(made)
+    provision.install(made)
     link(made, "lab", "alice")
     yield made
     os.umask(umask)
@@ -107,7 +103,7 @@ def test_who_has_no_account_linked_is_refused_at_upload_and_when_running_again(
     link(bridge, "lab", None)
     with pytest.raises(NotAllowed, match="ask the administrator"):
         staged.add(bridge, "another")
-    assert list(bridge.paths.uploads.iterdir()) == []
+    assert list(staged.here(bridge).uploads.iterdir()) == []
     with pytest.raises(NotAllowed, match="ask the administrator"):
         desk.again(bridge, run.id)
 
@@ -123,81 +119,40 @@ def test_who_is_unlinked_after_the_upload_finds_the_run_rejected(bridge: Bridge)
 
 def test_what_is_written_for_a_run_is_closed_until_it_is_handed_over(bridge: Bridge) -> None:
     run = step(bridge, FakeScheduler(), staged.add(bridge, "psd-study"))
-    folder = bridge.paths.run(run).folder
+    folder = staged.here(bridge).run(run).folder
     for path in (folder, folder.parent, folder.parent.parent):
         assert path.stat().st_mode & 0o077 == 0, path
-    assert bridge.paths.root.stat().st_mode & 0o777 == 0o711
-    assert (bridge.paths.root / "runs").stat().st_mode & 0o777 == 0o711
-    assert bridge.paths.uploads.stat().st_mode & 0o777 == 0o700
-    assert (bridge.paths.bin / "site.json").stat().st_mode & 0o777 == 0o644
+    assert staged.here(bridge).root.stat().st_mode & 0o777 == 0o711
+    assert (staged.here(bridge).root / "runs").stat().st_mode & 0o777 == 0o711
+    assert staged.here(bridge).uploads.stat().st_mode & 0o777 == 0o700
+    assert (staged.here(bridge).bin / "site.json").stat().st_mode & 0o777 == 0o644
 
 
 def test_runs_from_before_are_closed_when_jobs_become_their_owners(bridge: Bridge) -> None:
-    before = bridge.paths.root / "runs" / "old"
+    before = staged.here(bridge).root / "runs" / "old"
     before.mkdir()
     before.chmod(0o755)
-    shared.install(bridge)
+    provision.install(bridge)
     assert before.stat().st_mode & 0o777 == 0o750
 
 
 def test_private_environments_of_the_bridges_own_jobs_make_room(bridge: Bridge) -> None:
-    left = bridge.paths.own_environments("lab")
+    left = staged.here(bridge).own_environments("lab")
     (left / "key" / "venv").mkdir(parents=True)
     (left / "key").chmod(0o500)
     identity.prepare(bridge, "lab")
     assert list(left.iterdir()) == []
-    assert bridge.paths.own_cache("lab").is_dir()
+    assert staged.here(bridge).own_cache("lab").is_dir()
 
 
 def test_a_zip_that_became_a_link_is_not_taken_for_the_next_run(bridge: Bridge) -> None:
     run = staged.add(bridge, "psd-study")
-    zipped = bridge.paths.run(run).archive
+    zipped = staged.here(bridge).run(run).archive
     zipped.rename(zipped.with_name("aside"))
     zipped.symlink_to(zipped.with_name("aside"))
     again = intake.repeat(bridge, run)
-    assert not os.path.lexists(bridge.paths.run(again).archive)
+    assert not os.path.lexists(staged.here(bridge).run(again).archive)
     assert intake.sources_of(bridge, run) == {}
-
-
-def test_no_link_on_the_way_to_a_file_is_followed_out_of_a_folder(tmp_path: Path) -> None:
-    for name in ("hers", "his"):
-        (tmp_path / name / "tasks").mkdir(parents=True)
-        (tmp_path / name / "tasks" / "exit.json").write_text(f'{{"of": "{name}"}}')
-    his = tmp_path / "his" / "tasks"
-    assert read_json(his / "exit.json") == {"of": "his"}
-    assert [path for path, _ in shared.listing(tmp_path / "his", Path("tasks"))] == ["exit.json"]
-    shutil.rmtree(his)
-    his.symlink_to(tmp_path / "hers" / "tasks")
-    assert read_json(his / "exit.json") == {}
-    assert list(shared.listing(his, Path())) == []
-    assert list(shared.listing(tmp_path / "his", Path("tasks"))) == []
-    for root, inside in ((his, "exit.json"), (tmp_path / "his", "tasks/exit.json")):
-        with pytest.raises(NotFound):
-            shared.open_beneath(root, inside)
-
-
-def test_what_is_no_plain_file_is_closed_again(tmp_path: Path) -> None:
-    (tmp_path / "exit.json").mkdir()
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    assert read_json(tmp_path / "exit.json") == {}
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-def test_a_file_that_was_replaced_while_it_was_opened_is_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, opens = tmp_path / "progress.json", os.open
-    file.write_text('{"phase": "unpacking"}')
-
-    def open_and_replace(*arguments: Any) -> int:
-        descriptor = opens(*arguments)
-        shared.write(file, '{"phase": "running"}')
-        monkeypatch.setattr(os, "open", opens)
-        return descriptor
-
-    monkeypatch.setattr(os, "open", open_and_replace)
-    assert read_json(file) == {"phase": "unpacking"}
-    assert read_json(file) == {"phase": "running"}
 
 
 SAID = {

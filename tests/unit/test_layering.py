@@ -66,6 +66,19 @@ ONLY_IN = {
     "prometheus_client": {"http"},
 }
 
+# Shared storage may be on another machine: services and pages have it by `bridge.storage` alone.
+# What of this machine's own files they still need:
+OWN_FILES = {
+    "services.provision": {"pathlib.Path"},  # uv, as it is installed here
+    "services.unixaccounts": {"os"},
+    "http.docs": {"pathlib.Path"},  # a library's own pages
+    "http.metrics": {"os"},
+    "http.serve": {"os", "shutil", "tempfile", "pathlib.Path"},
+    "poller": {"os"},
+}
+STORED_ELSEWHERE = {"services", "http", "poller"}
+FILES_BY = {"os", "shutil", "tempfile", "fcntl", "glob", "pathlib.Path", "open"}
+
 # These run where nothing of the package is installed: standard library alone.
 ALONE = {"node", "identity.run_as"}
 
@@ -131,6 +144,23 @@ def test_a_module_imports_only_what_its_place_allows(module: str) -> None:
     others = {target for target in ours if target and _part(target) != _part(module)}
     allowed = MAY_IMPORT[_part(module)] if module else set()
     assert {target for target in others if not _lies_in(target, allowed)} == set()
+
+
+def _reaches_files_by(module: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            found.add(node.func.id)
+    return found & FILES_BY
+
+
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if _lies_in(m, STORED_ELSEWHERE)))
+def test_shared_storage_is_reached_by_its_one_door(module: str) -> None:
+    assert _reaches_files_by(module) <= OWN_FILES.get(module, set())
 
 
 @pytest.mark.parametrize("library", ONLY_IN)

@@ -144,12 +144,12 @@ def test_a_picture_that_is_too_large_or_a_link_out_is_not_attached(
     staged.leave(bridge, run, {"a.png": b"x" * (PICTURE_MAX_BYTES + 1), "b.png": b"", "c.jpg": b""})
     secret = tmp_path / "secret"
     secret.write_bytes(b"secret")
-    output = bridge.paths.run(run).output
+    output = staged.here(bridge).run(run).output
     (output / "d.png").symlink_to(secret)
     for name in ("b.png", "c.jpg"):  # they grew since they were listed
         (output / name).write_bytes(b"x" * (PICTURE_MAX_BYTES + 1))
     listed = [{"path": n, "size": 10, "sha256": None} for n in ("b.png", "c.jpg", "d.png")]
-    bridge.paths.run(run).manifest.write_text(
+    staged.here(bridge).run(run).manifest.write_text(
         '{"files": ' + str(listed).replace("'", '"').replace("None", "null") + ', "left_out": []}'
     )
     bridge.store.move(run, JobState.COMPLETED, at=datetime.now(UTC))

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 import uv
+from shipped import put_program
 
-from nias_bridge.node import after, claim, environment, layout, ship
+from nias_bridge.node import after, claim, environment, layout
 from nias_bridge.node.stopping import TIME_LIMIT, TOLD_TO_STOP, StopSignals
 
 SECONDS = 20
@@ -35,7 +36,7 @@ def deaf() -> Iterator[int]:
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
     """Starts a job that leaves one file, on a site whose tools come from this address."""
     shared, run = tmp_path / "shared", tmp_path / "shared/runs/lab/p/1"
-    ship.build(shared / layout.BIN)
+    put_program(shared / layout.BIN)
     (shared / layout.BIN / layout.UV).symlink_to(uv.find_uv_bin())
     run.mkdir(parents=True)
     with zipfile.ZipFile(run / layout.ARCHIVE, "w") as out:

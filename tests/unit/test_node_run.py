@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 import uv
+from shipped import put_program
 
 from nias_bridge import pipconfig
-from nias_bridge.node import layout, ship
+from nias_bridge.node import layout
 
 SECONDS = 20
 
@@ -34,7 +35,7 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN){SLEEPS
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shared")
-    ship.build(root / layout.BIN)
+    put_program(root / layout.BIN)
     (root / layout.BIN / layout.UV).symlink_to(uv.find_uv_bin())
     return root
 
@@ -460,7 +461,7 @@ def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
     job = node("", requirements__txt="anything\n")
     job.shared = tmp_path / "other"
     (job.shared / layout.BIN).mkdir(parents=True)
-    ship.build(job.shared / layout.BIN)
+    put_program(job.shared / layout.BIN)
     installer = job.shared / layout.BIN / layout.UV
     installer.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
     installer.chmod(0o755)
@@ -478,21 +479,8 @@ def test_a_cancel_while_installing_ends_the_installer(node, tmp_path):
 # The program file
 
 
-def test_the_same_program_is_not_written_again(tmp_path):
-    ship.build(tmp_path / "bin")
-    before = {path: path.stat().st_ino for path in (tmp_path / "bin").iterdir()}
-    ship.build(tmp_path / "bin")
-    assert {path: path.stat().st_ino for path in (tmp_path / "bin").iterdir()} == before
-    program = tmp_path / "bin" / layout.NODE_PROGRAM
-    text = program.read_bytes()
-    program.write_bytes(b"old")
-    ship.build(tmp_path / "bin")
-    assert program.read_bytes() == text
-    assert {path.name for path in (tmp_path / "bin").iterdir()} == {path.name for path in before}
-
-
 def test_another_python_runs_it_from_its_sources(tmp_path):
-    ship.build(tmp_path)
+    put_program(tmp_path)
     (modules,) = tmp_path.glob("*.zip")
     with zipfile.ZipFile(modules) as whole:
         content = {name: whole.read(name) for name in whole.namelist()}
@@ -511,7 +499,7 @@ def test_a_job_survives_that_the_program_is_replaced(node, tmp_path, shared):
     (job.shared / layout.BIN).mkdir(parents=True)
     (job.shared / layout.ENVIRONMENTS).symlink_to(shared / layout.ENVIRONMENTS)
     program = job.shared / layout.BIN / layout.NODE_PROGRAM
-    ship.build(program.parent)
+    put_program(program.parent)
     process = job.start()
     wait_for(lambda: "waits" in job.log)
     program.unlink()

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import uv
+from shipped import put_program
 
-from nias_bridge.node import layout, ship
+from nias_bridge.node import layout
 
 SECONDS = 30
 USER = "alice"
@@ -29,7 +30,7 @@ print("secret words")
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("shared")
-    ship.build(root / layout.BIN)
+    put_program(root / layout.BIN)
     (root / layout.BIN / layout.UV).symlink_to(uv.find_uv_bin())
     # site.json itself is not for every account.
     (root / layout.BIN / layout.SITE_FOR_ALL).write_text(json.dumps({"pythons": {"3.99": "no-py"}}))

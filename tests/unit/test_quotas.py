@@ -32,7 +32,7 @@ def limit(bridge: Bridge, **own: float) -> Bridge:
 def refusal(bridge: Bridge, project: str = "one-more") -> str:
     with pytest.raises(OverQuota) as refused:
         staged.add(bridge, project)
-    assert list(bridge.paths.uploads.iterdir()) == [], "nothing of it is kept"
+    assert list(staged.here(bridge).uploads.iterdir()) == [], "nothing of it is kept"
     return str(refused.value)
 
 
@@ -63,29 +63,27 @@ def test_running_again_and_holding_an_upload_are_runs_too(bridge: Bridge) -> Non
     bridge = limit(bridge, open_runs=1)
     with pytest.raises(OverQuota):
         desk.again(bridge, done.id)
-    part = intake.new_part(bridge)
-    part.write_bytes(zipped("held", {"code.py": ""}))
+    part = staged.arrived(bridge, zipped("held", {"code.py": ""}))
     with pytest.raises(OverQuota):
         intake.hold(bridge, part, "held.zip")
-    assert not part.exists()
+    assert not Path(part).exists()
 
 
 def test_an_upload_that_was_held_is_judged_once_more_when_it_is_started(bridge: Bridge) -> None:
     bridge = limit(bridge, open_runs=1)
-    part = intake.new_part(bridge)
-    part.write_bytes(zipped("held", {"code.py": ""}))
+    part = staged.arrived(bridge, zipped("held", {"code.py": ""}))
     upload_id = intake.hold(bridge, part, "held.zip")
     staged.running(bridge)
     with pytest.raises(OverQuota):
         intake.receive_held(bridge, upload_id)
-    assert part.exists(), "it can be started once there is room"
+    assert Path(part).exists(), "it can be started once there is room"
 
 
 def test_stored_bytes_count_what_lies_there_and_what_would_free_most_is_named(
     bridge: Bridge,
 ) -> None:
     small, large = staged.completed(bridge, "small"), staged.completed(bridge, "large")
-    (bridge.paths.run(large).output / "big.bin").write_bytes(b"x" * 300_000)
+    (staged.here(bridge).run(large).output / "big.bin").write_bytes(b"x" * 300_000)
     retention.tidy(bridge)
     used = quotas.used(bridge, bridge.person)
     assert used.stored_bytes == sum(bridge.store.run(run.id).stored_bytes for run in (small, large))
@@ -97,7 +95,7 @@ def test_stored_bytes_count_what_lies_there_and_what_would_free_most_is_named(
 
 def test_room_comes_back_when_the_files_of_a_run_are_deleted(bridge: Bridge) -> None:
     run = staged.completed(bridge)
-    (bridge.paths.run(run).output / "big.bin").write_bytes(b"x" * 300_000)
+    (staged.here(bridge).run(run).output / "big.bin").write_bytes(b"x" * 300_000)
     retention.tidy(bridge)
     bridge = limit(bridge, stored_bytes=200_000)
     refusal(bridge)

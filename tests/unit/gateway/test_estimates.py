@@ -13,7 +13,7 @@ from client import zipped
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from nias_bridge.services import estimates, intake
+from nias_bridge.services import estimates, held, intake
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.fake import FakeScheduler
 
@@ -28,14 +28,13 @@ def slurm() -> FakeScheduler:
 
 @pytest.fixture
 def upload(bridge: Bridge) -> str:
-    part = intake.new_part(bridge)
     toml = "[job]\ncpus = 2\n"
-    part.write_bytes(zipped("p", {"code.py": "", "nias.toml": toml}))
+    part = staged.arrived(bridge, zipped("p", {"code.py": "", "nias.toml": toml}))
     return intake.hold(bridge, part, "p.zip")
 
 
 def questions(bridge: Bridge) -> list[str]:
-    return [file.read_text() for file in bridge.paths.uploads.glob("*.sbatch")]
+    return [file.read_text() for file in staged.here(bridge).uploads.glob("*.sbatch")]
 
 
 def live(web: FlaskClient, page: TestResponse) -> str:
@@ -58,8 +57,8 @@ def test_slurm_is_asked_by_the_poller_when_a_held_upload_would_start(
     slurm.unreachable()
     estimates.answer(bridge, slurm)
     assert "Slurm expects it to begin" in live(web, page)
-    intake.drop(bridge, upload)
-    assert list(bridge.paths.uploads.iterdir()) == []
+    held.drop(bridge, upload)
+    assert list(staged.here(bridge).uploads.iterdir()) == []
 
 
 def test_what_slurm_would_refuse_is_said_before_it_is_sent(
@@ -130,4 +129,4 @@ def test_an_upload_that_is_gone_is_asked_about_no_more(submit: Submit) -> None:
 
 
 def test_the_question_lies_where_slurm_can_read_it(bridge: Bridge) -> None:
-    assert bridge.paths.uploads_on_cluster == PurePosixPath("/shared/uploads")
+    assert staged.here(bridge).uploads_on_cluster == PurePosixPath("/shared/uploads")

@@ -228,8 +228,7 @@ def test_another_persons_held_upload_is_not_there(
     app: APIFlask, bridge: Bridge, browser: FlaskClient
 ) -> None:
     mine, hers = signed_in(app, bridge), signed_in(app, staged.as_person(bridge, "mallory"))
-    part = intake.new_part(bridge)
-    part.write_bytes(zipped("study", {"code.py": ""}))
+    part = staged.arrived(bridge, zipped("study", {"code.py": ""}))
     upload = intake.hold(bridge, part, "study.zip")
     assert mine.get(f"/upload/{upload}").status_code == 200
     for path in (f"/upload/{upload}", f"/upload/{upload}/live"):

@@ -226,7 +226,7 @@ def test_health_tells_a_database_and_a_storage_that_are_away(
     web: FlaskClient, app: APIFlask, bridge: Bridge
 ) -> None:
     staged.show_cluster(bridge)
-    bridge.paths.uploads.rmdir()
+    staged.here(bridge).uploads.rmdir()
     assert "shared storage" in web.get("/api/v1/health").get_json()["storage"]
     store = SqlStore(make_engine("sqlite:////nowhere/nias.db"))
     app.extensions[KEY] = replace(bridge, store=store)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from client import zipped
 from flask.testing import FlaskClient
+from staged import here
 from werkzeug.test import TestResponse
 
 from nias_bridge.domain import Run
@@ -45,7 +46,7 @@ def test_packages_that_are_missing_are_added_at_a_word(
     assert submit(found, add="1").status_code == 303
     run = newest(bridge)
     assert run.contents.requirements == ("numpy==2.3.0", "opencv-python-headless")
-    mended = bridge.paths.run(run).mended_requirements
+    mended = here(bridge).run(run).mended_requirements
     assert mended.read_text() == "numpy==2.3.0\nopencv-python-headless\n"
     assert [each.text for each in run.contents.cautions] == ["lab_tools", "C:/Users/ana/emg.csv"]
 
@@ -54,7 +55,7 @@ def test_a_warning_stops_nobody(web: FlaskClient, submit: Submit, bridge: Bridge
     found, page = held(web, submit, {"code.py": CODE})
     assert "Run it as it is" in page
     assert submit(found).status_code == 303
-    assert not bridge.paths.run(newest(bridge)).mended_requirements.exists()
+    assert not here(bridge).run(newest(bridge)).mended_requirements.exists()
 
 
 def test_programs_are_warned_alike(web: FlaskClient) -> None:
@@ -94,7 +95,7 @@ def test_the_python_of_the_nodes_decides_what_is_standard(bridge: Bridge) -> Non
     assert foresight.nodes_python(bridge) == ((3, 9), (3, 14)), "nothing was built yet"
     for age, version in ((60, "3.9.2"), (0, "3.12.1"), (30, "3.13.0")):
         key = version.replace(".", "")
-        record = bridge.paths.environments / key / soundness.RECORD
+        record = here(bridge).environments / key / soundness.RECORD
         record.parent.mkdir(parents=True)
         record.write_text(json.dumps({"python": version}))
         used = record.stat().st_mtime - age

@@ -35,7 +35,7 @@ def pair(bridge: Bridge) -> tuple[Run, Run]:
         lock = (
             f"numpy=={version} \\\n    --hash=sha256:00\nscipy==1.16.0 \\\n    --hash=sha256:01\n"
         )
-        (bridge.paths.run(run).folder / layout.LOCK).write_text(lock)
+        (staged.here(bridge).run(run).folder / layout.LOCK).write_text(lock)
     return first, second
 
 
@@ -78,7 +78,7 @@ def test_what_was_installed_is_compared_where_it_is_known(
     a, b = pair
     address = f"/api/v1/compare?a={a.id}&b={b.id}"
     assert web.get(address).get_json()["installed"]["numpy"] == {"a": "2.3.0", "b": "2.2.0"}
-    for lock in bridge.paths.run(a).folder.glob("*.lock"):
+    for lock in staged.here(bridge).run(a).folder.glob("*.lock"):
         lock.unlink()
     assert web.get(address).get_json()["installed"] == {}
 

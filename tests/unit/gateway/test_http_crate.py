@@ -27,7 +27,7 @@ CODE = "print(1)\n"
 @pytest.fixture
 def run(bridge: Bridge) -> Run:
     run = staged.completed(bridge, "Análise EMG 2")
-    files = bridge.paths.run(run)
+    files = staged.here(bridge).run(run)
     files.archive.write_bytes(zipped(run.project, {"code.py": CODE}))
     files.script.write_text("#!/bin/bash\n")
     (files.folder / layout.LOCK).write_text("numpy==2.3.0 \\\n    --hash=sha256:aa\n")
@@ -112,13 +112,13 @@ def test_a_run_that_goes_on_has_none_yet(web: FlaskClient, bridge: Bridge) -> No
 
 
 def test_what_a_job_left_can_not_lead_out_of_it(run: Run, bridge: Bridge, fetch: Fetch) -> None:
-    files = bridge.paths.run(run)
+    files = staged.here(bridge).run(run)
     with zipfile.ZipFile(files.results, "w") as archive:
         for name in ("../../up", "/etc/passwd", "a/../../b", "fine"):
             archive.writestr(name, "x")
-    (bridge.paths.root / "secret").write_text("of the site")
+    (staged.here(bridge).root / "secret").write_text("of the site")
     files.log.unlink()
-    files.log.symlink_to(bridge.paths.root / "secret")
+    files.log.symlink_to(staged.here(bridge).root / "secret")
     with zipfile.ZipFile(io.BytesIO(fetch(run))) as archive:
         assert [n for n in archive.namelist() if n.startswith("output/")] == [
             "output/",
@@ -128,14 +128,14 @@ def test_what_a_job_left_can_not_lead_out_of_it(run: Run, bridge: Bridge, fetch:
 
 
 def test_results_that_are_no_zip_are_told(web: FlaskClient, run: Run, bridge: Bridge) -> None:
-    bridge.paths.run(run).results.write_bytes(b"nothing of the kind")
+    staged.here(bridge).run(run).results.write_bytes(b"nothing of the kind")
     answer = web.get(f"/api/v1/runs/{run.id}/crate.zip")
     assert answer.status_code == 409
     assert "can't be read" in answer.get_json()["detail"]
 
 
 def test_large_files_are_never_in_memory(run: Run, bridge: Bridge) -> None:
-    with bridge.paths.run(run).archive.open("wb") as archive:
+    with staged.here(bridge).run(run).archive.open("wb") as archive:
         archive.truncate(100 * staged.MIB)
     parts = crate.parts(bridge, run)
     tracemalloc.start()

@@ -53,9 +53,9 @@ def test_a_missing_package_is_named_above_all_and_added_at_a_click(
     new = bridge.store.run(run.id + 1)
     assert new.number == 2
     assert new.contents.requirements == ("numpy==2.3.0", "scipy", "opencv-python-headless")
-    mended = bridge.paths.run(new).mended_requirements
+    mended = staged.here(bridge).run(new).mended_requirements
     assert mended.read_text() == "numpy==2.3.0\nscipy\nopencv-python-headless\n"
-    assert not bridge.paths.run(run).mended_requirements.exists()
+    assert not staged.here(bridge).run(run).mended_requirements.exists()
     assert bridge.store.run(run.id).contents.requirements == ("numpy==2.3.0", "scipy")
 
 
@@ -70,9 +70,9 @@ def test_a_second_correction_leaves_the_first_ones_file_alone(
     staged.say(bridge, second, NO_CV2.replace("cv2", "yaml"))
     staged.leave(bridge, second, {}, exit_code=1)
     assert submit(f"/runs/{second.id}/correct", rule="missing-package").status_code == 303
-    third = bridge.paths.run(bridge.store.run(second.id + 1)).mended_requirements
+    third = staged.here(bridge).run(bridge.store.run(second.id + 1)).mended_requirements
     assert third.read_text().split() == ["numpy", "opencv-python-headless", "pyyaml"]
-    before = bridge.paths.run(second).mended_requirements
+    before = staged.here(bridge).run(second).mended_requirements
     assert before.read_text().split() == ["numpy", "opencv-python-headless"]
 
 
@@ -121,7 +121,7 @@ def test_a_run_that_went_well_but_wrote_beside_output_is_told_so(
 ) -> None:
     run = staged.completed(bridge)
     assert web.get(f"/api/v1/runs/{run.id}").get_json()["diagnosis"] is None
-    files = bridge.paths.run(run)
+    files = staged.here(bridge).run(run)
     told = json.loads(files.exit.read_text())
     told |= {"collected": {"files": 0}, "elsewhere": ["result.csv"]}
     files.exit.write_text(json.dumps(told))
@@ -139,7 +139,7 @@ def test_an_open_run_has_no_diagnosis_and_no_correction(
 
 def test_a_diagnosis_costs_no_more_for_a_long_log(web: FlaskClient, bridge: Bridge) -> None:
     run = failed(bridge, "")
-    log = bridge.paths.run(run).log
+    log = staged.here(bridge).run(run).log
     with log.open("r+b") as sparse:
         sparse.truncate(10_000_000_000)
         sparse.seek(0, 2)

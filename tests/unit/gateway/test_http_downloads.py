@@ -39,8 +39,8 @@ def test_a_broken_off_download_is_taken_up_again(
 
 def test_a_link_put_in_the_place_of_output_leads_nowhere(web: FlaskClient, bridge: Bridge) -> None:
     run = staged.running(bridge)
-    files = bridge.paths.run(run)
-    secret = bridge.paths.root.parent / "secret"
+    files = staged.here(bridge).run(run)
+    secret = staged.here(bridge).root.parent / "secret"
     secret.mkdir()
     (secret / "key").write_text("of the site")
     files.project.mkdir(exist_ok=True)
@@ -58,12 +58,12 @@ def test_links_and_pipes_in_the_place_of_what_the_node_writes_are_not_read(
     web: FlaskClient, bridge: Bridge
 ) -> None:
     run = staged.completed(bridge)
-    files = bridge.paths.run(run)
+    files = staged.here(bridge).run(run)
     for file in (files.results, files.manifest, files.progress, files.exit):
         file.unlink()
     shutil.rmtree(files.output)
-    (bridge.paths.root / "secret").write_text("of the site")
-    files.results.symlink_to(bridge.paths.root / "secret")
+    (staged.here(bridge).root / "secret").write_text("of the site")
+    files.results.symlink_to(staged.here(bridge).root / "secret")
     os.mkfifo(files.manifest)
     os.mkfifo(files.progress)
     assert web.get(f"/api/v1/runs/{run.id}/results.zip").status_code == 404

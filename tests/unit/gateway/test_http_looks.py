@@ -42,7 +42,7 @@ def run(bridge: Bridge) -> Run:
     )
     staged.leave(bridge, made, OUTPUTS)
     write(bridge, made, ENTRIES)
-    folder = bridge.paths.run(made).previews
+    folder = staged.here(bridge).run(made).previews
     for name in ("0001-a.svg", "0002-a.svg"):
         (folder / name).write_bytes(SVG)
     (folder / "0003-a.png").write_bytes(staged.picture(24, 10))
@@ -51,7 +51,7 @@ def run(bridge: Bridge) -> Run:
 
 
 def write(bridge: Bridge, run: Run, entries: object) -> None:
-    folder = bridge.paths.run(run).previews
+    folder = staged.here(bridge).run(run).previews
     folder.mkdir(exist_ok=True)
     (folder / "index.json").write_text(json.dumps({"files": entries, "left_out": 0}))
 
@@ -154,8 +154,8 @@ def test_an_index_that_is_not_as_it_should_be_is_none(
 def test_a_link_in_the_place_of_previews_leads_nowhere(
     web: FlaskClient, bridge: Bridge, run: Run
 ) -> None:
-    folder = bridge.paths.run(run).previews
-    aside = folder.rename(bridge.paths.root / "elsewhere")
+    folder = staged.here(bridge).run(run).previews
+    aside = folder.rename(staged.here(bridge).root / "elsewhere")
     folder.symlink_to(aside)
     assert web.get(f"/runs/{run.id}/previews/0001-a.svg").status_code == 404
     assert "data-look" not in text(web, f"/runs/{run.id}")

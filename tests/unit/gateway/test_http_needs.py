@@ -39,7 +39,7 @@ def test_the_packages_are_known_at_upload_and_written_out_for_the_node(
     run = bridge.store.run(told["id"])
     assert run.contents.requirements == asked
     assert note in run.contents.notes
-    written = bridge.paths.run(run).folder / layout.MENDED_REQUIREMENTS
+    written = staged.here(bridge).run(run).folder / layout.MENDED_REQUIREMENTS
     assert tuple(written.read_text().split()) == asked
 
 
@@ -63,7 +63,7 @@ def test_what_was_installed_can_be_downloaded(web: FlaskClient, bridge: Bridge) 
     run = staged.completed(bridge)
     address = f"/runs/{run.id}/requirements.lock"
     assert web.get(address).status_code == 404
-    (bridge.paths.run(run).folder / layout.LOCK).write_text("numpy==2.2.0\n")
+    (staged.here(bridge).run(run).folder / layout.LOCK).write_text("numpy==2.2.0\n")
     for each in (address, f"/api/v1{address}"):
         with web.get(each) as answer:
             assert answer.get_data(as_text=True) == "numpy==2.2.0\n"

@@ -114,7 +114,7 @@ def test_a_wrong_time_limit_is_told_beside_the_form(web: FlaskClient, submit: Su
 def test_a_discarded_zip_is_gone(web: FlaskClient, submit: Submit, bridge: Bridge) -> None:
     found = upload(submit)
     assert submit(f"{found}/drop").status_code == 303
-    assert list(bridge.paths.uploads.iterdir()) == []
+    assert list(staged.here(bridge).uploads.iterdir()) == []
 
 
 def test_a_failed_run_says_its_last_words_first(web: FlaskClient, bridge: Bridge) -> None:
@@ -271,7 +271,7 @@ def test_the_whole_log_can_be_downloaded_byte_by_byte_and_in_parts(
     assert "no log yet" in web.get(f"/runs/{waiting.id}/log.txt").get_data(as_text=True)
     run = staged.running(bridge)
     staged.say(bridge, run, "é" * 600_000)
-    written = bridge.paths.run(run).log.read_bytes()
+    written = staged.here(bridge).run(run).log.read_bytes()
     answer = web.get(f"/runs/{run.id}/log.txt", buffered=True)
     assert answer.data == written
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"

@@ -52,7 +52,7 @@ def test_environments_are_those_of_ones_own_runs(
 ) -> None:
     now = datetime.now(UTC).timestamp()
     for key in ("k", "another"):
-        folder = bridge.paths.environments / key
+        folder = staged.here(bridge).environments / key
         folder.mkdir(parents=True)
         record = {"requirements": ["numpy==2.3.0"], "python": "3.11", "bytes": 5, "built_at": now}
         (folder / soundness.RECORD).write_text(json.dumps(record))

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import staged
 from flask.testing import FlaskClient
 
 from nias_bridge.services import intake
@@ -47,9 +48,8 @@ def test_a_recipe_makes_a_zip_that_is_taken_and_anew_without_what_is_gone(
         path = f"{tools}:{os.environ['PATH']}"
         commands = ["sh", "-eu", "-c", recipe(web, system)]
         subprocess.run(commands, cwd=tmp_path, env={"PATH": path}, check=True, capture_output=True)
-        part = intake.new_part(bridge)
-        shutil.copyfile(tmp_path / "my-project.zip", part)
-        return intake.held(bridge, intake.hold(bridge, part, "my-project.zip"))
+        part = staged.arrived(bridge, (tmp_path / "my-project.zip").read_bytes())
+        return intake.look_at_held(bridge, intake.hold(bridge, part, "my-project.zip"))
 
     judged = made()
     assert judged.project == "my-project"

@@ -32,7 +32,7 @@ CODE = "import numpy as np\nrng = np.random.default_rng(42)\n"
 def run(bridge: Bridge) -> Run:
     """A run that went well, of code that sets a seed."""
     run = staged.completed(bridge)
-    files = bridge.paths.run(run)
+    files = staged.here(bridge).run(run)
     files.archive.write_bytes(zipped(run.project, {"code.py": CODE}))
     files.script.write_text("#!/bin/bash\n")
     (files.folder / layout.LOCK).write_text(LOCK)
@@ -112,11 +112,11 @@ def test_a_run_is_repeated_exactly_with_its_own_lock_and_resources(
     answer = web.post(f"/api/v1/runs/{run.id}/again?exactly=1")
     assert answer.status_code == 202
     again = bridge.store.run(answer.get_json()["id"])
-    files = bridge.paths.run(again)
+    files = staged.here(bridge).run(again)
     assert (again.number, again.state) == (2, JobState.RECEIVED)
     assert (again.resources, again.contents) == (run.resources, run.contents)
     assert files.exact_lock.read_text() == LOCK
-    assert files.archive.read_bytes() == bridge.paths.run(run).archive.read_bytes()
+    assert files.archive.read_bytes() == staged.here(bridge).run(run).archive.read_bytes()
     assert record(web, again)["requirements"]["exactly"] is True
     plain = web.post(f"/api/v1/runs/{run.id}/again").get_json()
     assert record(web, bridge.store.run(plain["id"]))["requirements"]["exactly"] is False
@@ -138,5 +138,5 @@ def test_its_page_leads_to_the_record_and_repeats_it(
     assert "Run exactly again" in page
     answer = submit(f"/runs/{run.id}/again", exactly="1")
     assert answer.status_code == 303
-    assert bridge.paths.run(bridge.store.run(run.id + 1)).exact_lock.is_file()
+    assert staged.here(bridge).run(bridge.store.run(run.id + 1)).exact_lock.is_file()
     assert intake.sources_of(bridge, run) == {"code.py": CODE}

@@ -40,7 +40,7 @@ def test_sent_again_it_is_answered_by_the_same_run(web: FlaskClient, bridge: Bri
     assert "Idempotent-Replayed" not in first.headers
     assert again.headers["Idempotent-Replayed"] == "true"
     assert runs(bridge) == 1
-    assert not list(bridge.paths.uploads.iterdir()), "what came again is not kept"
+    assert not list(staged.here(bridge).uploads.iterdir()), "what came again is not kept"
 
 
 def test_another_body_or_wish_under_the_same_key_is_refused(
@@ -52,7 +52,7 @@ def test_another_body_or_wish_under_the_same_key_is_refused(
         assert answer.status_code == 422
         assert answer.get_json()["type"] == "urn:nias-bridge:key-reused"
     assert runs(bridge) == 1
-    assert not list(bridge.paths.uploads.iterdir())
+    assert not list(staged.here(bridge).uploads.iterdir())
 
 
 def test_the_body_is_the_same_in_a_form_of_another_boundary(

@@ -73,7 +73,7 @@ def test_an_upload_without_its_token_is_not_kept(web: FlaskClient, bridge: Bridg
 
     answer = web.post("/upload", data={"file": (io.BytesIO(BODY), "project.zip")})
     assert answer.status_code == 400
-    assert list(bridge.paths.uploads.iterdir()) == []
+    assert list(staged.here(bridge).uploads.iterdir()) == []
 
 
 def test_every_answer_is_strict_with_the_browser(app: APIFlask, bridge: Bridge) -> None:

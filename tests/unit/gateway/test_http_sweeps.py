@@ -31,8 +31,7 @@ TOML = '[sweep]\ngrid = { cutoff = [10, 20], label = ["=1+1", "plain"] }\n'
 
 
 def received(bridge: Bridge) -> Run:
-    part = intake.new_part(bridge)
-    part.write_bytes(zipped("bank", {"code.py": "", "nias.toml": TOML}))
+    part = staged.arrived(bridge, zipped("bank", {"code.py": "", "nias.toml": TOML}))
     return intake.receive(bridge, part, "bank.zip")
 
 
@@ -47,7 +46,7 @@ def end(bridge: Bridge, task: Task, state: JobState, outputs: dict[str, bytes]) 
     )  # fmt: skip
     metrics = {"rms": task.index / 4}
     bridge.store.save_tasks([replace(task, state=state, report=report, metrics=metrics)])
-    files = bridge.paths.run(run).task(task.index)
+    files = staged.here(bridge).run(run).task(task.index)
     files.folder.mkdir(parents=True)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -132,7 +131,7 @@ def test_a_task_has_a_page_with_its_log_files_and_parameters(web: FlaskClient, s
 def test_what_the_node_saw_in_a_tasks_files_is_shown_beside_them(
     web: FlaskClient, bridge: Bridge, sweep: Run
 ) -> None:
-    folder = bridge.paths.run(sweep).task(1).previews
+    folder = staged.here(bridge).run(sweep).task(1).previews
     folder.mkdir()
     (folder / "0001-a.svg").write_bytes(b"<svg/>")
     seen = {"deep/é.txt": {"kind": "text", "plots": ["0001-a.svg"]}}
@@ -168,7 +167,7 @@ def test_the_results_are_one_zip_with_a_folder_for_each_task_that_has_ended(
 def test_what_a_tasks_code_made_of_its_zip_leads_nowhere(
     web: FlaskClient, sweep: Run, bridge: Bridge, tmp_path: Path
 ) -> None:
-    files = bridge.paths.run(sweep)
+    files = staged.here(bridge).run(sweep)
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
         bad.writestr("../../escaped", "x")
         bad.writestr("/absolute", "x")
@@ -252,7 +251,7 @@ def test_the_record_and_the_crate_have_all_tasks(
     web: FlaskClient, bridge: Bridge, sweep: Run
 ) -> None:
     run = ended(bridge, sweep)
-    (bridge.paths.run(run).task(0).folder / layout.LOCK).write_text("numpy==2.3.0 \\\n")
+    (staged.here(bridge).run(run).task(0).folder / layout.LOCK).write_text("numpy==2.3.0 \\\n")
     told = web.get(f"/api/v1/runs/{run.id}/run.json").get_json()
     assert [task["parameters"]["cutoff"] for task in told["tasks"]] == [10, 10, 20, 20]
     assert told["requirements"]["installed"] == ["numpy==2.3.0"]
@@ -265,4 +264,4 @@ def test_the_record_and_the_crate_have_all_tasks(
     assert all(name.startswith("output/") and quote(name) in described for name in plots)
     again = web.post(f"/api/v1/runs/{run.id}/again?exactly=1").get_json()
     new = bridge.store.run(again["id"])
-    assert (new.tasks, bridge.paths.run(new).exact_lock.is_file()) == (4, True)
+    assert (new.tasks, staged.here(bridge).run(new).exact_lock.is_file()) == (4, True)

@@ -27,8 +27,9 @@ from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from nias_bridge.http import create_app
-from nias_bridge.services import intake, pieces
+from nias_bridge.services import held, pieces
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.storage import OPERATIONS
 
 GOOD = zipped("project", {"code.py": "print(1)", "noise.bin": os.urandom(5000)})
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -60,7 +61,7 @@ def offset(web: FlaskClient, where: str) -> int:
 
 
 def kept(bridge: Bridge) -> list[str]:
-    return sorted(file.suffix for file in bridge.paths.uploads.iterdir())
+    return sorted(file.suffix for file in staged.here(bridge).uploads.iterdir())
 
 
 @contextmanager
@@ -88,7 +89,7 @@ def test_an_upload_in_pieces_becomes_a_run(web: FlaskClient, bridge: Bridge) -> 
     answer = web.post(f"/api/v1/runs?upload={where.rpartition('/')[2]}")
     assert answer.status_code == 202
     run = bridge.store.run(answer.get_json()["id"])
-    assert bridge.paths.run(run).archive.read_bytes() == GOOD
+    assert staged.here(bridge).run(run).archive.read_bytes() == GOOD
     assert run.contents.sha256 == hashlib.sha256(GOOD).hexdigest()
     assert [suffix for suffix in kept(bridge) if suffix in (".part", ".coming", ".json")] == []
 
@@ -250,7 +251,7 @@ def test_one_who_hangs_keeps_nobody_from_going_on_and_writes_nothing_after(bridg
     more.set()
     thread.join()
     assert len(told) == 1
-    part = bridge.paths.uploads / f"{begun.id}.part"
+    part = staged.here(bridge).uploads / f"{begun.id}.part"
     assert part.read_bytes() == b"a" * 10 + b"c" * 10 + b"d" * 5
 
 
@@ -273,7 +274,7 @@ def test_of_many_who_send_one_piece_at_once_one_is_taken(bridge: Bridge) -> None
     for thread in threads:
         thread.join()
     (letter,) = taken
-    part = bridge.paths.uploads / f"{begun.id}.part"
+    part = staged.here(bridge).uploads / f"{begun.id}.part"
     assert part.read_bytes() == bytes([letter]) * 50_000
 
 
@@ -292,11 +293,11 @@ def test_an_upload_that_is_ended_while_it_is_sent_is_not_there_again(bridge: Bri
 
 def test_what_is_left_alone_goes_and_what_is_sent_to_stays(bridge: Bridge) -> None:
     stays, goes = pieces.begin(bridge, 30, "p.zip"), pieces.begin(bridge, 30, "p.zip")
-    long_ago = time.time() - intake.HELD_SECONDS - 1
-    for file in bridge.paths.uploads.iterdir():
+    long_ago = time.time() - held.HELD_SECONDS - 1
+    for file in staged.here(bridge).uploads.iterdir():
         os.utime(file, (long_ago, long_ago))
     pieces.append(bridge, stays.id, 0, [b"x"])
-    intake.sweep(bridge)
+    held.sweep(bridge)
     assert kept(bridge) == [".coming", ".part"]
     assert pieces.find(bridge, stays.id).offset == 1
     with pytest.raises(pieces.NotFound):
@@ -306,7 +307,7 @@ def test_what_is_left_alone_goes_and_what_is_sent_to_stays(bridge: Bridge) -> No
 def test_when_it_goes_is_told(web: FlaskClient) -> None:
     expires = web.head(begin(web), headers=TUS).headers["Upload-Expires"]
     left = parsedate_to_datetime(expires).timestamp() - time.time()
-    assert abs(left - intake.HELD_SECONDS) < 60
+    assert abs(left - held.HELD_SECONDS) < 60
 
 
 # Limits
@@ -323,7 +324,7 @@ def test_what_is_too_large_is_refused_before_any_of_it_is_sent(tmp_path: Path) -
 def test_what_has_no_room_is_refused_before_any_of_it_is_sent(
     web: FlaskClient, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pieces.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setitem(OPERATIONS, "space", lambda folder: (100, 10, True))
     answer = web.post(UPLOADS, headers={**TUS, "Upload-Length": "11"})
     assert answer.status_code == 507
     assert kept(bridge) == []
@@ -453,7 +454,7 @@ def test_tuspy_uploads_with_checksums_and_goes_on_at_another_gateway(bridge: Bri
     web = staged.program(create_app(bridge), bridge)
     answer = web.post(f"/api/v1/runs?upload={there.rpartition('/')[2]}")
     run = bridge.store.run(answer.get_json()["id"])
-    assert bridge.paths.run(run).archive.read_bytes() == GOOD
+    assert staged.here(bridge).run(run).archive.read_bytes() == GOOD
 
 
 def test_tuspy_is_told_when_it_may_not(bridge: Bridge) -> None:

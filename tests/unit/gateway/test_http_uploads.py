@@ -24,7 +24,7 @@ GOOD = zipped("project", {"code.py": "print(1)"})
 
 
 def kept(bridge: Bridge) -> list[Path]:
-    return list(bridge.paths.uploads.iterdir())
+    return list(staged.here(bridge).uploads.iterdir())
 
 
 @contextmanager

@@ -107,8 +107,7 @@ def test_what_is_beyond_the_site_is_refused_with_key_and_what_is_allowed(
     pythons = {"3.12": "/opt/python3.12/bin/python3"}
     bridge = staged.make_bridge(tmp_path, time_max="1-00:00:00", gpus_max=2, pythons=pythons)
     show_node(bridge)
-    part = intake.new_part(bridge)
-    part.write_bytes(project(f"[job]\n{key} = {value}\n"))
+    part = staged.arrived(bridge, project(f"[job]\n{key} = {value}\n"))
     with pytest.raises(intake.BadUpload) as refused:
         intake.judge(bridge, part, "p.zip")
     (problem,) = refused.value.problems  # type: ignore[attr-defined]
@@ -126,8 +125,7 @@ def test_what_is_beyond_the_site_is_refused_in_the_query_too(
 
 def test_a_python_of_the_site_starts_the_run(tmp_path: Any) -> None:
     bridge = staged.make_bridge(tmp_path, pythons={"3.12": "/opt/py 12/python3"})
-    part = intake.new_part(bridge)
-    part.write_bytes(project('[job]\npython = "3.12"\n'))
+    part = staged.arrived(bridge, project('[job]\npython = "3.12"\n'))
     run = intake.receive(bridge, part, "p.zip")
     assert "exec '/opt/py 12/python3' " in render(run, bridge.paths, bridge.settings)
 
@@ -143,8 +141,7 @@ def test_the_form_is_filled_with_the_files_wishes_and_earlier_runs_peaks(
     web: FlaskClient, bridge: Bridge
 ) -> None:
     staged.completed(bridge, "p")  # 184 MiB, 4 s
-    part = intake.new_part(bridge)
-    part.write_bytes(project("[job]\ncpus = 3\n"))
+    part = staged.arrived(bridge, project("[job]\ncpus = 3\n"))
     page = web.get(f"/upload/{intake.hold(bridge, part, 'p.zip')}").get_data(as_text=True)
     assert 'name="cpus" value="3"' in page
     assert 'name="memory" value="288M"' in page

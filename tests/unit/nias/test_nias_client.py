@@ -23,7 +23,7 @@ from nias_bridge.services.bridge import Bridge
 
 def newest(bridge: Bridge) -> zipfile.ZipFile:
     """The zip of the run that was uploaded last."""
-    return zipfile.ZipFile(bridge.paths.run(bridge.store.open_runs()[-1]).archive)
+    return zipfile.ZipFile(staged.here(bridge).run(bridge.store.open_runs()[-1]).archive)
 
 
 def end(bridge: Bridge, run_id: int, outputs: dict[str, bytes]) -> None:
@@ -152,7 +152,7 @@ def test_a_zip_is_sent_as_it_is(client: Client, bridge: Bridge, tmp_path: Path) 
     file.write_bytes(zipped("psd-study", {"code.py": "print(1)"}))
     client.submit(file)
     run = bridge.store.open_runs()[-1]
-    assert bridge.paths.run(run).archive.read_bytes() == file.read_bytes()
+    assert staged.here(bridge).run(run).archive.read_bytes() == file.read_bytes()
     with pytest.raises(BadUpload, match="for a folder only"):
         client.submit(file, sweep={"a": [1]})
 

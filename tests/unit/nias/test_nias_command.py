@@ -107,7 +107,7 @@ def test_a_project_is_sent_watched_and_fetched(nias: Nias, bridge: Bridge) -> No
     assert nias("results", "psd-study").exit_code == 0
     assert Path("psd-study-1/a/b.txt").read_bytes() == b"b"
     assert nias("results", "psd-study", "-o", "r.zip").stdout == "r.zip\n"
-    assert Path("r.zip").read_bytes() == bridge.paths.run(run).results.read_bytes()
+    assert Path("r.zip").read_bytes() == staged.here(bridge).run(run).results.read_bytes()
     listed = nias("list").stdout.splitlines()
     assert listed[1].split()[:4] == [str(run.id), "psd-study", "1", "COMPLETED"]
     assert json.loads(nias("list", "psd", "--json").stdout)[0]["id"] == run.id
