@@ -22,6 +22,7 @@ _HERE = Path(__file__).parent
 # It ends at once: while Python winds up, it is back to dying of a second signal.
 _MAIN = """\
 # What a job of NIAS bridge does on its node.
+import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "{modules}"))
