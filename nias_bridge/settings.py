@@ -51,7 +51,8 @@ class Settings(BaseSettings):
     )
     storage: Literal["mounted", "ssh"] = Field(
         "mounted",
-        description="How shared storage is reached: “ssh” is by the login node, with no mount here",
+        description="How shared storage is reached; with “ssh” through the login node, with no "
+        "mount here",
     )
     database_url: str = Field(
         description="SQLAlchemy's URL: sqlite:////path/nias.db or postgresql+psycopg://…"

@@ -14,6 +14,9 @@ from nias_bridge.node import keeping, reading
 
 OPERATIONS = {**reading.OPERATIONS, **keeping.OPERATIONS}
 PIECE_BYTES = 1024 * 1024  # of a file, in one call
+FIRST_BYTES = (
+    128 * 1024
+)  # … with its opening: all of most files, and no loss where its end is wanted
 LISTING_MAX = 2000
 Data = bytes | memoryview
 
@@ -144,7 +147,7 @@ class Afar(io.RawIOBase):
 
 def open_afar(reach: Reach, operation: str, **where: str) -> Opened:
     """A file opened by a call: `begin` (path), or `begin_beneath` (root, path)."""
-    path, told, beginning = reach.call(operation, most=PIECE_BYTES, **where)
+    path, told, beginning = reach.call(operation, most=FIRST_BYTES, **where)
     info = Info(*told)
     return Opened(Afar(reach, path, info, beginning), path, info, PIECE_BYTES)
 
