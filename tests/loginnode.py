@@ -33,6 +33,7 @@ AuthorizedKeysFile {folder}/authorized_keys
 TrustedUserCAKeys {folder}/authority.pub
 MaxSessions {sessions}
 LogLevel VERBOSE
+Subsystem sftp internal-sftp
 """
 
 
