@@ -19,6 +19,7 @@ from werkzeug.serving import make_server
 
 from nias_bridge.http import create_app, uploads
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.storage import OPERATIONS
 
 GOOD = zipped("project", {"code.py": "print(1)"})
 
@@ -138,10 +139,10 @@ def test_a_form_that_broke_off_is_refused(bridge: Bridge) -> None:
 def test_a_full_disk_is_told_and_nothing_kept(
     web: FlaskClient, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(**_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(uploads.shutil, "copyfileobj", full)
+    monkeypatch.setitem(OPERATIONS, "append", full)
     answer = web.post("/api/v1/runs?filename=project.zip", data=GOOD)
     assert answer.status_code == 507
     assert "full" in answer.get_json()["detail"]
