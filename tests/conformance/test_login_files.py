@@ -270,6 +270,27 @@ def test_a_slow_operation_holds_no_other_up(
     assert slow.result(timeout=5) == (1, True)
 
 
+def test_a_long_download_holds_no_look_up(
+    reach: Callable[..., LoginFiles], root: Path, pool: ThreadPoolExecutor
+) -> None:
+    storage, file = Storage(reach()), PurePosixPath(root, "large")
+    Path(file).write_bytes(bytes(100 * MIB))
+
+    def fetched() -> int:
+        with storage.open(file) as opened:
+            return sum(len(piece) for piece in iter(lambda: opened.read(MIB), b""))
+
+    downloads = [pool.submit(fetched) for _ in range(2)]
+    looks = []
+    while not all(download.done() for download in downloads):
+        begin = time.monotonic()
+        assert storage.is_plain(file)
+        looks.append(time.monotonic() - begin)
+    assert [download.result() for download in downloads] == [100 * MIB, 100 * MIB]
+    assert len(looks) > 10
+    assert sorted(looks)[len(looks) // 2] < 0.25
+
+
 def test_where_few_channels_are_opened_files_and_commands_take_turns(
     root: Path, pool: ThreadPoolExecutor
 ) -> None:
