@@ -22,11 +22,11 @@ from nias_bridge.storage import Opened, open_afar
 CHANNELS = 4  # sshd opens ten, unless it is told otherwise, and Slurm's commands need some
 LONG_SECONDS = 600.0
 
-# Done once more where no answer came, since twice leaves what once does. Of the others create,
-# take, move, retire and end would stumble over what they themselves had done; who appends asks
-# where the file ends.
+# Done once more where no answer came, since twice leaves what once does; an append knows where it
+# begins. The others, create, join, take, move, retire and end, would stumble over what they
+# themselves had done.
 AGAIN = frozenset(reading.OPERATIONS) | {
-    *("write", "seal", "make_folder", "remove", "touch"),
+    *("write", "append", "seal", "make_folder", "remove", "touch"),
     *("permit", "take_group", "held", "discard", "clear"),
 }
 # They go through all of a file, or of a folder.
@@ -87,6 +87,8 @@ class LoginFiles:
                 if operation not in AGAIN:
                     raise
                 answer = self._ask(message, seconds)
+                if operation == "append" and "gave" in answer:
+                    answer["gave"] = _added(*answer["gave"], **arguments)
         except Severed as error:
             host = self.connection.login.host
             raise StorageUnreachable(
@@ -233,6 +235,11 @@ def _texts() -> tuple[bytes, bytes]:
     texts = {module.__name__.rpartition(".")[2]: inspect.getsource(module) for module in modules}
     sent = json.dumps(texts).encode("ascii")
     return b"%d\n" % len(sent), sent
+
+
+def _added(size: int, added: bool, *, offset: int, data: bytes, **_: Any) -> tuple[int, bool]:
+    """What an append gives that was made once more: it may find what it added the first time."""
+    return size, added or size == offset + len(data)
 
 
 def _given(operation: str, answer: dict[str, Any]) -> Any:

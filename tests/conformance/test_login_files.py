@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -180,7 +181,7 @@ def test_a_connection_killed_while_it_reads_is_one_more_question(
             assert read + rest.result(timeout=5) == content
 
 
-def test_a_connection_killed_while_it_appends_leaves_it_unknown_and_nothing_twice(
+def test_a_connection_killed_while_it_appends_adds_once(
     node: LoginNode, reach: Callable[..., LoginFiles], root: Path, pool: ThreadPoolExecutor
 ) -> None:
     storage, file = Storage(reach()), PurePosixPath(root, "file")
@@ -190,12 +191,41 @@ def test_a_connection_killed_while_it_appends_leaves_it_unknown_and_nothing_twic
         adding = pool.submit(storage.append, file, 0, b"x" * MIB)
         until(lambda: waits_for_a_lock(node) or None)
         node.signal(signal.SIGKILL)
-        with pytest.raises(StorageUnreachable, match="append: the connection was lost"):
-            adding.result(timeout=5)
-    size, _ = storage.append(file, 0, b"")  # as its sender asks where it ends
-    assert size in (0, MIB)
-    assert storage.append(file, size, b"end") == (size + 3, True)
-    assert Path(file).read_bytes() == b"x" * size + b"end"
+        until(lambda: (len(served_by(node)) == 1 and waits_for_a_lock(node)) or None)
+    assert adding.result(timeout=5) == (MIB, True)
+    assert Path(file).read_bytes() == b"x" * MIB
+    assert storage.append(file, 0, b"x") == (MIB, False)
+
+
+def test_an_append_that_is_made_once_more_knows_what_it_added_itself(
+    node: LoginNode, reach: Callable[..., LoginFiles], root: Path, pool: ThreadPoolExecutor
+) -> None:
+    storage, file = Storage(reach()), PurePosixPath(root, "file")
+    storage.create(file)
+    (server,) = served_by(node)
+    with stopped(node):
+        adding = pool.submit(storage.append, file, 0, b"added")
+        until(lambda: asked_bytes(server) or None)
+        Path(file).write_bytes(b"added")  # as it would have, and then said nothing
+        node.signal(signal.SIGKILL)
+        assert adding.result(timeout=5) == (5, True)
+    assert Path(file).read_bytes() == b"added"
+
+
+def asked_bytes(server: int) -> int:
+    """How much the program has on its stdin that it has not read."""
+    with Path(f"/proc/{server}/fd/0").open("rb", buffering=0) as pipe:
+        told = fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
+    return int.from_bytes(told, sys.byteorder)
+
+
+def test_what_can_not_be_done_twice_is_left_unknown(
+    node: LoginNode, reach: Callable[..., LoginFiles], root: Path
+) -> None:
+    storage = Storage(reach(timeout=1))
+    storage.create(PurePosixPath(root, "file"))
+    with stopped(node), pytest.raises(StorageUnreachable, match="move: it did not answer in time"):
+        storage.move(PurePosixPath(root, "file"), PurePosixPath(root, "moved"))
 
 
 def waits_for_a_lock(node: LoginNode) -> bool:
@@ -214,8 +244,6 @@ def test_files_that_hang_there_are_given_up_in_time_and_asked_for_once_more(
         begin = time.monotonic()
         assert storage.is_plain(PurePosixPath(root, "file"))
         assert 1 <= time.monotonic() - begin < 3
-    with stopped(node), pytest.raises(StorageUnreachable, match="append: it did not answer in"):
-        storage.append(PurePosixPath(root, "file"), 0, b"x")
 
 
 def test_a_frozen_login_node_is_dialled_anew(

@@ -116,7 +116,7 @@ def test_slurm_is_followed_while_the_storage_is_away_and_the_rest_comes_later(
 
 def test_each_operation_is_either_repeated_or_left_unknown() -> None:
     known = {**reading.OPERATIONS, **keeping.OPERATIONS}
-    left = {"create", "append", "join", "end", "move", "take", "retire"}
+    left = {"create", "join", "end", "move", "take", "retire"}
     assert known.keys() == files.AGAIN | left
     assert not files.AGAIN & left
     assert known.keys() > files.LONG
