@@ -35,7 +35,8 @@ print("first words", flush=True)
 sent = Path("sent.bin").read_bytes()
 Path("output/sum.txt").write_text(hashlib.sha256(sent).hexdigest())
 Path("output/large.bin").write_bytes(sent * 4)
-Path("output/table.csv").write_text("hertz,power\\n1,2\\n")
+rows = "".join(f"{n},{n * n}\\n" for n in range(50))
+Path("output/table.csv").write_text("hertz,power\\n" + rows)
 """
 WAITS = """
 import time
@@ -135,7 +136,7 @@ def test_log_files_results_and_ranges_come_through(
 def test_what_is_shown_of_files_comes_through(client: Client, completed: dict[str, Any]) -> None:
     told = json.loads(client.get(f"/api/v1/runs/{completed['id']}/files"))["files"]
     shown = {file["path"]: file["preview"] for file in told}
-    assert shown["table.csv"]["rows"] == [["hertz", "power"], ["1", "2"]]
+    assert shown["table.csv"]["rows"][:2] == [["hertz", "power"], ["0", "0"]]
     assert shown["table.csv"]["plots"]
     for plot in shown["table.csv"]["plots"]:
         assert client.get(plot).startswith(b"<svg ")
