@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ for turn in range(600):
     print("turn", turn, flush=True)
     time.sleep(0.2)
 """
+MIB = 1024 * 1024
 SWEEP = "[sweep]\ngrid = { cutoff = [10, 20, 30] }\n"
 SENT = os.urandom(3_000_000)
 
@@ -169,6 +172,73 @@ def test_what_is_removed_is_gone_over_there(client: Client, shared: Path) -> Non
     client.post(f"/api/v1/runs/{run['id']}/remove")
     client.wait(run["id"], lambda told: not (shared / "runs/lab/brief/1/project").exists())
     assert (shared / "runs/lab/brief/1/slurm.out").exists()
+
+
+COPIES = """
+import shutil
+shutil.copyfile("sent.bin", "output/large.bin")
+"""
+
+
+def test_a_large_file_goes_through_in_both_directions_and_the_gateway_stays_small(
+    outside: Site, client: Client, tmp_path: Path
+) -> None:
+    large, packed = tmp_path / "sent.bin", tmp_path / "large.zip"
+    with large.open("wb") as file:
+        for _ in range(300):
+            file.write(os.urandom(MIB))
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("large/code.py", COPIES)
+        archive.write(large, "large/sent.bin")
+    before = highest_after(outside, lambda: None)
+    with packed.open("rb") as body:
+        request = urllib.request.Request(
+            f"{client.url}/api/v1/runs?filename=large.zip",
+            data=body,
+            headers={**client.known, "Content-Length": str(packed.stat().st_size)},
+        )
+        run: dict[str, Any] = {}
+
+        def send() -> None:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                run.update(json.load(answer))
+
+        assert highest_after(outside, send) - before < 32 * MIB
+    ended = client.ended(run["id"], seconds=120)
+    assert ended["state"] == "COMPLETED", ended
+    path = f"{client.url}/api/v1/runs/{run['id']}/files/large.bin"
+    digest = hashlib.sha256()
+
+    def fetch() -> None:
+        request = urllib.request.Request(path, headers=client.known)
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            while piece := answer.read(MIB):
+                digest.update(piece)
+
+    assert highest_after(outside, fetch) - before < 32 * MIB
+    with large.open("rb") as file:
+        assert digest.hexdigest() == hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def highest_after(site: Site, call: Callable[[], object]) -> int:
+    """The most memory that the gateway's processes have while this is done, in bytes."""
+    pids = gateway(site)
+    for pid in pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+    call()
+    told = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
+    return sum(int(re.search(r"^VmHWM:\s+(\d+)", text, re.MULTILINE)[1]) for text in told) * 1024  # type: ignore[index]
+
+
+def gateway(site: Site) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            settings = f"NIAS_BRIDGE_CONFIG={site.config}\0".encode()
+            if b"serve" in words and settings in (process / "environ").read_bytes():
+                found.append(int(process.name))
+    return found
 
 
 def tus(client: Client, method: str, path: str, body: bytes = b"", **more: str) -> dict[str, str]:
