@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "assets": CORE,
     "paths": CORE | {"node.layout"},
     "storage": CORE | {"node"},
-    "script": CORE | (TOOLS - {"script", "node", "mail", "webhook"}),
+    "script": CORE | (TOOLS - {"script", "node", "storage", "mail", "webhook"}),
     "node": set(),
     "services": CORE | TOOLS,
     "slurm": CORE | {"settings", "storage", "node"},
