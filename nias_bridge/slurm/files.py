@@ -9,14 +9,14 @@ import time
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import PurePosixPath
-from threading import Condition
 from typing import Any
 
 from nias_bridge.errors import StorageUnreachable, Unreachable
 from nias_bridge.node import keeping, reading, serving
 from nias_bridge.slurm.dialogue import Dialogue, Severed, begin
+from nias_bridge.slurm.kept import Kept
 from nias_bridge.slurm.local import PATH
-from nias_bridge.slurm.ssh import CHUNK, FULL_SECONDS, Connection, NoChannel
+from nias_bridge.slurm.ssh import CHUNK, Connection
 from nias_bridge.storage import Opened, open_afar
 
 CHANNELS = 4  # sshd opens ten, unless it is told otherwise, and Slurm's commands need some
@@ -62,15 +62,11 @@ class LoginFiles:
     python: str = "python3"
     umask: int = 0o022
     timeout: float = 30
-    _changed: Condition = field(default_factory=Condition, init=False, repr=False)
-    _idle: list[Dialogue] = field(default_factory=list, init=False, repr=False)
-    _busy: set[Dialogue] = field(default_factory=set, init=False, repr=False)
-    _beginning: int = field(default=0, init=False, repr=False)
-    _owed: int = field(default=0, init=False, repr=False)  # busy ones that others wait for
-    _most: int = field(default=CHANNELS, init=False, repr=False)
+    _kept: Kept = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.connection.spare = self._spare
+        self._kept = Kept(self._begun, CHANNELS, self.timeout)
+        self.connection.spare = self._kept.spare
 
     def call(self, operation: str, **arguments: Any) -> Any:
         """What the operation of node/reading.py or node/keeping.py gives, tuples as lists.
@@ -89,6 +85,8 @@ class LoginFiles:
                 answer = self._ask(message, seconds)
                 if operation == "append" and "gave" in answer:
                     answer["gave"] = _added(*answer["gave"], **arguments)
+        except Unreachable as error:
+            raise StorageUnreachable(str(error)) from None
         except Severed as error:
             host = self.connection.login.host
             raise StorageUnreachable(
@@ -104,66 +102,15 @@ class LoginFiles:
 
     def close(self) -> None:
         """End what serves us there, and the connection; the next call begins anew."""
-        with self._changed:
-            idle, self._idle = self._idle, []
-        for dialogue in idle:
-            dialogue.close()
+        self._kept.close()
         self.connection.close()
 
     def _ask(self, message: list[bytes], seconds: float) -> dict[str, Any]:
-        dialogue = self._taken()
-        until = time.monotonic() + seconds
-        try:
+        with self._kept.one() as dialogue:
+            until = time.monotonic() + seconds
             dialogue.send(message, until)
             answer: dict[str, Any] = serving.unpack(lambda size: dialogue.receive(size, until))
-        except BaseException:
-            self._drop(dialogue)  # it is somewhere within a message
-            raise
-        self._give_back(dialogue)
         return answer
-
-    def _taken(self) -> Dialogue:
-        """A channel for us alone, once there is one. Raises StorageUnreachable, Severed."""
-        until = time.monotonic() + self.timeout
-        while (dialogue := self._kept(until)) is None:
-            try:
-                dialogue = self._begun()
-            except NoChannel as error:
-                if time.monotonic() > until:
-                    raise StorageUnreachable(str(error)) from None
-            except Unreachable as error:
-                raise StorageUnreachable(str(error)) from None
-            finally:
-                self._end_beginning(dialogue)
-            if dialogue is not None:
-                return dialogue
-            time.sleep(FULL_SECONDS)  # one of ours may be given back, or a command end
-        return dialogue
-
-    def _kept(self, until: float) -> Dialogue | None:
-        """One that is kept, or None: then there is place for another, which is ours to begin."""
-        with self._changed:
-            while True:
-                while self._idle:
-                    dialogue = self._idle.pop()
-                    if dialogue.alive:
-                        self._busy.add(dialogue)
-                        return dialogue
-                    dialogue.close()
-                if len(self._busy) + self._beginning < self._most:
-                    self._beginning += 1
-                    return None
-                if not self._changed.wait(until - time.monotonic()):
-                    raise StorageUnreachable(
-                        f"The shared storage on {self.connection.login.host} is too busy."
-                    )
-
-    def _end_beginning(self, dialogue: Dialogue | None) -> None:
-        with self._changed:
-            self._beginning -= 1
-            if dialogue is not None:
-                self._busy.add(dialogue)
-            self._changed.notify()
 
     def _begun(self) -> Dialogue:
         """What serves us there, begun. Raises Unreachable, Severed."""
@@ -194,38 +141,6 @@ class LoginFiles:
                 f"{login.host} serves no files to {login.user}: {words}. Set python to one that is "
                 "there too, 3.9 or later."
             ) from None
-
-    def _give_back(self, dialogue: Dialogue) -> None:
-        with self._changed:
-            self._busy.remove(dialogue)
-            kept = not self._owed
-            if kept:
-                self._idle.append(dialogue)
-            else:
-                self._owed -= 1
-            self._changed.notify()
-        if not kept:
-            dialogue.close()
-
-    def _drop(self, dialogue: Dialogue) -> None:
-        with self._changed:
-            self._busy.remove(dialogue)
-            self._owed = max(0, self._owed - 1)
-            self._changed.notify()
-        dialogue.close()
-
-    def _spare(self) -> bool:
-        """Let another have a channel of ours, now or soon, and keep fewer from now on."""
-        with self._changed:
-            if not self._idle and len(self._busy) <= self._owed:
-                return False
-            self._most = max(1, len(self._idle) + len(self._busy) - self._owed - 1)
-            dialogue = self._idle.pop() if self._idle else None
-            if dialogue is None:
-                self._owed += 1
-        if dialogue is not None:
-            dialogue.close()
-        return True
 
 
 @cache
