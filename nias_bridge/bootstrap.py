@@ -15,6 +15,7 @@ from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.files import LoginFiles
+from nias_bridge.slurm.getent import Getent
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.native import beside
 from nias_bridge.slurm.ssh import Connection, Login, SshRunner
@@ -26,8 +27,8 @@ log = logging.getLogger(__name__)
 
 
 def open_connection(settings: Settings) -> Connection | None:
-    """The one connection of a process to the login node, where the settings name one; it is made
-    when it is first needed."""
+    """The one connection of a process to the login node, where the settings name one; nothing is
+    sent yet."""
     if settings.ssh_host is None:
         return None
     login = Login(
@@ -48,13 +49,14 @@ def open_bridge(settings: Settings, connection: Connection | None = None) -> Bri
     """
     if settings.identity == "unix":
         os.umask(0o077)  # what is written for a run is nobody else's, until it is handed over
-    on_cluster = settings.shared_root_on_cluster or PurePosixPath(settings.shared_root)
-    storage, root = _open_storage(settings, connection or open_connection(settings))
+    there = connection or open_connection(settings)
+    storage, root = _open_storage(settings, there)
     bridge = Bridge(
         settings=settings,
-        paths=SharedPaths(root, on_cluster),
+        paths=SharedPaths(root, settings.root_on_cluster),
         storage=storage,
         store=open_store(settings.database_url),
+        accounts=Getent(_system(settings, there)),
     )
     try:
         provision.install(bridge)
@@ -63,38 +65,45 @@ def open_bridge(settings: Settings, connection: Connection | None = None) -> Bri
     return bridge
 
 
-def _open_storage(
-    settings: Settings, connection: Connection | None
-) -> tuple[Storage, PurePosixPath]:
-    if settings.storage == "mounted" or connection is None:
-        return mounted(settings.shared_root)
-    root = PurePosixPath(settings.shared_root)
-    umask = 0o077 if settings.identity == "unix" else 0o027
-    there = LoginFiles(connection, root, settings.python, umask, settings.slurm_timeout)
-    log.info("Shared storage is %s on %s.", root, connection.login)
-    return Storage(there), root
-
-
 def open_scheduler(settings: Settings, connection: Connection | None = None) -> Scheduler:
     """The way to Slurm that the settings name. Raises SettingsError.
 
     connection: that of the process, where it has one already.
     """
     folder, conf, timeout = settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout
-    there = connection or open_connection(settings)
-    if there is not None:
-        log.info("Slurm is asked by its commands on %s.", there.login)
-        return CliScheduler(SshRunner(there, folder, conf, timeout))
-    here = LocalRunner(folder, conf, timeout)
+    there, as_user = connection or open_connection(settings), None
     if settings.identity == "unix":
-        runs = PurePosixPath(settings.shared_root, layout.RUNS)
-        as_user = SudoAs(LocalRunner(timeout=timeout), settings.run_as, runs)
-        log.info("Slurm is asked by its commands; jobs are submitted as their owners' accounts.")
+        runs = settings.root_on_cluster / layout.RUNS
+        as_user = SudoAs(_system(settings, there), settings.run_as, runs)
+        log.info("Jobs are submitted as their owners' accounts.")
+    if there:
+        log.info("Slurm is asked by its commands on %s.", there.login)
+        return CliScheduler(SshRunner(there, folder, conf, timeout), as_user)
+    here = LocalRunner(folder, conf, timeout)
+    if as_user:
+        log.info("Slurm is asked by its commands.")
         return CliScheduler(here, as_user)
     if settings.slurm_via == "command-line":
         log.info("Slurm is asked by its commands, as slurm_via says.")
         return CliScheduler(here)
     return _native_where_it_fits(here, must_fit=settings.slurm_via == "pyslurm")
+
+
+def _open_storage(settings: Settings, there: Connection | None) -> tuple[Storage, PurePosixPath]:
+    """Shared storage by the way that the settings name, and where it is there."""
+    if settings.storage == "mounted" or there is None:
+        return mounted(settings.shared_root)
+    root = PurePosixPath(settings.shared_root)
+    umask = 0o077 if settings.identity == "unix" else 0o027
+    log.info("Shared storage is %s on %s.", root, there.login)
+    return Storage(LoginFiles(there, root, settings.python, umask, settings.slurm_timeout)), root
+
+
+def _system(settings: Settings, there: Connection | None) -> LocalRunner | SshRunner:
+    """Runs what is none of Slurm's commands on the machine where these are run."""
+    if there is None:
+        return LocalRunner(timeout=settings.slurm_timeout)
+    return SshRunner(there, timeout=settings.slurm_timeout)
 
 
 def _native_where_it_fits(here: LocalRunner, *, must_fit: bool) -> Scheduler:

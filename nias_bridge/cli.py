@@ -19,9 +19,9 @@ from nias_bridge import demo as demonstration
 from nias_bridge import localcluster
 from nias_bridge.bootstrap import open_bridge, open_connection, open_scheduler
 from nias_bridge.domain import memory_bytes
-from nias_bridge.errors import NiasError
+from nias_bridge.errors import NiasError, SettingsError
 from nias_bridge.http.serve import serve_app
-from nias_bridge.identity.install import SUDOERS, install
+from nias_bridge.identity.install import SUDOERS, install, script
 from nias_bridge.node.words import counted
 from nias_bridge.people import Caller, KeyKind, Role, Scope, Standing
 from nias_bridge.poller import run_poller
@@ -97,8 +97,21 @@ def install_shared() -> None:
 def install_run_as(gateway: str, sudoers: Path) -> None:
     """As root, for identity = "unix": the program that runs jobs as others, and sudo's rule."""
     settings = read_settings()
+    if settings.ssh_host:
+        raise SettingsError(
+            f"Slurm's commands are run on {settings.ssh_host}: as root there, run the script that "
+            "`nias-bridge print-run-as` prints."
+        )
     install(settings, gateway, sudoers)
     click.echo(f"{settings.run_as} is in place; {sudoers} lets {gateway} call it.")
+
+
+@main.command("print-run-as")
+@click.option("--sudoers", type=click.Path(path_type=Path), default=SUDOERS, show_default=True)
+def print_run_as(sudoers: Path) -> None:
+    """Print a Python script that does the same on the login node, as root there."""
+    settings = read_settings()
+    click.echo(script(settings, settings.ssh_user, sudoers), nl=False)
 
 
 @main.command()
@@ -126,7 +139,7 @@ def user_add(email: str, name: str, admin: bool, unix_account: str) -> None:
     """Make an account, and print a link by which its owner sets her password."""
     bridge = _at_the_command_line()
     if unix_account:
-        unixaccounts.check(unix_account)
+        unixaccounts.check(bridge.accounts, unix_account)
     role = Role.ADMINISTRATOR if admin else Role.RESEARCHER
     person = accounts.add_person(bridge, email, name, role=role, standing=Standing.ACTIVE)
     if unix_account:

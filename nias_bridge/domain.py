@@ -310,13 +310,15 @@ class Native:
 class Unclaimed:
     """A job by plain sbatch that is nobody's run yet.
 
-    project: what sbatch was given, as a name; tasks: of an array the indexes of its tasks.
+    project: what sbatch was given, as a name; tasks: of an array the indexes of its tasks; size:
+    of its zip in bytes, None until that was seen.
     """
 
     native: Native
     project: str
     report: SlurmReport
     tasks: tuple[int, ...] = ()
+    size: int | None = None
 
     @property
     def token(self) -> str:

@@ -111,6 +111,22 @@ class Person:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnixAccount:
+    """An account of the machines that jobs run on, as these know it.
+
+    groups: the names of all that it is in; shadow: the fields of its line in the shadow database,
+    () where who asked may not read it; own: whether it is the bridge's own.
+    """
+
+    name: str
+    uid: int
+    shell: str
+    groups: frozenset[str]
+    shadow: tuple[str, ...] = ()
+    own: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Vouched:
     """Somebody as the university's own sign-in tells of her.
 

@@ -1,4 +1,4 @@
-"""The two doors of the bridge: to Slurm and to the database."""
+"""The doors of the bridge: to Slurm, to the accounts of its machines, and to the database."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from nias_bridge.domain import (
     Unclaimed,
     Usage,
 )
-from nias_bridge.people import (
-    Used,
-)
+from nias_bridge.people import UnixAccount, Used
 from nias_bridge.registers import Deeds, Keys, Outbox, People, Strays
 from nias_bridge.tasks import Task
 
@@ -99,6 +97,19 @@ class Scheduler(Protocol):
 
     def partitions(self) -> list[PartitionReport]:
         """All partitions that this account may see."""
+        ...
+
+
+class Accounts(Protocol):
+    """The Unix accounts as which jobs can run, on the machine where Slurm's commands are run."""
+
+    def find(self, name: str) -> UnixAccount | None:
+        """The account of this name as it is now; None: there is none. Raises Unreachable."""
+        ...
+
+    def uid(self, name: str) -> int | None:
+        """The number of the account of this name, which may be some time old. Raises
+        Unreachable."""
         ...
 
 

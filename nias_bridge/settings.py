@@ -153,7 +153,8 @@ class Settings(BaseSettings):
     )
     run_as: Path = Field(
         Path("/usr/lib/nias-bridge/run-as"),
-        description="With “unix”, the program that sudo lets the bridge call",
+        description="With “unix”, the program that sudo lets the bridge call, where Slurm’s "
+        "commands are run",
     )
     login_nodes: bool = Field(
         True, description="Whether people may run projects by plain sbatch, with bin/nias.sbatch"
@@ -306,10 +307,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _one_place(self) -> Settings:
-        if self.identity == "unix" and self.shared_root_on_cluster not in (
-            None,
-            PurePosixPath(self.shared_root),
-        ):
+        # On a login node the program that hands runs over sees what the nodes do.
+        one_place = self.root_on_cluster == PurePosixPath(self.shared_root)
+        if self.identity == "unix" and not self.ssh_host and not one_place:
             raise ValueError("identity “unix” wants shared_root to be the nodes' path of it too")
         return self
 
@@ -331,6 +331,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def root_on_cluster(self) -> PurePosixPath:
+        """Shared storage as the nodes see it."""
+        return self.shared_root_on_cluster or PurePosixPath(self.shared_root)
+
+    @property
     def url(self) -> str:
         """How people reach the gateway, without a slash at its end."""
         return self.public_url or f"http://{self.host}:{self.port}"
@@ -339,8 +344,6 @@ class Settings(BaseSettings):
     def _one_way(self) -> Settings:
         if self.ssh_host and self.slurm_via == "pyslurm":
             raise ValueError("slurm_via can't be pyslurm where ssh_host is set: leave one out")
-        if self.ssh_host and self.identity == "unix":
-            raise ValueError("identity “unix” can't be had through ssh_host: leave one out")
         return self
 
     @classmethod

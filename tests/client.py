@@ -37,11 +37,13 @@ class Client:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return bytes(answer.read())
 
-    def post(self, path: str, body: bytes = b"") -> dict[str, Any]:
+    def post(
+        self, path: str, body: bytes = b"", *, kind: str = "application/zip"
+    ) -> dict[str, Any]:
         request = urllib.request.Request(
             f"{self.url}{path}",
             data=body,
-            headers={**self.known, "Content-Type": "application/zip"},
+            headers={**self.known, "Content-Type": kind},
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return dict(json.load(answer))

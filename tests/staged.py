@@ -19,13 +19,24 @@ from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
 
-from nias_bridge.domain import ClusterView, JobState, NodeReport, PartitionReport, Run, SlurmReport
+from nias_bridge.domain import (
+    ClusterView,
+    JobState,
+    Native,
+    NodeReport,
+    PartitionReport,
+    Run,
+    SlurmReport,
+    Unclaimed,
+)
 from nias_bridge.node import layout, soundness
 from nias_bridge.paths import SharedPaths
 from nias_bridge.people import Caller, KeyKind, NewPerson, Role, Scope, Standing
 from nias_bridge.services import held, intake, keys
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
+from nias_bridge.slurm.getent import Getent
+from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.storage import mounted
 from nias_bridge.store import open_store
 from nias_bridge.store.schema import upgrade
@@ -49,7 +60,10 @@ def make_bridge(folder: Path, **settings: Any) -> Bridge:
     (folder / "shared" / layout.UPLOADS).mkdir(parents=True)
     storage, root = mounted(folder / "shared")
     paths = SharedPaths(root, PurePosixPath("/shared"))
-    bridge = Bridge(settings=made, paths=paths, storage=storage, store=open_store(url))
+    accounts = Getent(LocalRunner())
+    bridge = Bridge(
+        settings=made, paths=paths, storage=storage, store=open_store(url), accounts=accounts
+    )
     return as_person(bridge, "lab")
 
 
@@ -270,6 +284,25 @@ def pending(bridge: Bridge, project: str = "Análise EMG 2") -> Run:
         place=2,
         expected_start=datetime.now(UTC) + timedelta(minutes=12, seconds=30),
     )
+
+
+def unclaimed(
+    bridge: Bridge,
+    account: str,
+    project: str,
+    *,
+    job_id: int,
+    at: datetime,
+    tasks: tuple[int, ...] = (),
+) -> Unclaimed:
+    """A job by plain sbatch of an account that nobody is linked to."""
+    told = SlurmReport(
+        job_id=job_id, name="nias", state=JobState.COMPLETED, user=account, submitted_at=at
+    )
+    native = Native(user=account, job_name="nias")
+    job = Unclaimed(native=native, project=project, report=told, tasks=tasks)
+    bridge.store.strays.keep(job)
+    return job
 
 
 def swept(bridge: Bridge) -> Run:

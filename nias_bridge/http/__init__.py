@@ -100,6 +100,7 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         who=caller,
         registration=settings.registration,
         waiting=administration.waiting,
+        unclaimed=administration.unclaimed_count,
         upload_max=uploads.most,
         university=settings.oidc_name if settings.oidc_issuer else "",
         mails=settings.smtp_url is not None,

@@ -157,7 +157,7 @@ def choose_mail() -> ResponseReturnValue:
     """Of which ends of runs one is told by mail."""
     word = request.form.get("mail", "")
     if word in set(MailWish):
-        bridge().store.people.change(bridge().person.id, mail=MailWish(word))
+        accounts.choose_mail(bridge(), MailWish(word))
     return redirect(url_for("accounts.account", _anchor="mail"), HTTPStatus.SEE_OTHER)
 
 

@@ -10,18 +10,18 @@ from typing import Any
 from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from nias_bridge.errors import BadRequest, NiasError, NotPossible
+from nias_bridge.errors import BadRequest, NiasError, NotPossible, Unreachable
 from nias_bridge.http import runlists
 from nias_bridge.http.errors import status_of
 from nias_bridge.http.here import bridge, caller
 from nias_bridge.http.live import fragment
 from nias_bridge.people import KeyKind, Person, Quotas, Role
-from nias_bridge.services import administration, environments, quotas
+from nias_bridge.services import administration, environments, quotas, unclaimed
 
 blueprint = Blueprint("administration", __name__, url_prefix="/admin")
 
 # What is told where it was asked, instead of on a page of its own.
-TOLD = (BadRequest, NotPossible)
+TOLD = (BadRequest, NotPossible, Unreachable)
 GB, MB = 1000**3, 1000**2
 # The links that a person can be given: which kind, and the page where each leads.
 LINKS = {
@@ -38,6 +38,11 @@ DECISIONS: dict[str, Callable[..., Person]] = {
 def waiting() -> int:
     """How many people wait for the administrator who looks at a page."""
     return administration.waiting(bridge()) if caller().administers else 0
+
+
+def unclaimed_count() -> int:
+    """How many jobs are nobody's."""
+    return len(unclaimed.jobs(bridge()))
 
 
 @blueprint.get("")
@@ -164,6 +169,22 @@ def runs_live() -> Response:
     return fragment("_results_live.html", **_runs())
 
 
+@blueprint.get("/unclaimed")
+def unclaimed_jobs() -> str:
+    """Jobs by plain sbatch that are nobody's."""
+    return _unclaimed()
+
+
+@blueprint.post("/unclaimed/<account>")
+def claim(account: str) -> ResponseReturnValue:
+    """Link the account that such jobs are of to a person."""
+    try:
+        linked = unclaimed.link(bridge(), account, request.form.get("person", 0, type=int))
+    except TOLD as error:
+        return _unclaimed(error=error, account=account), status_of(error)
+    return _unclaimed(linked=linked)
+
+
 @blueprint.get("/storage")
 def storage() -> str:
     """Who takes how much room."""
@@ -248,6 +269,15 @@ def _save_group(group_id: int | None) -> ResponseReturnValue:
     except TOLD as error:
         return _groups(error=error), status_of(error)
     return redirect(url_for("administration.groups"), HTTPStatus.SEE_OTHER)
+
+
+def _unclaimed(**more: Any) -> str:
+    return render_template(
+        "administration/unclaimed.html",
+        nobodys=unclaimed.by_account(bridge()),
+        people=unclaimed.candidates(bridge()),
+        **more,
+    )
 
 
 def _runs() -> dict[str, Any]:

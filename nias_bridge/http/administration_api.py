@@ -1,4 +1,4 @@
-"""The administrator's work as JSON: people, groups, and the audit log."""
+"""The administrator's work as JSON: people, groups, jobs that are nobody's, and the audit log."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Annotated
 from apiflask import APIBlueprint
 from pydantic import BaseModel, Field
 
+from nias_bridge.domain import Unclaimed
 from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import Size
 from nias_bridge.people import Person, Role, Standing
-from nias_bridge.services import administration
+from nias_bridge.services import administration, unclaimed
 
 blueprint = APIBlueprint("administration_api", __name__, url_prefix="/api/v1", tag="Administration")
 
@@ -59,6 +60,36 @@ class GroupsOut(BaseModel):
     """All groups."""
 
     groups: list[GroupOut]
+
+
+class StrayOut(BaseModel):
+    """A job by plain sbatch: `tasks` of an array; `size` of its zip, null until it was seen."""
+
+    job_id: int
+    job_name: str
+    project: str
+    submitted_at: datetime | None
+    tasks: int
+    size: Size | None
+
+
+class NobodysOut(BaseModel):
+    """A Unix account that nobody is linked to, and its jobs, the newest first."""
+
+    account: str
+    jobs: list[StrayOut]
+
+
+class UnclaimedOut(BaseModel):
+    """Jobs by plain sbatch that wait for somebody to be linked to their account."""
+
+    unclaimed: list[NobodysOut]
+
+
+class ClaimIn(BaseModel):
+    """Whose the account is: a person's number."""
+
+    person: int
 
 
 class DeedOut(BaseModel):
@@ -126,6 +157,24 @@ def groups() -> GroupsOut:
     return GroupsOut(groups=[GroupOut.model_validate(asdict(group)) for group in there])
 
 
+@blueprint.get("/unclaimed")
+@blueprint.output(UnclaimedOut)
+def unclaimed_jobs() -> UnclaimedOut:
+    """Jobs by plain sbatch of accounts that are linked to nobody"""
+    found = unclaimed.by_account(bridge()).items()
+    return UnclaimedOut(
+        unclaimed=[NobodysOut(account=name, jobs=[_stray(j) for j in jobs]) for name, jobs in found]
+    )
+
+
+@blueprint.post("/unclaimed/<account>/link")
+@blueprint.input(ClaimIn)
+@blueprint.output(PersonOut)
+def claim(account: str, json_data: ClaimIn) -> PersonOut:
+    """Link the account that such jobs are of to a person, whose runs they then are"""
+    return _person(unclaimed.link(bridge(), account, json_data.person))
+
+
 @blueprint.get("/audit")
 @blueprint.input(AuditQuery, location="query")
 @blueprint.output(AuditOut)
@@ -140,6 +189,17 @@ def audit(query_data: AuditQuery) -> AuditOut:
     )
     deeds = [DeedOut(id=number, **asdict(deed)) for number, deed in page.deeds]
     return AuditOut(deeds=deeds, older=page.older)
+
+
+def _stray(job: Unclaimed) -> StrayOut:
+    return StrayOut(
+        job_id=job.report.job_id,
+        job_name=job.native.job_name,
+        project=job.project,
+        submitted_at=job.report.submitted_at,
+        tasks=len(job.tasks),
+        size=job.size,
+    )
 
 
 def _person(person: Person) -> PersonOut:

@@ -1,17 +1,12 @@
-"""Put in place what lets the gateway run jobs as other accounts: a program, its settings, one
-rule for sudo."""
+"""What lets the gateway run jobs as other accounts: put in place here, or as a script for the login
+node where Slurm's commands are run."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 from nias_bridge.errors import SettingsError
-from nias_bridge.identity import run_as
+from nias_bridge.identity import place, run_as
 from nias_bridge.settings import Settings
 
 SUDOERS = Path("/etc/sudoers.d/nias-bridge")
@@ -19,34 +14,35 @@ _USUAL = "/usr/local/bin:/usr/bin:/bin"
 
 
 def install(settings: Settings, gateway: str, sudoers: Path = SUDOERS) -> None:
-    """As root: `gateway` is the account that serve and poll run as. Raises SettingsError.
-
-    The rule comes last, and only where visudo finds nothing wrong with it.
-    """
-    if os.geteuid() != 0:
-        raise SettingsError("Only root can install it: run this command as root.")
-    program = settings.run_as
-    program.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _write(program, Path(run_as.__file__).read_text(encoding="utf-8"), 0o755)
-    told = program.with_name(f"{program.name}.json")
-    _write(told, config(settings, gateway, _only_group(told)), 0o644)
-    _write(sudoers, checked(rule(program, gateway)), 0o440)
+    """As root: `gateway` is the account that serve and poll run as. Raises SettingsError."""
+    try:
+        place.put(plan(settings, gateway, sudoers))
+    except place.Unable as error:
+        raise SettingsError(str(error)) from None
 
 
-def config(settings: Settings, gateway: str, only_group: str = "") -> str:
-    """What the program may not be told by its caller. Raises SettingsError without sbatch."""
-    path = str(settings.slurm_bin) if settings.slurm_bin else _USUAL
-    sbatch = shutil.which("sbatch", path=path)
-    if sbatch is None:
-        raise SettingsError(f"There is no sbatch in {path}; set slurm_bin to the folder it is in.")
-    told = {
+def script(settings: Settings, gateway: str, sudoers: Path = SUDOERS) -> str:
+    """A Python script that does the same where nothing of the bridge is installed, as root there;
+    `gateway` is the account that the gateway has on that machine."""
+    told = plan(settings, gateway, sudoers)
+    texts = {name: told.pop(name) for name in ("text", "rule")}
+    lines = [f"PLAN = {told!r}", *(f"PLAN[{k!r}] = r'''{v}'''" for k, v in texts.items())]
+    source = Path(place.__file__).read_text(encoding="utf-8")
+    return "\n\n".join([source, *lines, "sys.exit(main(PLAN))\n"])
+
+
+def plan(settings: Settings, gateway: str, sudoers: Path) -> dict[str, str]:
+    """What is to be put where, as place.put takes it."""
+    return {
+        "program": str(settings.run_as),
+        "text": Path(run_as.__file__).read_text(encoding="utf-8"),
         "gateway": gateway,
-        "shared": str(settings.shared_root),
-        "slurm_bin": str(Path(sbatch).parent),
+        "shared": str(settings.root_on_cluster),
+        "path": str(settings.slurm_bin) if settings.slurm_bin else _USUAL,
         "slurm_conf": str(settings.slurm_conf or ""),
-        "only_group": only_group,
+        "sudoers": str(sudoers),
+        "rule": rule(settings.run_as, gateway),
     }
-    return json.dumps(told, indent=1) + "\n"
 
 
 def rule(program: Path, gateway: str) -> str:
@@ -64,29 +60,6 @@ def rule(program: Path, gateway: str) -> str:
     )
 
 
-def checked(text: str) -> str:
-    """The text of a sudoers file in which visudo finds nothing wrong. Raises SettingsError."""
-    visudo = shutil.which("visudo", path=f"/usr/sbin:/sbin:{_USUAL}")
-    if visudo is None:
-        raise SettingsError("There is no visudo here: install the package sudo (1.9.10 or newer).")
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        done = subprocess.run(
-            [visudo, "-c", "-f", file.name], capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        raise SettingsError(f"visudo refuses the rule: {(done.stderr or done.stdout).strip()}")
-    return text
-
-
-def _only_group(file: Path) -> str:
-    """What the administrator wrote there, which a new version leaves as it is."""
-    if not file.exists():
-        return ""
-    return str(json.loads(file.read_text(encoding="utf-8")).get("only_group", ""))
-
-
 def _grouped(patterns: tuple[str, ...]) -> list[str]:
     # sudo knows the regular expressions of POSIX, which have no (?:…).
     return [f"({pattern})".replace("(?:", "(") for pattern in patterns]
@@ -95,13 +68,3 @@ def _grouped(patterns: tuple[str, ...]) -> list[str]:
 def _escaped(pattern: str) -> str:
     """As sudoers wants it: these characters mean something to it."""
     return "".join(f"\\{c}" if c in ",:=\\#" else c for c in pattern)
-
-
-def _write(file: Path, text: str, mode: int) -> None:
-    beside = file.with_name(f".{file.name}.new")  # sudo passes over names with a dot
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        os.fchmod(descriptor, mode)
-        opened.write(text)
-    beside.replace(file)

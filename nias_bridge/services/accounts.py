@@ -15,6 +15,7 @@ from nias_bridge.errors import BadRequest, NotAllowed, NotFound, NotSignedIn, To
 from nias_bridge.people import (
     EMAIL_MAX,
     KeyKind,
+    MailWish,
     NewPerson,
     Person,
     Role,
@@ -210,6 +211,12 @@ def checked(email: str, name: str) -> tuple[str, str]:
         return email, person_name(name)
     except ValueError as error:
         raise BadRequest(f"The name {error}.", "name") from None
+
+
+def choose_mail(bridge: Bridge, wish: MailWish) -> None:
+    """Of which ends of her runs who asks is told by mail."""
+    bridge.store.people.change(bridge.person.id, mail=wish)
+    bridge.note("mail chosen", detail=f"{bridge.person.handle}: {wish}")
 
 
 def groups_of(bridge: Bridge, person: Person) -> list[str]:

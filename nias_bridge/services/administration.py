@@ -128,10 +128,11 @@ def set_quotas(bridge: Bridge, person_id: int, own: Quotas) -> Person:
 
 
 def link_unix_account(bridge: Bridge, person_id: int, name: str) -> Person:
-    """Which account of the cluster is a person's; "" is none. Raises NotFound, BadRequest."""
+    """Which account of the cluster is a person's; "" is none. Raises NotFound, BadRequest,
+    Unreachable."""
     name = name.strip()
     if name:
-        unixaccounts.check(name)
+        unixaccounts.check(bridge.accounts, name)
     person = bridge.store.people.change(person_id, unix_account=name or None)
     done = "Unix account linked" if name else "Unix account unlinked"
     bridge.note(done, detail=f"{person.handle}: {name}" if name else person.handle)

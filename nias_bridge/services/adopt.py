@@ -7,7 +7,6 @@ project is called and what is in it, and only those that belong to that account.
 from __future__ import annotations
 
 import logging
-import pwd
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -31,7 +30,7 @@ from nias_bridge.domain import (
     project_name,
     slug,
 )
-from nias_bridge.errors import BadProjectFile
+from nias_bridge.errors import BadProjectFile, Unreachable
 from nias_bridge.node import archive, layout, needs, requirements
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import intake, wishes
@@ -69,6 +68,7 @@ def search(bridge: Bridge, scheduler: Scheduler, now: datetime) -> None:
     """Adopt what squeue never told when it was asked: the accounting has it. Raises Unreachable.
 
     A job that its owner gave another name is found by its folder, and then known by its record.
+    Of those that nobody claims the sizes are seen to as well.
     """
     strays = bridge.store.strays
     since = max(strays.since(), strays.looked_at() - CLOCKS_APART)
@@ -79,6 +79,9 @@ def search(bridge: Bridge, scheduler: Scheduler, now: datetime) -> None:
     found = _submissions(bridge, records)
     if found:
         _take_in(bridge, scheduler, _unknown(bridge, found))
+    for job in strays.all():
+        if job.size is None and (size := _zip_size(bridge, job)) is not None:
+            strays.keep(replace(job, size=size))
     strays.look(now)
 
 
@@ -88,7 +91,9 @@ def settle(bridge: Bridge, run: Run) -> Run:
         return run
     if not run.native.folder:
         others = {r.native.folder for r in bridge.store.adopted([run.job_id or 0]) if r.native}
-        folder = _folder(bridge, run.native.user, run.job_id, run.submitted_at, others)
+        folder = ""
+        with suppress(Unreachable):  # whose folder it is can't be told now
+            folder = _folder(bridge, run.native.user, run.job_id, run.submitted_at, others)
         if not folder:
             return run
         run = bridge.store.update(run, native=replace(run.native, folder=folder))
@@ -97,6 +102,16 @@ def settle(bridge: Bridge, run: Run) -> Run:
             contents, program = _contents(bridge, run)
             run = bridge.store.update(run, contents=contents, program=program)
     return run
+
+
+def _zip_size(bridge: Bridge, job: Unclaimed) -> int | None:
+    """Bytes of the zip that a job works on; None where there is none that can be seen."""
+    with suppress(OSError, Unreachable):
+        at = job.report.submitted_at
+        if folder := _folder(bridge, job.native.user, job.report.job_id, at, ()):
+            with bridge.storage.open(bridge.paths.sbatch / folder / layout.ARCHIVE) as file:
+                return file.info.size
+    return None
 
 
 def _submissions(bridge: Bridge, reports: Iterable[SlurmReport]) -> dict[Key, list[SlurmReport]]:
@@ -201,7 +216,7 @@ def _project(
     """How the project is called; None for a job of another script.
 
     By the script's argument as slurmctld has it, which does not know of quotes. Of a job that it
-    forgot the account's own file tells.
+    forgot the account's own file tells. Raises Unreachable.
     """
     if command is not None:
         _, ours, given = command.partition(f"/{layout.LOGIN_SCRIPT}")
@@ -233,11 +248,10 @@ def _folder(
     """Where this job works, below the folder of all such runs: "" while it is not there.
 
     Anybody may make folders there: only the account's own are looked into, and of those of one job
-    id the newest is taken, which no other run has.
+    id the newest is taken, which no other run has. Raises Unreachable.
     """
-    try:
-        uid = pwd.getpwnam(user).pw_uid
-    except KeyError:
+    uid = bridge.accounts.uid(user)
+    if uid is None:
         return ""
     newest = ""
     for home, _ in _own_folders(bridge.storage, bridge.paths.sbatch, user, uid):

@@ -1,4 +1,5 @@
-"""What every use case is handed: settings, shared storage, the store, and who asks."""
+"""What every use case is handed: settings, shared storage, the store, the cluster's accounts, and
+who asks."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from nias_bridge.domain import SubmissionKey
 from nias_bridge.errors import NotSignedIn
 from nias_bridge.paths import SharedPaths
 from nias_bridge.people import NOBODY, Caller, Deed, Person
-from nias_bridge.ports import Store
+from nias_bridge.ports import Accounts, Store
 from nias_bridge.settings import Settings
 from nias_bridge.storage import Storage
 
@@ -23,6 +24,7 @@ class Bridge:
     paths: SharedPaths
     storage: Storage
     store: Store
+    accounts: Accounts
     who: Caller = NOBODY
     key: SubmissionKey | None = None
 

@@ -119,10 +119,10 @@ def told(size: int) -> str:
 def _frees(bridge: Bridge, person: Person) -> str:
     for run in bridge.store.largest(person.handle, 1):
         return (
-            "Delete the files of runs that you need no longer: those of "
+            "Remove the files of runs that you need no longer: those of "
             f"“{run.project}”, run {run.number}, would free {told(run.stored_bytes)}."
         )
-    return "No ended run of yours has files that could be deleted; an administrator can tell more."
+    return "No ended run of yours has files that could be removed; an administrator can tell more."
 
 
 def _next_month() -> datetime:

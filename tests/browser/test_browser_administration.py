@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import staged
 from playwright.sync_api import BrowserContext, expect
-from test_browser_looks import violations
-from watched import DESKTOP, PHONE, Live
+from watched import DESKTOP, PHONE, Live, unsound
 
 from nias_bridge.people import NewPerson, Quotas, Role
-from nias_bridge.services import administration, retention
+from nias_bridge.services import administration, adopt, retention, unixaccounts
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.slurm.fake import FakeScheduler
 
-PAGES = ("", "/groups", "/runs", "/storage", "/environments", "/log")
+PAGES = ("", "/groups", "/runs", "/unclaimed", "/storage", "/environments", "/log")
 
 
 def administrator(live: Live) -> Bridge:
@@ -95,20 +95,43 @@ def test_a_group_that_shares_shows_its_members_each_others_results(
     expect(row).to_contain_text("of Berta")
     row.get_by_role("link", name="eeg-bands", exact=True).click()
     expect(hers.get_by_role("heading", name=re.compile("eeg-bands.*of Berta"))).to_be_visible()
-    for word in ("Run again", "Pin this run", "Share", "Delete its files"):
+    for word in ("Run again", "Pin this run", "Share", "Remove its files"):
         expect(hers.get_by_role("button", name=word)).to_have_count(0)
 
 
-def test_files_are_deleted_at_a_word_and_the_page_says_so(
+def test_files_are_removed_at_a_word_and_the_page_says_so(
     live: Live, open_context: Callable[..., BrowserContext]
 ) -> None:
     run = staged.completed(live.bridge)
     page = open_context().new_page()
     page.goto(f"/runs/{run.id}")
     page.on("dialog", lambda dialog: dialog.accept())
-    page.get_by_role("button", name="Delete its files").click()
+    page.get_by_role("button", name="Remove its files").click()
     expect(page.locator("#results")).to_contain_text("by you")
     expect(page.get_by_role("button", name="Run again")).to_have_count(0)
+
+
+def test_jobs_of_nobodys_account_are_a_persons_once_they_are_linked_there(
+    live: Live,
+    open_context: Callable[..., BrowserContext],
+    complaints: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unixaccounts, "check", lambda accounts, name: None)
+    staged.unclaimed(live.bridge, "ana", "psd-study", job_id=70, at=datetime.now(UTC))
+    his = open_context([live.cookie_of(administrator(live))]).new_page()
+    his.on("dialog", lambda dialog: dialog.accept())
+    his.goto("/admin")
+    his.get_by_role("link", name=re.compile("Unclaimed 1")).click()
+    expect(his.get_by_role("heading", name="ana")).to_be_visible()
+    his.get_by_label("Link this account to").select_option(str(live.bridge.person.id))
+    his.get_by_role("button", name="Link ana").click()
+    expect(his.get_by_role("status")).to_contain_text("ana is linked to Lab")
+    adopt.look(live.bridge, FakeScheduler(), [], ())  # what the poller does in each round
+    hers = open_context().new_page()
+    hers.goto("/results")
+    expect(hers.get_by_role("link", name="psd-study", exact=True)).to_be_visible()
+    assert complaints == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -129,11 +152,7 @@ def test_every_page_of_the_administration_is_accessible_and_fits(
 
     def look(path: str) -> None:
         page.goto(path)
-        nonlocal wrong
-        wrong += violations(page, axe)
-        width = page.evaluate("document.documentElement.scrollWidth")
-        if width > viewport["width"]:
-            wrong.append(f"{path} is {width} px wide")
+        wrong.extend(unsound(page, axe))
 
     for path in PAGES:
         look(f"/admin{path}")
@@ -150,6 +169,11 @@ def test_every_page_of_the_administration_is_accessible_and_fits(
         chief, live.bridge.person.id, Quotas(stored_bytes=1000, open_runs=0, cpu_hours=0.5)
     )
     administration.disable(chief, newcomer(live, "Gone Long-Ago"))
+    long = "a-study-of-many-words-whose-name-has-no-end-and-no-spaces-at-all"
+    for number, project in enumerate(("psd-study", long)):
+        at = datetime.now(UTC) - timedelta(hours=number)
+        staged.unclaimed(live.bridge, "mrodriguez", project, job_id=81_000_000 + number, at=at)
+    staged.unclaimed(live.bridge, "bo", "sweep", job_id=3, at=datetime.now(UTC), tasks=(0, 1, 2))
     for path in (
         *(f"/admin{path}" for path in PAGES),
         *(f"/admin/people/{number}" for number in (waiting, live.bridge.person.id)),

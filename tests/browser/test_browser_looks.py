@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import staged
 from client import zipped
 from playwright.sync_api import BrowserContext, Page
 from test_browser_log import COLOURS
-from watched import DESKTOP, PHONE, Live
+from watched import DESKTOP, PHONE, Live, unsound
 
 from nias_bridge.domain import JobState
 from nias_bridge.services import intake
@@ -81,17 +80,6 @@ def looks(bridge: Bridge) -> list[str]:
     return [f"/runs/{run.id}", *(f"/runs/{run.id}/look/{path}" for path in entries)]
 
 
-def violations(page: Page, axe: str) -> list[str]:
-    page.evaluate(axe)
-    # Swagger UI is not ours to mend.
-    found: dict[str, Any] = page.evaluate("axe.run({exclude: [['#swagger-ui']]})")
-    return [
-        f"{page.url}: {broken['id']}: {node['target']} {node['failureSummary']}"
-        for broken in found["violations"]
-        for node in broken["nodes"]
-    ]
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desk", "phone"])
 def test_every_page_is_accessible_fits_and_stays_within_its_policy(
@@ -111,10 +99,7 @@ def test_every_page_is_accessible_fits_and_stays_within_its_policy(
             if path == "/api/docs":
                 page.locator(".opblock").first.wait_for()
                 page.locator("#swagger-ui main[role=presentation]").wait_for()
-            wrong += violations(page, axe)
-            width = page.evaluate("document.documentElement.scrollWidth")
-            if width > viewport["width"]:
-                wrong.append(f"{path} is {width} px wide")
+            wrong += unsound(page, axe)
     assert wrong == []
     assert [url for url in foreign if not url.startswith((live.url, "data:"))] == []
     # The page that is not there is one; its 404 is all that the browser may complain of.

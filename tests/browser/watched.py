@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import staged
+from playwright.sync_api import Page
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from nias_bridge.http import create_app
@@ -26,6 +28,22 @@ class Live:
     bridge: Bridge
     cookie: dict[str, str]
     cookie_of: Callable[[Bridge], dict[str, str]]
+
+
+def unsound(page: Page, axe: str) -> list[str]:
+    """What is wrong with the page that is shown: what axe-core says, and that it is too wide."""
+    page.evaluate(axe)
+    # Swagger UI is not ours to mend.
+    found: dict[str, Any] = page.evaluate("axe.run({exclude: [['#swagger-ui']]})")
+    wrong = [
+        f"{page.url}: {broken['id']}: {node['target']} {node['failureSummary']}"
+        for broken in found["violations"]
+        for node in broken["nodes"]
+    ]
+    width, window = page.evaluate("document.documentElement.scrollWidth"), page.viewport_size
+    if window and width > window["width"]:
+        wrong.append(f"{page.url} is {width} px wide")
+    return wrong
 
 
 class _Quiet(WSGIRequestHandler):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import pwd
 import shutil
 import tempfile
 import time
 import urllib.error
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,48 +18,11 @@ import pytest
 from accounts import a_place_for_it, account, do, link, run_as_installed
 from client import Client
 from sites import served
+from unixlab import SAYS_WHO, WAITS, Lab, person, recorded
 
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.settings import Settings
 from nias_bridge.site import Site, running, said
-
-SAYS_WHO = """
-import getpass, os, pathlib
-pathlib.Path("output/who.txt").write_text(f"{os.getuid()} {getpass.getuser()}")
-pathlib.Path("output/closed.txt").touch(0o600)
-print("secret words", flush=True)
-"""
-WAITS = SAYS_WHO + "import time; time.sleep(600)\n"
-
-
-@dataclass(frozen=True)
-class Researcher:
-    """A person of the site: her handle, her account on the cluster, her token's client."""
-
-    handle: str
-    account: str
-    client: Client
-
-    @property
-    def uid(self) -> int:
-        return pwd.getpwnam(self.account).pw_uid
-
-
-@dataclass(frozen=True)
-class Lab:
-    """A site with identity = "unix", and the program by which jobs run as others."""
-
-    site: Site
-    program: Path
-    alice: Researcher
-    bob: Researcher
-
-    @property
-    def shared(self) -> Path:
-        return self.site.state / "shared"
-
-    def folder(self, who: Researcher, run: dict[str, Any]) -> Path:
-        return self.shared / "runs" / who.handle / run["project"] / str(run["number"])
 
 
 @pytest.fixture(scope="module")
@@ -83,15 +44,7 @@ def lab(cluster: LocalCluster, make_site: Callable[..., Site], nias: str) -> Ite
         served(made),
         running(made, "poll"),
     ):
-        yield Lab(made, program, _person(made, "alice", alice), _person(made, "bob", bob))
-
-
-def _person(site: Site, handle: str, unix: str) -> Researcher:
-    said(site, "user", "add", f"{handle}@lab.org")
-    link(site, handle, unix)
-    return Researcher(
-        handle, unix, Client(site.url, said(site, "token", "add", f"{handle}@lab.org"))
-    )
+        yield Lab(made, program, person(made, "alice", alice), person(made, "bob", bob))
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +65,11 @@ def bobs(lab: Lab) -> dict[str, Any]:
 @pytest.fixture
 def at_work(lab: Lab) -> Iterator[dict[str, Any]]:
     """A run of Alice's whose code is at work."""
-    client = lab.alice.client
-    run_id = client.upload(WAITS)["id"]
-    yield client.wait(
-        run_id, lambda run: run["state"] == "RUNNING" and "secret words" in client.log(run_id)
-    )
-    if not client.run(run_id)["ended"]:
-        client.cancel(run_id)
-        client.ended(run_id)
+    client, run = lab.alice.client, lab.alice.at_work()
+    yield run
+    if not client.run(run["id"])["ended"]:
+        client.cancel(run["id"])
+        client.ended(run["id"])
 
 
 def test_a_job_runs_as_its_owners_account_and_the_accounting_says_so(
@@ -128,21 +78,9 @@ def test_a_job_runs_as_its_owners_account_and_the_accounting_says_so(
     for who, run in ((lab.alice, alices), (lab.bob, bobs)):
         results = who.client.results(run["id"])
         assert results["who.txt"] == f"{who.uid} {who.account}".encode()
-        assert _recorded(slurm, run) == (who.account, "COMPLETED")
+        assert recorded(slurm, run) == (who.account, "COMPLETED")
         assert lab.folder(who, run).stat().st_uid == who.uid
         assert "secret words" in who.client.log(run["id"])
-
-
-def _recorded(slurm: Callable[..., str], run: dict[str, Any]) -> tuple[str, str]:
-    """User and state on record. For some seconds that of a quick job is nameless, and root's."""
-    asked = ("sacct", "-XnP", "--starttime=now-1hour", f"--jobs={run['job_id']}")
-    deadline = time.monotonic() + 30
-    while True:
-        name, user, state = slurm(*asked, "--format=JobName%100,User,State").strip().split("|")
-        if name == run["job_name"]:
-            return user, state
-        assert time.monotonic() < deadline, name
-        time.sleep(0.2)
 
 
 def test_what_a_run_left_is_shown_even_where_the_code_closed_it(
@@ -285,7 +223,7 @@ def test_a_job_is_cancelled_as_its_owner(
     lab.alice.client.cancel(at_work["id"])
     run = lab.alice.client.ended(at_work["id"])
     assert run["state"] == "CANCELLED"
-    assert _recorded(slurm, run) == (lab.alice.account, f"CANCELLED by {lab.alice.uid}")
+    assert recorded(slurm, run) == (lab.alice.account, f"CANCELLED by {lab.alice.uid}")
 
 
 @pytest.fixture
@@ -318,7 +256,7 @@ def test_what_she_gave_to_sbatch_herself_is_cancelled_as_her_too(
     alice.client.cancel(run["id"])
     run = alice.client.ended(run["id"])
     assert run["state"] == "CANCELLED"
-    assert _recorded(slurm, run) == (alice.account, f"CANCELLED by {alice.uid}")
+    assert recorded(slurm, run) == (alice.account, f"CANCELLED by {alice.uid}")
 
 
 def test_one_task_of_a_sweep_is_cancelled_as_its_owner(lab: Lab) -> None:

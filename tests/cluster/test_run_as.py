@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from accounts import a_place_for_it, account, do, run_as_installed
 
-from nias_bridge.identity import install
+from nias_bridge.identity import install, place
 from nias_bridge.settings import Settings
 
 RUN, JOB = "lab/psd-study/1", "nias-abc234-psd-study"
@@ -98,8 +98,8 @@ def test_visudo_finds_nothing_wrong_with_the_rule_that_is_shipped() -> None:
 
 
 def test_a_rule_that_visudo_refuses_is_not_put_in_place() -> None:
-    with pytest.raises(Exception, match="visudo refuses"):
-        install.checked("nias ALL=(root NOPASSWD: ALL\n")
+    with pytest.raises(place.Unable, match="visudo refuses"):
+        place.checked("nias ALL=(root NOPASSWD: ALL\n")
 
 
 def test_a_run_that_is_handed_over_is_its_owners_and_the_gateways_and_nobody_elses(

@@ -299,7 +299,17 @@ def test_a_job_of_nobodys_account_waits_until_it_is_linked(lab: Lab) -> None:
     job_id = lab.carol.sbatch(f"--wait {lab.carol.script} carols")
     assert str(job_id) in said(lab.site, "unclaimed")
     said(lab.site, "user", "add", "carol@lab.org")
-    said(lab.site, "user", "account", "carol@lab.org", lab.carol.account)
+    said(lab.site, "user", "add", "chief@lab.org", "--admin")
+    token = said(lab.site, "token", "add", "chief@lab.org", "--scope", "admin")
+    chief = Client(lab.site.url, token)
+    (waiting,) = json.loads(chief.get("/api/v1/unclaimed"))["unclaimed"]
+    (job,) = waiting["jobs"]
+    assert (waiting["account"], job["job_id"]) == (lab.carol.account, job_id)
+    assert job["project"] == "carols"
+    people = json.loads(chief.get("/api/v1/people"))["people"]
+    person = next(each["id"] for each in people if each["email"] == "carol@lab.org")
+    body = json.dumps({"person": person}).encode()
+    chief.post(f"/api/v1/unclaimed/{lab.carol.account}/link", body, kind="application/json")
     client = Client(lab.site.url, said(lab.site, "token", "add", "carol@lab.org"))
     carol = Researcher(lab.carol.account, lab.carol.home, lab.carol.script, lab.carol.conf, client)
     run = carol.run_of(job_id, "COMPLETED")

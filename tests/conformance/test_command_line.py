@@ -40,7 +40,7 @@ def test_the_log_has_what_the_job_said_but_nothing_of_the_gateways_environment(
     monkeypatch.setenv("NIAS_BRIDGE_SECRET_KEY", "not for jobs")
     job_id = real.submit("nias-says", Ending.WELL)
     real.queued_as(job_id, JobState.COMPLETED)
-    said = (real.folder / "nias-says" / "slurm.out").read_text()
+    said = (real.where("nias-says") / "slurm.out").read_text()
     assert f"SLURM_JOB_ID={job_id}" in said
     assert said.endswith("done\n")
     assert "not for jobs" not in said

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nias_bridge.domain import JobState, SlurmReport
 from nias_bridge.ports import Scheduler
+from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.fake import FakeScheduler
 
 T = TypeVar("T")
@@ -35,14 +36,22 @@ class Way:
     play: Callable[[int, Ending], None]
     before_bad_partition: Callable[[], None]
     since: datetime
+    well: str = "nias-t1-well-Análise"
+    own: Callable[[Path], None] = lambda _folder: None
+    tells_usage: bool = True
+
+    def where(self, name: str) -> Path:
+        """The folder of the run whose job has this name."""
+        return self.folder / name.removeprefix("nias-t1-") / "1"
 
     def script(self, name: str, ending: Ending, *directives: str) -> PurePosixPath:
-        folder = self.folder / name
-        folder.mkdir(exist_ok=True)
+        folder = self.where(name)
+        folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o777)
         lines = ["#!/bin/sh", *(f"#SBATCH {directive}" for directive in directives), ending]
         script = folder / "job.sbatch"
         script.write_text("\n".join(lines) + "\n")
+        self.own(folder)
         return PurePosixPath(script)
 
     def submit(self, name: str, ending: Ending) -> int:
@@ -80,6 +89,23 @@ def until(found: Callable[[], T | None], seconds: float = SECONDS) -> T:
     return thing
 
 
+@dataclass
+class AsOwner:
+    """A scheduler whose jobs are all of one account, which is not the bridge's."""
+
+    scheduler: CliScheduler
+    user: str
+
+    def submit(self, script: PurePosixPath, **how: Any) -> int:
+        return self.scheduler.submit(script, **how, user=self.user)
+
+    def cancel(self, job_id: int, **how: Any) -> None:
+        self.scheduler.cancel(job_id, **how, user=self.user)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.scheduler, name)
+
+
 def fake(folder: Path) -> Way:
     scheduler = FakeScheduler()
 
@@ -94,8 +120,8 @@ def fake(folder: Path) -> Way:
     return Way(scheduler, folder, play, lambda: scheduler.next_submit("reject"), _now())
 
 
-def real_one(folder: Path, scheduler: Scheduler) -> Way:
-    return Way(scheduler, folder, lambda _job_id, _ending: None, lambda: None, _now())
+def real_one(folder: Path, scheduler: Scheduler, **more: Any) -> Way:
+    return Way(scheduler, folder, lambda _job_id, _ending: None, lambda: None, _now(), **more)
 
 
 def _now() -> datetime:

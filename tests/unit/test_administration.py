@@ -120,7 +120,7 @@ def test_a_unix_account_is_linked_to_one_person_after_the_rule_has_passed_it(
 ) -> None:
     with pytest.raises(BadRequest, match="system"):
         administration.link_unix_account(chief, bridge.person.id, "root")
-    monkeypatch.setattr(unixaccounts, "check", lambda name: None)
+    monkeypatch.setattr(unixaccounts, "check", lambda accounts, name: None)
     linked = administration.link_unix_account(chief, bridge.person.id, " ana ")
     assert linked.unix_account == "ana"
     assert last_deed(chief) == ("chief", "Unix account linked", "lab: ana")

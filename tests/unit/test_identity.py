@@ -12,6 +12,7 @@ import pytest
 import staged
 from pydantic import ValidationError
 
+from nias_bridge.bootstrap import open_scheduler
 from nias_bridge.domain import JobState, Run
 from nias_bridge.errors import (
     NotAllowed,
@@ -29,6 +30,7 @@ from nias_bridge.settings import Settings
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.commands import Output
 from nias_bridge.slurm.fake import FakeScheduler
+from nias_bridge.slurm.ssh import SshRunner
 from nias_bridge.slurm.sudo import SudoAs
 
 
@@ -211,6 +213,22 @@ def test_shared_storage_under_two_paths_is_refused() -> None:
             secret_key="for tests only, and long enough for it",
             identity="unix",
         )
+
+
+def test_through_a_login_node_the_gateway_may_mount_it_elsewhere() -> None:
+    seen = Settings(
+        shared_root="/here",
+        shared_root_on_cluster="/there",
+        database_url="sqlite://",
+        secret_key="for tests only, and long enough for it",
+        identity="unix",
+        ssh_host="login.lab",
+    )
+    chosen = open_scheduler(seen)
+    assert isinstance(chosen, CliScheduler) and isinstance(chosen.as_user, SudoAs)
+    assert chosen.as_user.runs == PurePosixPath("/there/runs")
+    assert isinstance(chosen.as_user.run, SshRunner)
+    assert install.plan(seen, "nias", Path("/etc/sudoers.d/x"))["shared"] == "/there"
 
 
 def test_only_root_installs_the_program(

@@ -80,7 +80,7 @@ STORED_ELSEWHERE = {"services", "http", "poller"}
 FILES_BY = {"os", "shutil", "tempfile", "fcntl", "glob", "pathlib.Path", "open"}
 
 # These run where nothing of the package is installed: standard library alone.
-ALONE = {"node", "identity.run_as"}
+ALONE = {"node", "identity.run_as", "identity.place"}
 
 # The node runs where nothing is installed. What stands in its tools environment it may use from
 # these modules alone, which do without where it is missing.

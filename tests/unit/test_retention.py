@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -109,12 +110,7 @@ def test_a_site_that_keeps_everything_takes_announcements_back(
     run = staged.completed(bridge)
     clock(200)
     retention.sweep(bridge)
-    for_ever = Bridge(
-        settings=bridge.settings.model_copy(update={"keep_days": None}),
-        paths=bridge.paths,
-        storage=bridge.storage,
-        store=bridge.store,
-    )
+    for_ever = replace(bridge, settings=bridge.settings.model_copy(update={"keep_days": None}))
     retention.sweep(for_ever)
     assert again(bridge, run).leaves_at is None
 

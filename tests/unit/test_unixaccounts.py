@@ -6,17 +6,22 @@ import os
 import pwd
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import staged
+from accounts import do
 from click.testing import CliRunner
 
 from nias_bridge import cli
-from nias_bridge.errors import BadRequest
+from nias_bridge.errors import BadRequest, Unreachable
 from nias_bridge.identity import run_as
+from nias_bridge.ports import Accounts
 from nias_bridge.services import unixaccounts
+from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.getent import Getent
+from nias_bridge.slurm.local import LocalRunner
 
 
 @pytest.fixture
@@ -38,11 +43,16 @@ def account() -> Iterator[Callable[..., str]]:
 
 
 SHELL = ("--shell", "/bin/sh")
+HERE = Getent(LocalRunner())
 
 
-def refusal(name: str) -> str:
+def check(name: str, accounts: Accounts = HERE) -> None:
+    unixaccounts.check(accounts, name)
+
+
+def refusal(name: str, accounts: Accounts = HERE) -> str:
     with pytest.raises(BadRequest) as refused:
-        unixaccounts.check(name)
+        check(name, accounts)
     assert refused.value.field == "unix_account"
     return str(refused.value)
 
@@ -50,9 +60,9 @@ def refusal(name: str) -> str:
 def test_a_persons_account_is_taken_with_a_password_or_with_keys_alone(
     account: Callable[..., str],
 ) -> None:
-    unixaccounts.check(account(*SHELL, "--password", "$6$salt$hash"))
-    unixaccounts.check(account(*SHELL, "--password", "*"))
-    unixaccounts.check(account(*SHELL))
+    check(account(*SHELL, "--password", "$6$salt$hash"))
+    check(account(*SHELL, "--password", "*"))
+    check(account(*SHELL))
 
 
 @pytest.mark.parametrize("name", ["root", "daemon", "www-data", "nobody"])
@@ -95,13 +105,36 @@ def test_a_locked_or_expired_account_is_refused(account: Callable[..., str]) -> 
     assert "expired" in refusal(account(*SHELL, "--expiredate", "2020-01-01"))
 
 
-def test_the_bridges_own_account_is_refused(
-    account: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bridges_own_account_is_refused(account: Callable[..., str]) -> None:
     own = account(*SHELL)
-    uid = pwd.getpwnam(own).pw_uid
-    monkeypatch.setattr(os, "geteuid", lambda: uid)
-    assert "bridge's own" in refusal(own)
+
+    def as_it(argv: Sequence[str]) -> Output:
+        done = do(own, argv)
+        return Output(done.returncode, done.stdout, done.stderr)
+
+    assert "bridge's own" in refusal(own, Getent(as_it))
+    check(account(*SHELL, "--password", "!locked"), Getent(as_it))  # which root alone can tell
+
+
+def test_an_account_that_can_not_be_asked_about_is_neither_taken_nor_refused() -> None:
+    with pytest.raises(Unreachable, match="told nothing of that account: the connection was lost"):
+        check("alice", Getent(lambda _: Output(-9, "", "\nthe connection was lost")))
+
+
+def test_a_number_is_asked_for_once_a_minute_and_never_that_of_another_name(
+    account: Callable[..., str],
+) -> None:
+    asked: list[Sequence[str]] = []
+
+    def run(argv: Sequence[str]) -> Output:
+        asked.append(argv)
+        return LocalRunner()(argv)
+
+    name = account(*SHELL)
+    uid, accounts = pwd.getpwnam(name).pw_uid, Getent(run)
+    assert [accounts.uid(name), accounts.uid(name)] == [uid, uid]
+    assert len([argv for argv in asked if argv[:2] == ["getent", "passwd"]]) == 1
+    assert accounts.uid(str(uid)) is None  # getent takes a number for a name too
 
 
 def test_one_is_linked_when_its_person_is_made_and_nobody_is_made_where_it_may_not_be(

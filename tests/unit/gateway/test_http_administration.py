@@ -14,11 +14,11 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from nias_bridge.people import NewPerson, Person, Quotas, Role, Scope, Standing
-from nias_bridge.services import administration
+from nias_bridge.services import administration, unixaccounts
 from nias_bridge.services.bridge import Bridge
 
-PAGES = ("", "/groups", "/runs", "/runs/live", "/storage", "/environments", "/log")
-API = ("people", "groups", "audit")
+PAGES = ("", "/groups", "/runs", "/runs/live", "/unclaimed", "/storage", "/environments", "/log")
+API = ("people", "groups", "unclaimed", "audit")
 
 
 @pytest.fixture
@@ -63,6 +63,7 @@ def changes(person_id: int) -> list[str]:
         *(f"{of}/{word}" for word in ("approve", "disable", "enable", "role", "limits")),
         *(f"{of}/unix-account", f"{of}/links", "/admin/invitations", "/admin/groups"),
         *("/admin/groups/1", "/admin/groups/1/delete", "/admin/environments/prune"),
+        "/admin/unclaimed/ana",
         *(f"/api/v1/people/{person_id}/{word}" for word in ("approve", "disable", "enable")),
     ]
 
@@ -272,6 +273,66 @@ def test_programs_administer_too(admin: FlaskClient, chief: Bridge, newcomer: Pe
     assert [deed["detail"] for deed in page["deeds"]] == ["nina"]
     assert page["older"] is None
     assert page["deeds"][0]["via"].startswith("token ")
+
+
+@pytest.fixture
+def ana(chief: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job of an account that the rule lets be linked."""
+    monkeypatch.setattr(unixaccounts, "check", lambda accounts, name: None)
+    at = datetime(2024, 3, 4, 9, tzinfo=UTC)
+    staged.unclaimed(chief, "ana", "psd-study", job_id=70, at=at, tasks=(0, 1))
+
+
+def test_an_account_whose_jobs_wait_is_linked_where_they_are_shown(
+    ana: None, admin: FlaskClient, send: Callable[..., TestResponse], bridge: Bridge
+) -> None:
+    page = text(admin, "/admin/unclaimed")
+    assert "psd-study" in page and "2 tasks" in page and "not known yet" in page
+    assert '1<span class="visually-hidden"> jobs</span>' in text(admin, "/admin")
+    answer = send("/unclaimed/ana", person="")
+    assert answer.status_code == 404
+    answer = send("/unclaimed/ana", person=str(bridge.person.id))
+    assert answer.status_code == 200
+    page = " ".join(answer.get_data(as_text=True).split())
+    assert "is linked to" in page and "every job by plain sbatch is somebody’s run" in page
+    assert send("/unclaimed/ana", person=str(bridge.person.id)).status_code == 404
+    person = bridge.store.people.person(bridge.person.id)
+    assert person.unix_account == "ana"
+    assert "lab: ana" in text(admin, "/admin/log?action=Unix+account+linked")
+
+
+def test_who_has_an_account_already_is_told_beside_the_jobs(
+    ana: None, send: Callable[..., TestResponse], bridge: Bridge
+) -> None:
+    bridge.store.people.change(bridge.person.id, unix_account="lab2")
+    answer = send("/unclaimed/ana", person=str(bridge.person.id))
+    assert answer.status_code == 400
+    page = answer.get_data(as_text=True)
+    assert "is linked to lab2 already: see to that first" in page and "psd-study" in page
+
+
+def test_programs_link_it_too(ana: None, admin: FlaskClient, bridge: Bridge) -> None:
+    assert admin.get("/api/v1/unclaimed").get_json()["unclaimed"] == [
+        {
+            "account": "ana",
+            "jobs": [
+                {
+                    "job_id": 70,
+                    "job_name": "nias",
+                    "project": "psd-study",
+                    "submitted_at": "2024-03-04T09:00:00Z",
+                    "tasks": 2,
+                    "size": None,
+                }
+            ],
+        }
+    ]
+    link = "/api/v1/unclaimed/ana/link"
+    assert admin.post(link, json={"person": 99}).status_code == 404
+    assert admin.post(link, json={"person": "x"}).status_code == 400
+    linked = admin.post(link, json={"person": bridge.person.id})
+    assert linked.get_json()["unix_account"] == "ana"
+    assert admin.get("/api/v1/unclaimed").get_json()["unclaimed"] == []
 
 
 def test_numbers_no_database_has_are_not_found(admin: FlaskClient) -> None:

@@ -271,6 +271,8 @@ def test_the_description_has_every_address_and_the_page_is_served_from_here(
         "/people/{person_id}/enable",
         "/groups",
         "/audit",
+        "/unclaimed",
+        "/unclaimed/{account}/link",
         "/compare",
         "/health",
         "/live",

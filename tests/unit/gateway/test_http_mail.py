@@ -71,6 +71,8 @@ def test_one_chooses_what_one_is_told_of(browser: FlaskClient, bridge: Bridge) -
     assert '<option value="all" selected>' in browser.get("/account").text
     sent(browser, "/account", "/account/mail", mail="nonsense")
     assert bridge.store.people.person(bridge.person.id).mail is MailWish.ALL
+    ((_, deed),) = bridge.store.deeds.newest(action="mail chosen", most=9)
+    assert (deed.handle, deed.detail) == ("lab", "lab: all")
 
 
 def test_a_webhook_is_set_with_a_secret_that_is_shown_once_and_dropped(
