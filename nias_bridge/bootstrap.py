@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
+from nias_bridge.checks.subject import Subject, Wanted
 from nias_bridge.errors import SettingsError, StorageUnreachable
 from nias_bridge.node import layout
 from nias_bridge.paths import SharedPaths
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import provision
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.settings import Settings
+from nias_bridge.settings import CONFIG_VARIABLE, DEFAULT_CONFIG, Settings
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.files import LoginFiles
 from nias_bridge.slurm.getent import Getent
@@ -63,6 +64,26 @@ def open_bridge(settings: Settings, connection: Connection | None = None) -> Bri
     except StorageUnreachable as error:  # the pages know much without it; the poller tries again
         log.warning("%s", error)
     return bridge
+
+
+def open_subject(settings: Settings, wanted: Wanted) -> Subject:
+    """What `nias-bridge doctor` examines. Nothing is opened yet, nor written."""
+    folder, conf, timeout = settings.slurm_bin, settings.slurm_conf, settings.slurm_timeout
+    there = open_connection(settings)
+    storage, root = _open_storage(settings, there)
+    file = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+    return Subject(
+        settings=settings,
+        paths=SharedPaths(root, settings.root_on_cluster),
+        storage=storage,
+        file=file if file.is_file() else None,
+        run=SshRunner(there, folder, conf, timeout)
+        if there
+        else LocalRunner(folder, conf, timeout),
+        system=_system(settings, there),
+        open_scheduler=lambda: open_scheduler(settings, there),
+        wanted=wanted,
+    )
 
 
 def open_scheduler(settings: Settings, connection: Connection | None = None) -> Scheduler:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import getpass
 import logging
 import os
+import shutil
 import signal
 import sys
 import textwrap
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -17,7 +19,11 @@ import click
 
 from nias_bridge import demo as demonstration
 from nias_bridge import localcluster
-from nias_bridge.bootstrap import open_bridge, open_connection, open_scheduler
+from nias_bridge.bootstrap import open_bridge, open_connection, open_scheduler, open_subject
+from nias_bridge.checks import report
+from nias_bridge.checks.examination import examine
+from nias_bridge.checks.points import Grade, Result, exit_status, unknown
+from nias_bridge.checks.subject import Wanted
 from nias_bridge.domain import memory_bytes
 from nias_bridge.errors import NiasError, SettingsError
 from nias_bridge.http.serve import serve_app
@@ -32,6 +38,13 @@ from nias_bridge.site import SERVICE_USER, service_user
 from nias_bridge.store import schema
 
 STATE_DIR = click.Path(file_okay=False, path_type=Path, resolve_path=True)
+COLOURS = {
+    Grade.WELL: "green",
+    Grade.WARNING: "yellow",
+    Grade.FAULT: "red",
+    Grade.UNKNOWN: "magenta",
+    Grade.SKIPPED: "bright_black",
+}
 
 
 class Told(click.Group):
@@ -71,6 +84,45 @@ def poll() -> None:
         signal.signal(number, lambda *_: stop.set())
     connection = open_connection(settings)
     run_poller(open_bridge(settings, connection), open_scheduler(settings, connection), stop)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option("--no-job", is_flag=True, help="Submit no probe job: the nodes are not looked at.")
+@click.option("--partitions", metavar="A,B", default="", help="A probe job in each of these.")
+@click.option("--wait", default=60.0, show_default=True, help="Seconds that a job may take.")
+@click.option("--mail-to", metavar="ADDRESS", default="", help="Send a mail to try with.")
+def doctor(as_json: bool, no_job: bool, partitions: str, wait: float, mail_to: str) -> None:
+    """Look at the site point by point, and say for each how to mend it.
+
+    Exit status: 0 well, 1 faults, 2 something could not be looked at.
+    """
+    logging.getLogger().setLevel(logging.ERROR)
+    names = tuple(filter(None, partitions.split(",")))
+    wanted = Wanted(job=not no_job, partitions=names, wait=wait, mail_to=mail_to)
+    try:
+        results = examine(open_subject(read_settings(), wanted))
+    except SettingsError as error:
+        results = iter([Result("This machine", "settings", unknown(str(error)))])
+    found: list[Result] = []
+    if as_json:
+        found.extend(results)
+        click.echo(report.as_json(found))
+    else:
+        width = shutil.get_terminal_size().columns
+        for line in report.lines(_kept(results, found), width, _painted):
+            click.echo(line)
+    sys.exit(exit_status(found))
+
+
+def _kept(results: Iterable[Result], found: list[Result]) -> Iterator[Result]:
+    for one in results:
+        found.append(one)
+        yield one
+
+
+def _painted(text: str, grade: Grade) -> str:
+    return click.style(text, fg=COLOURS[grade])
 
 
 @main.group()

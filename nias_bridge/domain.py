@@ -243,12 +243,13 @@ class PartitionReport:
 @dataclass(frozen=True, kw_only=True)
 class Polling:
     """What a poller has done since it started: looks at Slurm, seconds that they took in all, and
-    questions that Slurm did not answer."""
+    questions that Slurm did not answer. interval: seconds until it looks again, by now."""
 
     started_at: datetime | None = None
     looks: int = 0
     seconds: float = 0.0
     unanswered: int = 0
+    interval: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

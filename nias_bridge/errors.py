@@ -27,6 +27,7 @@ NiasError
 │   └── Rejected           Slurm refused the job for good
 └── StoreError
     ├── OldSchema          the database is not at this version's schema
+    ├── LeaseLost          another poller has taken over
     └── Stale              somebody else changed the run first
 """
 
@@ -189,6 +190,10 @@ class StoreError(NiasError):
 
 class OldSchema(StoreError):
     """The database is not at the schema of this version; the message names the command to run."""
+
+
+class LeaseLost(StoreError):
+    """Another poller has taken over from this one, which must write nothing more."""
 
 
 class Stale(StoreError):

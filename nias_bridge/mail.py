@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import smtplib
 import ssl
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.message import EmailMessage
@@ -76,12 +76,24 @@ def send(url: str, message: EmailMessage) -> None:
 
     Raises NoAnswer where it may be tried again, Undeliverable where the server never takes it.
     """
-    server = server_of(url)
+    with _told(server_of(url)) as smtp:
+        smtp.send_message(message)
+
+
+def greet(url: str) -> None:
+    """Sign in at the mail server of this URL, and send nothing. Raises as `send` does."""
+    with _told(server_of(url)) as smtp:
+        smtp.noop()
+
+
+@contextmanager
+def _told(server: Server) -> Iterator[smtplib.SMTP]:
+    """Signed in at the server; what fails there is one of our errors."""
     try:
         with _connected(server) as smtp:
             if server.user:
                 smtp.login(server.user, server.password)
-            smtp.send_message(message)
+            yield smtp
     except smtplib.SMTPRecipientsRefused as error:
         codes = [code for code, _ in error.recipients.values()]
         told = "; ".join(f"{to}: {_said(words)}" for to, (_, words) in error.recipients.items())

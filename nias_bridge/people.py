@@ -131,7 +131,7 @@ class Vouched:
     """Somebody as the university's own sign-in tells of her.
 
     subject: its issuer and her number there, "issuer|sub"; verified: it says that the address is
-    hers.
+    hers; signed_in_at: when she last showed there who she is, where that is told.
     """
 
     subject: str
@@ -139,6 +139,7 @@ class Vouched:
     verified: bool
     name: str
     groups: frozenset[str]
+    signed_in_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

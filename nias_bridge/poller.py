@@ -18,7 +18,7 @@ from threading import Event, Thread
 from typing import Any
 
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Polling, Run, SlurmReport, Usage
-from nias_bridge.errors import Stale, StorageUnreachable, Unreachable
+from nias_bridge.errors import LeaseLost, Stale, StorageUnreachable, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import (
     adopt,
@@ -27,6 +27,7 @@ from nias_bridge.services import (
     held,
     identity,
     outbox,
+    pace,
     provision,
     retention,
 )
@@ -37,6 +38,7 @@ from nias_bridge.services.sight import Desk, Sight
 log = logging.getLogger(__name__)
 
 WAKE_SECONDS = 0.02
+WAITING_SECONDS = 0.3  # between two tries for the lease that another poller holds
 CLUSTER_SECONDS = 10.0
 ACCOUNTING_SECONDS = 60.0  # without a word of the accounting it is asked for one
 ACCOUNTING_SILENT = "Slurm's accounting does not answer: how jobs ended is told once it does."
@@ -56,9 +58,11 @@ _RUNNING = frozenset({JobState.RUNNING})
 
 
 def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
-    """Work until `stop` is set. Another poller's lease makes this one wait its turn."""
+    """Work until `stop` is set. Another poller's lease makes this one wait its turn, also in the
+    midst of a round: a machine may have stood still for longer than the lease lasts."""
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    rounds, lease = Rounds(bridge, scheduler), bridge.settings.lease_seconds
+    held = replace(bridge, store=bridge.store.held_by(holder))
+    rounds, lease = Rounds(held, scheduler), bridge.settings.lease_seconds
     held_until = 0.0
     try:
         while not stop.wait(WAKE_SECONDS):
@@ -67,9 +71,13 @@ def run_poller(bridge: Bridge, scheduler: Scheduler, stop: Event) -> None:
                 if time.monotonic() > held_until - lease * 2 / 3:
                     asked_at = time.monotonic()
                     if not bridge.store.hold_lease(holder, now=_now(), seconds=lease):
+                        stop.wait(WAITING_SECONDS)
                         continue
                     held_until = asked_at + lease
                 rounds.turn()
+            except LeaseLost as error:
+                log.warning("%s", error)
+                held_until = 0.0
             except Exception:  # the loop outlives a database or a disk that is away
                 log.exception("This round failed; the next one tries again.")
                 stop.wait(1)
@@ -83,7 +91,8 @@ class Rounds:
     def __init__(self, bridge: Bridge, scheduler: Scheduler) -> None:
         self.bridge = bridge
         self.scheduler = scheduler
-        self._polling = Polling(started_at=_now())
+        self._polling = Polling(started_at=_now(), interval=bridge.settings.poll_interval)
+        self._looked = 0.0
         self._accounting = ""  # why it does not answer
         self._accounting_asked = 0.0
         self._at_work: dict[str, Thread] = {}
@@ -93,7 +102,7 @@ class Rounds:
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self.provide: (math.inf, 0.0),
             self.estimate: (ESTIMATE_SECONDS, 0.0),
-            self.follow_jobs: (bridge.settings.poll_interval, 0.0),
+            self.follow_when_due: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
             self.measure: (USAGE_SECONDS, 0.0),
             self.ask_accounting: (CLUSTER_SECONDS, 0.0),
@@ -133,22 +142,41 @@ class Rounds:
         # State by state, so that a run which was just staged is submitted in the same turn.
         for state in QUICK_STATES:
             for run in self.bridge.store.open_runs(frozenset({state})):
-                self._advance(run, sight=None)
+                if self._advance(run, sight=None).version != run.version:
+                    self._hurry()
+
+    def follow_when_due(self) -> None:
+        """Ask Slurm of the runs, unless nobody looks at any and it was asked not long ago."""
+        if pace.is_watched(self.bridge, _now()):
+            self._hurry()
+        if time.monotonic() >= self._looked + self._polling.interval:
+            self.follow_jobs()
 
     def follow_jobs(self) -> None:
         """One question to slurmctld and one to slurmdbd, then a step of each run they have."""
         runs = self.bridge.store.open_runs(OPEN_STATES.difference(QUICK_STATES))
         if runs or self.bridge.settings.login_nodes:
-            began = time.monotonic()
+            began, self._looked = time.monotonic(), time.monotonic()
+            self._slow_down()
             users = identity.users_of_jobs(self.bridge, runs)
             sight = replace(look(self.scheduler, runs), users=users)
             self._heard_accounting(sight.accounting is not None)
-            for run in runs:
-                self._advance(run, sight=sight)
+            after = [self._advance(run, sight=sight) for run in runs]
+            if pace.is_restless(after) or any(
+                now.state is not run.state for run, now in zip(runs, after, strict=True)
+            ):
+                self._hurry()
             missed = (sight.queue, sight.accounting).count(None)
             self._count(looks=1, seconds=time.monotonic() - began, unanswered=missed)
             if self.bridge.settings.login_nodes:
                 self._adopt(sight)
+
+    def _hurry(self) -> None:
+        self._polling = replace(self._polling, interval=self.bridge.settings.poll_interval)
+
+    def _slow_down(self) -> None:
+        interval = pace.slower(self.bridge.settings, self._polling.interval)
+        self._polling = replace(self._polling, interval=interval)
 
     def search(self) -> None:
         """Look in the accounting for jobs by plain sbatch that squeue no longer told."""
@@ -158,7 +186,10 @@ class Rounds:
     def _adopt(self, sight: Sight) -> None:
         with suppress(Unreachable):
             if sight.queue is not None:
-                self._seen = adopt.look(self.bridge, self.scheduler, sight.queue, self._seen)
+                seen = self._seen
+                self._seen = adopt.look(self.bridge, self.scheduler, sight.queue, seen)
+                if self._seen != seen:
+                    self._hurry()
 
     def view_cluster(self) -> None:
         """Remember nodes and partitions, or why they are not known."""
@@ -209,7 +240,9 @@ class Rounds:
         self._accounting_asked = time.monotonic()
 
     def measure(self) -> None:
-        """Ask what running jobs use: a dead node keeps that answer waiting."""
+        """Ask what running jobs use, where anybody looks: a dead node keeps that answer waiting."""
+        if self._polling.interval > max(USAGE_SECONDS, self.bridge.settings.poll_interval):
+            return
         if self.bridge.settings.identity != "unix":  # Slurm tells nobody but a job's owner
             self._aside("What running jobs use", self._measure)
 
@@ -270,10 +303,11 @@ class Rounds:
         retention.sweep(self.bridge)
         environments.prune(self.bridge, self.bridge.settings.environments_max_bytes)
 
-    def _advance(self, run: Run, *, sight: Sight | None) -> None:
+    def _advance(self, run: Run, *, sight: Sight | None) -> Run:
+        """The run after its step, as far as that is known."""
         desk = Desk(self.bridge, self.scheduler, _now, sight, self._used)
         try:
-            advance(desk, run)
+            return advance(desk, run)
         except Stale:
             pass  # it was changed meanwhile; the next turn reads it anew
         except StorageUnreachable as error:
@@ -282,8 +316,11 @@ class Rounds:
             if run.state in QUICK_STATES and not run.note:
                 with suppress(Stale):
                     self.bridge.store.update(run, note=str(error))
+        except LeaseLost:
+            raise
         except Exception:  # one run that can't go on does not hold up the others
             log.exception("Run %d could not be taken a step on; it is tried again.", run.id)
+        return run
 
 
 def look(scheduler: Scheduler, runs: list[Run]) -> Sight:

@@ -273,6 +273,10 @@ class Store(Protocol):
         """Take or renew the poller's lease; False while another holder's has not run out."""
         ...
 
+    def held_by(self, holder: str) -> Store:
+        """The same store, whose writes raise LeaseLost once another has taken the lease."""
+        ...
+
     def drop_lease(self, holder: str) -> None:
         """Give the lease back, so that the next poller need not wait for it to run out."""
         ...

@@ -102,6 +102,11 @@ class Keys(Protocol):
         """As `find`, and the key is gone: of two who come at once one gets it."""
         ...
 
+    def watched(self, *, since: datetime, to_come: bool) -> bool:
+        """Whether who used a session or token since then may see a run that is open; to_come: or is
+        linked to a Unix account, whose jobs become runs."""
+        ...
+
     def touch(self, key_id: int, *, at: datetime, expires_at: datetime | None = None) -> None:
         """Remember when a key was last used, and (for a session) until when it is good."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from functools import cache
+from pathlib import PurePosixPath
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -14,6 +15,8 @@ from nias_bridge.settings import Settings
 
 TEMPLATE = "run.sbatch.j2"
 FOR_LOGIN_NODES = "nias.sbatch.j2"
+PROBE = "probe.sbatch.j2"
+PROBE_MEMORY = "500M"
 
 
 def render(run: Run, shared: SharedPaths, settings: Settings, nice: int = 0) -> str:
@@ -72,6 +75,33 @@ def render_wish(asked: Resources, settings: Settings) -> str:
     options = [f"--time={asked.time or settings.time}", *slot_options(asked, settings)]
     directives = "".join(f"#SBATCH {shlex.quote(option)}\n" for option in options)
     return f"#!/bin/bash\n#SBATCH --nodes=1\n#SBATCH --ntasks=1\n{directives}"
+
+
+def render_probe(
+    folder: PurePosixPath,
+    token: str,
+    partition: str | None,
+    shared: SharedPaths,
+    settings: Settings,
+) -> str:
+    """The script of a small job that tells of its node, in the folder as the nodes see it."""
+    asked = Resources(cpus=1, memory=PROBE_MEMORY, partition=partition or None)
+    small = settings.model_copy(update={"slot_cpus": 1})
+    return (
+        _templates()
+        .get_template(PROBE)
+        .render(
+            job_name=f"nias-doctor-{token}",
+            token=token,
+            folder=str(folder),
+            shared=str(shared.on_cluster),
+            program=shared.node_program_on_cluster.name,
+            python=settings.python,
+            time="00:05:00",
+            slot=slot_options(asked, small),
+            signal_seconds=1,
+        )
+    )
 
 
 def slot_options(asked: Resources, settings: Settings) -> list[str]:

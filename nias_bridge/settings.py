@@ -82,6 +82,11 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[int, Field(ge=0, le=5)] = Field(
         0, description="Reverse proxies before the gateway whose X-Forwarded-For is believed"
     )
+    accel_redirect: str | None = Field(
+        None,
+        pattern=r"^/[\w-]+$",
+        description="nginx’s location of shared storage, where it sends files itself: /protected",
+    )
 
     registration: Literal["confirmed", "open", "invitation", "domain", "closed"] = Field(
         "confirmed",
@@ -91,6 +96,9 @@ class Settings(BaseSettings):
         (), description="With “domain”, the e-mail domains that may"
     )
 
+    session_days_max: Count = Field(
+        30, description="Days after which people sign in anew, however often they come"
+    )
     oidc_issuer: str | None = Field(
         None, description="The university’s own sign-in: address of its OpenID Connect issuer"
     )
@@ -145,6 +153,9 @@ class Settings(BaseSettings):
         Path("/etc/nias-bridge/known_hosts"), description="File with the login node's key"
     )
     poll_interval: Seconds = Field(1.0, description="Seconds between two questions to Slurm")
+    poll_interval_idle: Annotated[float, Field(gt=0, le=120)] = Field(
+        30, description="… at most, while nobody looks at a run; ends are told that late then"
+    )
     lease_seconds: Seconds = Field(
         15, description="Seconds after which another poller may take over from a silent one"
     )
@@ -311,12 +322,22 @@ class Settings(BaseSettings):
         one_place = self.root_on_cluster == PurePosixPath(self.shared_root)
         if self.identity == "unix" and not self.ssh_host and not one_place:
             raise ValueError("identity “unix” wants shared_root to be the nodes' path of it too")
+        if self.identity == "unix" and self.accel_redirect:
+            raise ValueError(
+                "accel_redirect can't be had with identity “unix”, where nginx may not read what "
+                "is each owner's own: leave one out"
+            )
         return self
 
     @model_validator(mode="after")
     def _reached(self) -> Self:
         if self.storage == "ssh" and not self.ssh_host:
             raise ValueError("storage “ssh” needs ssh_host beside it: the login node that has it")
+        if self.storage == "ssh" and self.accel_redirect:
+            raise ValueError(
+                "accel_redirect can't be had with storage “ssh”, of which nginx has no file: leave "
+                "one out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from nias_bridge.site import service_user
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.local import LocalRunner
 
-pytest_plugins = ["sites"]
+pytest_plugins = ["databases", "sites"]
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -20,6 +22,7 @@ from nias_bridge.site import Site, running, said, set_up, wait_until_served
 # Tests look often and give up soon; the defaults are kinder to a site's Slurm.
 QUICK = {
     "poll_interval": 0.3,
+    "poll_interval_idle": 1,
     "lost_after": 4,
     "lease_seconds": 3,
     "slurm_timeout": 15,
@@ -69,6 +72,13 @@ def served(site: Site) -> Iterator[Site]:
     with running(site, "serve"):
         wait_until_served(site)
         yield site
+
+
+def killed(pid: int) -> None:
+    """Every process of the gateway ends at once, with no word to any of them."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for each in (pid, *map(int, children)):
+        os.kill(each, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

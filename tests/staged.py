@@ -107,8 +107,9 @@ def token(bridge: Bridge, scope: Scope = Scope.ADMIN) -> dict[str, str]:
 def cookie(app: Flask, bridge: Bridge) -> dict[str, str]:
     """The cookie of a browser in which the bridge's caller has signed in: its name and value."""
     secret = keys.open_session(bridge, bridge.person, agent="a test's browser", remember=False)
+    carried = {"key": secret, "proven": datetime.now(UTC).timestamp()}
     signer = SecureCookieSessionInterface().get_signing_serializer(app)
-    return {"name": app.config["SESSION_COOKIE_NAME"], "value": signer.dumps({"key": secret})}
+    return {"name": app.config["SESSION_COOKIE_NAME"], "value": signer.dumps(carried)}
 
 
 def program(app: Flask, bridge: Bridge) -> FlaskClient:

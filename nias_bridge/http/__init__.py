@@ -34,6 +34,7 @@ from nias_bridge.http import (
     who,
 )
 from nias_bridge.http.here import KEY, caller
+from nias_bridge.services import keys
 from nias_bridge.services.bridge import Bridge
 
 STATIC_SECONDS = 3600
@@ -104,6 +105,7 @@ def _add_words(app: APIFlask, bridge: Bridge) -> None:
         upload_max=uploads.most,
         university=settings.oidc_name if settings.oidc_issuer else "",
         mails=settings.smtp_url is not None,
+        remembered_days=keys.remembered(bridge).days,
         default_time=settings.time,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -39,7 +40,7 @@ def send_sign_in() -> ResponseReturnValue:
         )
     except TOLD as error:
         return render_template("sign_in.html", error=error), status_of(error)
-    who.signed_in(person, remember="remember" in request.form)
+    who.signed_in(person, remember="remember" in request.form, proven=_now())
     return redirect(who.safe_next(request.form.get("next")), HTTPStatus.SEE_OTHER)
 
 
@@ -53,7 +54,7 @@ def sign_in_link(secret: str) -> str:
 @blueprint.post("/sign-in/<secret>")
 def use_sign_in_link(secret: str) -> ResponseReturnValue:
     """Sign in by a link, once."""
-    who.signed_in(accounts.sign_in_by_link(bridge(), secret), remember=False)
+    who.signed_in(accounts.sign_in_by_link(bridge(), secret), remember=False, proven=_now())
     return redirect(url_for("pages.home"), HTTPStatus.SEE_OTHER)
 
 
@@ -127,7 +128,7 @@ def use_password_link(secret: str) -> ResponseReturnValue:
         return render_template("password.html", error=error), status_of(error)
     if person.standing is not Standing.ACTIVE:
         return redirect(url_for("accounts.sign_in"), HTTPStatus.SEE_OTHER)
-    who.signed_in(person, remember=False)
+    who.signed_in(person, remember=False, proven=_now())
     return redirect(url_for("pages.home"), HTTPStatus.SEE_OTHER)
 
 
@@ -140,6 +141,8 @@ def account() -> str:
 @blueprint.post("/account/password")
 def change_password() -> ResponseReturnValue:
     """Set another password."""
+    if not (accounts.has_password(bridge()) or who.is_proven()):
+        return redirect(url_for("accounts.prove"), HTTPStatus.SEE_OTHER)
     try:
         accounts.change_password(
             bridge(),
@@ -149,7 +152,26 @@ def change_password() -> ResponseReturnValue:
         )
     except TOLD as error:
         return render_template("account.html", **_account(error=error)), status_of(error)
+    who.prove(_now())
     return render_template("account.html", **_account(done="Your password is changed."))
+
+
+@blueprint.get("/account/prove")
+def prove() -> str:
+    """Show anew that it is you, before what opens the account is changed."""
+    return render_template("prove.html", has_password=accounts.has_password(bridge()))
+
+
+@blueprint.post("/account/prove")
+def send_proof() -> ResponseReturnValue:
+    """… by the password."""
+    try:
+        accounts.prove(bridge(), request.form.get("password", ""))
+    except TOLD as error:
+        page = render_template("prove.html", has_password=True, error=error)
+        return page, status_of(error)
+    who.prove(_now())
+    return redirect(url_for("accounts.account"), HTTPStatus.SEE_OTHER)
 
 
 @blueprint.post("/account/mail")
@@ -225,7 +247,8 @@ def _account(error: NiasError | None = None, **more: Any) -> dict[str, Any]:
         "person": bridge().person,
         "sessions": keys.mine(bridge(), KeyKind.SESSION),
         "tokens": keys.mine(bridge(), KeyKind.TOKEN),
-        "has_password": bridge().store.people.password(bridge().person.id) is not None,
+        "has_password": accounts.has_password(bridge()),
+        "proven": who.is_proven(),
         "this_session": who.session_id(),
         "scopes": [s for s in Scope if s is not Scope.ADMIN or caller().administers],
         "token_days": TOKEN_DAYS,
@@ -234,3 +257,7 @@ def _account(error: NiasError | None = None, **more: Any) -> dict[str, Any]:
         "error": error,
         **more,
     }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -8,6 +8,7 @@ import mimetypes
 import zipfile
 from collections.abc import Sequence
 from pathlib import PurePosixPath
+from urllib.parse import quote
 
 from flask import Response, request, send_file
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
@@ -23,6 +24,9 @@ from nias_bridge.storage import Opened
 # Shown in place; anything else is only ever downloaded. SVG is a document with scripts: not here.
 SHOWN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 EXAMPLE = "power-spectrum"
+# Conditions on a file's ETag: nginx, which has ETags of its own, would decide them otherwise.
+BY_ETAG = ("If-Range", "If-Match", "If-Unmodified-Since")
+BY_NGINX = ("Accept-Ranges", "Content-Length", "Content-Range", "Last-Modified")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -145,6 +149,30 @@ def send(file: Opened, name: str, kind: str = "") -> Response:
         file.close()
         raise
     response.call_on_close(file.close)  # a 304 sends nothing, and so would never close it
+    return _left_to_nginx(response, file) or response
+
+
+def _left_to_nginx(response: Response, file: Opened) -> Response | None:
+    """The same answer with the name of the file in place of its bytes, where nginx is to send them.
+
+    nginx opens the file anew, by its name, and has to refuse links itself (docs/nginx).
+    """
+    location, sent = bridge().settings.accel_redirect, response.status_code in (200, 206)
+    if location is None or not sent or request.method != "GET":
+        return None
+    ranged = "Range" in request.headers
+    if ranged != (response.status_code == 206) or any(name in request.headers for name in BY_ETAG):
+        return None
+    root = bridge().paths.root
+    # One that is read over a connection is on no disk of nginx's.
+    if not isinstance(file.raw, io.FileIO) or not file.path.is_relative_to(root):
+        return None
+    response.response, response.direct_passthrough = [], False
+    response.status_code = 200
+    for named in BY_NGINX:
+        response.headers.pop(named, None)
+    inside = quote(str(file.path.relative_to(root)), errors="surrogateescape")
+    response.headers["X-Accel-Redirect"] = f"{location}/{inside}"
     return response
 
 

@@ -47,6 +47,7 @@ STATUS: dict[type[errors.NiasError], HTTPStatus] = {
     errors.StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.OldSchema: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.Stale: HTTPStatus.CONFLICT,
+    errors.LeaseLost: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 INTERNAL = "Something went wrong here, and it was written to the gateway's log. Please try again."

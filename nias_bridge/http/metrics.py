@@ -126,6 +126,9 @@ def _of_store() -> Iterator[Metric]:
     yield CounterMetricFamily(
         "nias_slurm_unanswered", "Questions that Slurm did not answer", polling.unanswered
     )
+    yield GaugeMetricFamily(
+        "nias_poll_interval_seconds", "Seconds from one look to the next, by now", polling.interval
+    )
     if view.at is not None:
         yield GaugeMetricFamily(
             "nias_poller_heard_timestamp_seconds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ from nias_bridge.errors import BadRequest, NoAnswer, NotAllowed, NotSignedIn
 from nias_bridge.http import who
 from nias_bridge.http.errors import status_of
 from nias_bridge.http.here import bridge, caller
-from nias_bridge.people import EMAIL_MAX, PERSON_NAME_MAX, Vouched
+from nias_bridge.people import EMAIL_MAX, PERSON_NAME_MAX, Person, Vouched
 from nias_bridge.services import vouching
 from nias_bridge.settings import Settings
 
@@ -43,6 +44,11 @@ ALGORITHMS_KEY = "id_token_signing_alg_values_supported"
 
 AWAY = "The sign-in service does not answer as it should. Try again later, or use a password."
 STALE = "This sign-in was begun elsewhere, or too long ago. Begin again."
+ANOTHER = "You signed in there as somebody else than the owner of this account. Begin again."
+UNPROVEN = (
+    "The sign-in service did not say that you have just signed in there, so nothing can be changed "
+    "by it. Set a password: the administrator can give you a link for that."
+)
 UNTRUE = "What the sign-in service sent can’t be trusted, so nobody was signed in. Begin again."
 
 
@@ -79,9 +85,15 @@ def link() -> ResponseReturnValue:
     From a page of ours alone: another site could have signed her in there as somebody else, who
     would then have her account.
     """
-    if urlsplit(request.referrer or "").netloc != request.host:
-        raise NotAllowed("Begin this on your account’s page.")
+    _from_our_page()
     return _go({"link": bridge().person.id})
+
+
+@blueprint.get("/prove")
+def prove() -> ResponseReturnValue:
+    """Off to the issuer, to show anew who she is, whether or not she is signed in there."""
+    _from_our_page()
+    return _go({"prove": bridge().person.id}, prompt="login", max_age="0")
 
 
 @blueprint.get("/back")
@@ -91,6 +103,9 @@ def back() -> ResponseReturnValue:
     me = caller().person
     try:
         vouched = _vouched()
+        if me and wanted.get("prove") == me.id:
+            _prove(me, vouched)
+            return redirect(url_for("accounts.account"), HTTPStatus.SEE_OTHER)
         if me:
             if wanted.get("link") != me.id:
                 raise NotSignedIn(STALE)
@@ -99,11 +114,26 @@ def back() -> ResponseReturnValue:
         person = vouching.sign_in(bridge(), vouched)
     except (BadRequest, NotAllowed, NotSignedIn, NoAnswer) as error:
         return _told(error)
-    who.signed_in(person, remember=False)
+    who.signed_in(person, remember=False, proven=vouched.signed_in_at)
     return redirect(who.safe_next(wanted.get("next")), HTTPStatus.SEE_OTHER)
 
 
-def _go(wanted: Mapping[str, object]) -> ResponseReturnValue:
+def _prove(me: Person, vouched: Vouched) -> None:
+    """Believed of the ID token alone: what was asked of the issuer went through her browser."""
+    if vouched.subject != me.subject:
+        raise NotAllowed(ANOTHER)
+    if vouched.signed_in_at is None or not who.is_recent(vouched.signed_in_at):
+        raise NotAllowed(UNPROVEN)
+    bridge().note("proved anew")
+    who.prove(vouched.signed_in_at)
+
+
+def _from_our_page() -> None:
+    if urlsplit(request.referrer or "").netloc != request.host:
+        raise NotAllowed("Begin this on your account’s page.")
+
+
+def _go(wanted: Mapping[str, object], **asked: str) -> ResponseReturnValue:
     """A link leads here, not a form: the pages' forms may lead nowhere but to us."""
     client = _client()
     for begun in [key for key in session if key.startswith(f"_state_{NAME}_")]:
@@ -112,7 +142,7 @@ def _go(wanted: Mapping[str, object]) -> ResponseReturnValue:
     back_here = bridge().settings.url + url_for("oidc.back")
     try:
         _check_issuer(client)
-        return cast(ResponseReturnValue, client.authorize_redirect(back_here))
+        return cast(ResponseReturnValue, client.authorize_redirect(back_here, **asked))
     except (RequestException, ValueError, RuntimeError) as error:
         return _told(_away(error))
 
@@ -189,7 +219,16 @@ def _read(settings: Settings, claims: Mapping[str, Any]) -> Vouched:
             for each in (groups if isinstance(groups, list) else [groups])
             if isinstance(each, str)
         ),
+        signed_in_at=_moment(claims.get("auth_time")),
     )
+
+
+def _moment(value: object) -> datetime | None:
+    """Seconds since 1970 as the time that they are."""
+    try:
+        return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else None
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _text(value: object) -> str:

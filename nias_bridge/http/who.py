@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -16,7 +17,8 @@ from nias_bridge.http.security import SAFE_METHODS
 from nias_bridge.people import NOBODY, Caller, KeyKind, Person, Scope
 from nias_bridge.services import keys, sharing
 
-SESSION, LINKS = "key", "links"  # what the signed cookie carries
+SESSION, LINKS, PROVEN = "key", "links", "proven"  # what the signed cookie carries
+RECENTLY = timedelta(minutes=10)
 LINKS_MOST = 20
 BEARER = "bearer"
 # Addresses for which nobody need be signed in. All others need somebody.
@@ -49,18 +51,44 @@ OPEN = frozenset(
         metrics.ENDPOINT,  # which asks for more than a sign-in
     }
 )
+# Addresses for who has recently shown who she is, and not for whoever comes by an open browser.
+# (A password asks for the present one; see accounts.change_password.)
+FOR_THE_PROVEN = frozenset(
+    {"accounts.make_token", "accounts.set_webhook", "accounts.drop_webhook", "oidc.link"}
+)
 # The blueprints that are an administrator's alone.
 ADMINISTRATION = frozenset({"administration", "administration_api"})
 
 
-def signed_in(person: Person, *, remember: bool) -> None:
-    """This browser is the person's from now on, by a new key: what it carried before is void."""
+def signed_in(person: Person, *, remember: bool, proven: datetime | None) -> None:
+    """This browser is the person's from now on, by a new key: what it carried before is void.
+
+    proven: when she showed who she is, where that is known.
+    """
     forget()
     secret = keys.open_session(bridge(), person, agent=request.user_agent.string, remember=remember)
     session[SESSION] = secret
     session.permanent = remember
+    if proven is not None:
+        prove(proven)
     g.caller = _by(KeyKind.SESSION, secret) or NOBODY
     bridge().note("signed in")
+
+
+def prove(at: datetime) -> None:
+    """Whoever has this browser showed then who she is."""
+    session[PROVEN] = at.timestamp()
+
+
+def is_recent(at: datetime) -> bool:
+    """Whether what was shown then still says who it is."""
+    return abs(datetime.now(UTC) - at) <= RECENTLY
+
+
+def is_proven() -> bool:
+    """Whether whoever has this browser has recently shown who she is."""
+    at = session.get(PROVEN)
+    return isinstance(at, float) and is_recent(datetime.fromtimestamp(at, UTC))
 
 
 def forget() -> None:
@@ -143,6 +171,8 @@ def allow() -> ResponseReturnValue | None:
         raise NotAllowed("No token changes an account: sign in with a browser.")
     if changing and not who.scope.reaches(Scope.SUBMIT):
         raise NotAllowed("This token may only read. Use one with the scope submit.")
+    if request.endpoint in FOR_THE_PROVEN and not is_proven():
+        return redirect(url_for("accounts.prove"), HTTPStatus.SEE_OTHER)
     return None
 
 

@@ -91,7 +91,7 @@ def _with_uv(job: Job, uv: str) -> list[Locked]:
         "UV_NO_PROGRESS": "1",
         "UV_NO_CONFIG": "1",
         "UV_LINK_MODE": "hardlink",  # uv copies where it can't
-        **_as_uv_names_them(job.variables),
+        **as_uv_names_them(job.variables),
         **job.variables,
     }
     _run([uv, "venv", "--quiet", "--relocatable", "--python", base_python(), str(job.made)],
@@ -115,7 +115,7 @@ def _with_uv(job: Job, uv: str) -> list[Locked]:
     return locked
 
 
-def _as_uv_names_them(variables: Mapping[str, str]) -> dict[str, str]:
+def as_uv_names_them(variables: Mapping[str, str]) -> dict[str, str]:
     # uv reads none of pip's variables, and trusts no authority that only this machine knows.
     told = {}
     if "PIP_CERT" in variables:

@@ -17,6 +17,7 @@ CACHE = "cache"
 PRIVATE = "private"  # within envs and cache: an owner's folder, for what is built from source
 UPLOADS = "uploads"
 RUNS = "runs"
+EXAMINED = "doctor"  # what an examination leaves there, for as long as it takes
 SBATCH = "sbatch"  # runs by plain sbatch, and their working directory as Slurm records it
 
 # <shared>/sbatch/<account>/<job id>/, which has what a run's folder has, and

@@ -136,6 +136,10 @@ def main(arguments: Sequence[str]) -> int:
         from . import sbatched  # noqa: PLC0415  # what the bridge submits has no use for it
 
         return sbatched.main(arguments[1:])
+    if arguments[:1] == ["probe"]:
+        from . import probe  # noqa: PLC0415  # a run has no use for it
+
+        return probe.main(arguments[1:])
     ours, command = _parted(list(arguments))
     options = dict(zip(ours[1::2], ours[2::2]))  # Python 3.9 lacks strict
     if ours[:1] != ["run"] or set(options) != _OPTIONS:

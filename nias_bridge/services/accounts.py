@@ -125,15 +125,27 @@ def sign_in_by_link(bridge: Bridge, secret: str) -> Person:
     return person
 
 
-def change_password(bridge: Bridge, old: str, new: str, *, session: int | None) -> None:
-    """The caller sets a new password; her other sessions end. Raises BadRequest, TooManyTries."""
+def has_password(bridge: Bridge) -> bool:
+    """Whether the caller can sign in by a password."""
+    return bridge.store.people.password(bridge.person.id) is not None
+
+
+def prove(bridge: Bridge, password: str) -> None:
+    """The caller shows by her password that it is still she. Raises BadRequest, TooManyTries."""
     person = bridge.person
     _hold_back(bridge, "sign-in refused", person.email)
     kept = bridge.store.people.password(person.id)
-    if kept is not None and not _matches(kept, old):
+    if kept is None or not _matches(kept, password):
         bridge.note("sign-in refused", detail=email_key(person.email))
         raise BadRequest("The present password is wrong.", "old")
-    _set_password(bridge, person, new, but=session)
+    bridge.note("proved anew")
+
+
+def change_password(bridge: Bridge, old: str, new: str, *, session: int | None) -> None:
+    """The caller sets a new password; her other sessions end. Raises BadRequest, TooManyTries."""
+    if has_password(bridge):
+        prove(bridge, old)
+    _set_password(bridge, bridge.person, new, but=session)
 
 
 def set_password_by_link(bridge: Bridge, secret: str, new: str) -> Person:

@@ -47,11 +47,12 @@ def known(bridge: Bridge, kind: KeyKind, secret: str, address: str) -> Caller | 
     if held is None:
         return None
     key, person, sees = held
-    if person.standing is not Standing.ACTIVE:
+    ends = key.created_at + longest(bridge) if kind is KeyKind.SESSION else key.expires_at
+    if person.standing is not Standing.ACTIVE or now >= ends:
         return None
     last = key.used_at or key.created_at
     if now - last > TOUCHED:
-        lasting = now + (key.expires_at - last) if kind is KeyKind.SESSION else None
+        lasting = min(now + (key.expires_at - last), ends) if kind is KeyKind.SESSION else None
         bridge.store.keys.touch(key.id, at=now, expires_at=lasting)
     return Caller(
         person=person,
@@ -62,12 +63,22 @@ def known(bridge: Bridge, kind: KeyKind, secret: str, address: str) -> Caller | 
     )
 
 
+def longest(bridge: Bridge) -> timedelta:
+    """For how long a session lasts, however much it is used."""
+    return timedelta(days=bridge.settings.session_days_max)
+
+
+def remembered(bridge: Bridge) -> timedelta:
+    """For how long a browser is known that is to be remembered, without use."""
+    return min(REMEMBERED, longest(bridge))
+
+
 def open_session(bridge: Bridge, person: Person, *, agent: str, remember: bool) -> str:
     """A browser has signed in; returns the secret that its cookie is to carry."""
     _, secret = give(
         bridge,
         KeyKind.SESSION,
-        REMEMBERED if remember else SESSION,
+        remembered(bridge) if remember else SESSION,
         person_id=person.id,
         name=agent[:200],
         address=bridge.who.address,

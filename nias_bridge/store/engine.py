@@ -7,16 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
 
-from nias_bridge.errors import SettingsError, StoreError
+from nias_bridge.errors import LeaseLost, SettingsError, StoreError
+from nias_bridge.store.tables import lease
 
 BUSY_SECONDS = 30
 ID_MAX = 2**31 - 1  # a larger number is no row's, and neither database can be asked for it
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
 _BEGIN = "nias_begin"  # the execution option that holds the word SQLite begins with
+_HOLDER = "nias_holder"  # … and that of the lease without which nothing is written
+# What a poller that stands still in mid-transaction has locked, the lease too, is let go then.
+STOPPED_SECONDS = 5
+_IDLE = "idle_in_transaction_session_timeout"
 
 
 def make_engine(url: str) -> Engine:
@@ -45,10 +50,28 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction that writes, undone by any error. Raises StoreError like `reading`.
 
     SQLite's takes the write lock at once: two that had begun by reading could both wait for it
-    for ever.
+    for ever. Of a `held` engine: raises LeaseLost where the lease is another's.
     """
     with _told(), engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
+        holder = connection.get_execution_options().get(_HOLDER)
+        if holder is not None:
+            _hold(connection, holder)
         yield connection
+
+
+def held(engine: Engine, holder: str) -> Engine:
+    """The same engine, but what it writes is written only while nobody else holds the lease."""
+    return engine.execution_options(**{_HOLDER: holder})
+
+
+def _hold(connection: Connection, holder: str) -> None:
+    """Keep the lease from being taken until the transaction ends."""
+    mine = select(lease.c.holder).where(lease.c.holder == holder).with_for_update(read=True)
+    if connection.dialect.name == "postgresql":
+        of_this_transaction = func.set_config(_IDLE, f"{STOPPED_SECONDS}s", True)
+        mine = mine.add_columns(of_this_transaction)
+    if connection.execute(mine).first() is None:
+        raise LeaseLost("Another poller has taken over from this one, which writes no more.")
 
 
 @contextmanager

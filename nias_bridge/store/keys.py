@@ -13,6 +13,7 @@ from nias_bridge.people import Key, KeyKind, NewKey, Person, Scope
 from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.people import with_sight
 from nias_bridge.store.tables import keys
+from nias_bridge.store.watched import watched
 
 _SHOWN = select(*(c for c in keys.c if c.name != "hash"))
 # Made once: each request asks it.
@@ -66,6 +67,10 @@ class SqlKeys:
             changes["expires_at"] = expires_at
         with writing(self._engine) as connection:
             connection.execute(update(keys).where(keys.c.id == key_id).values(**changes))
+
+    def watched(self, *, since: datetime, to_come: bool) -> bool:
+        with reading(self._engine) as connection:
+            return watched(connection, since, to_come)
 
     def of(
         self, *kinds: KeyKind, person_id: int | None = None, run_id: int | None = None

@@ -45,7 +45,7 @@ from nias_bridge.people import Used
 from nias_bridge.store import keyed, stored, strays
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
-from nias_bridge.store.engine import ID_MAX, reading, writing
+from nias_bridge.store.engine import ID_MAX, held, reading, writing
 from nias_bridge.store.keys import SqlKeys
 from nias_bridge.store.outbox import SqlOutbox, put_move
 from nias_bridge.store.people import SqlPeople
@@ -336,6 +336,9 @@ class SqlStore:
         )
         with writing(self._engine) as connection:
             return connection.execute(take).rowcount == 1
+
+    def held_by(self, holder: str) -> SqlStore:
+        return SqlStore(held(self._engine, holder))
 
     def drop_lease(self, holder: str) -> None:
         with writing(self._engine) as connection:

@@ -16,11 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from nias_bridge.domain import SlurmReport
-from nias_bridge.slurm import cluster, commands
+from nias_bridge.slurm import cluster, commands, configuration
 from nias_bridge.slurm.local import LocalRunner
 
 HERE = Path(__file__).resolve().parent
@@ -28,6 +29,12 @@ SPIN = """python3 -c 'import time
 block, end = bytearray(50 << 20), time.time() + 4
 while time.time() < end: pass'"""
 MINUTE = 60.0
+# The lines of scontrol show config that anything reads: the others tell of the machine.
+SETTINGS = (
+    *("Configuration data as of", "AccountingStorageType", "AccountingStoreFlags", "ClusterName"),
+    *("JobAcctGather", "KillWait", "MaxArraySize", "MinJobAge", "PrivateData"),
+    *("SchedulerParameters", "SelectTypeParameters", "SLURM_VERSION"),
+)
 
 
 def main() -> None:
@@ -73,6 +80,12 @@ def main() -> None:
     wait(lambda: any(r.expected_start and r.reason for r in parsed(run)))
     save("squeue", run(commands.queue_argv()))
     save("scontrol-show-nodes", run(cluster.nodes_argv()))
+    shown = run(configuration.config_argv())
+    kept = [line for line in shown.stdout.splitlines() if line.startswith(SETTINGS)]
+    save("scontrol-show-config", replace(shown, stdout="\n".join(kept) + "\n"))
+    save("scontrol-show-job-held", run(configuration.job_argv(ids["held"])))
+    save("scontrol-show-job-running", run(configuration.job_argv(ids["unlimited"])))
+    save("scontrol-show-job-failed", run(configuration.job_argv(ids["failed"])))
     others = {
         "long": ["MaxTime=1-00:00:00", "DefaultTime=30", "State=UP"],
         "old": ["MaxTime=30", "State=DOWN"],

@@ -9,7 +9,7 @@ import pytest
 
 from nias_bridge.domain import JobState, PartitionReport, SlurmReport
 from nias_bridge.errors import Rejected
-from nias_bridge.slurm import cluster, commands
+from nias_bridge.slurm import cluster, commands, configuration
 from nias_bridge.slurm.commands import Output
 
 RECORDED = sorted((Path(__file__).parent / "recorded").iterdir())
@@ -125,17 +125,37 @@ def test_nodes_are_read_whatever_the_reason_says(recorded: Path) -> None:
     assert first.gpus == 0
 
 
-@pytest.mark.parametrize(
-    "printed",
-    [file for folder in RECORDED for file in folder.glob("scontrol-show-partitions.txt")],
-    ids=lambda file: file.parent.name,
-)
-def test_partitions_are_read_with_their_time_limits(printed: Path) -> None:
-    assert cluster.parse_partitions(well(printed)) == [
+def test_partitions_are_read_with_their_time_limits(recorded: Path) -> None:
+    assert cluster.parse_partitions(well(recorded / "scontrol-show-partitions.txt")) == [
         PartitionReport(name="main", state="UP", default=True),
         PartitionReport(name="long", state="UP", max_time=86400, default_time=1800),
         PartitionReport(name="old", state="DOWN", max_time=1800),
     ]
+
+
+def test_slurmctlds_settings_are_read_and_as_of_when(recorded: Path) -> None:
+    told = configuration.parse_config(well(recorded / "scontrol-show-config.txt"))
+    assert f"slurm-{told['SLURM_VERSION']}".startswith(f"{recorded.name}.")
+    assert told["AccountingStorageType"] == "accounting_storage/slurmdbd"
+    assert "job_comment" in told["AccountingStoreFlags"].split(",")
+    assert told["SchedulerParameters"].startswith("batch_sched_delay=0,")
+    assert (told["MinJobAge"], told["KillWait"]) == ("300 sec", "30 sec")
+    assert told["MaxArraySize"] == "1001"
+    assert "memory" in told["SelectTypeParameters"].casefold()
+    assert int(told[configuration.AS_OF]) > 1_700_000_000
+
+
+def test_one_job_is_read_as_it_waits_runs_and_has_ended(recorded: Path) -> None:
+    held, runs, failed = (
+        configuration.parse_job(well(recorded / f"scontrol-show-job-{name}.txt"))
+        for name in ("held", "running", "failed")
+    )
+    assert (held.state, held.reason, held.node) == ("PENDING", "JobHeldUser", "")
+    assert held.waits and not held.ended
+    assert (runs.state, runs.reason) == ("RUNNING", "")
+    assert runs.node and not runs.waits and not runs.ended
+    assert (failed.state, failed.exit_code) == ("FAILED", 3)
+    assert failed.ended and not failed.waits
 
 
 def test_a_refusal_is_told_in_slurms_own_words(recorded: Path) -> None:

@@ -1,6 +1,6 @@
-"""A poller that kills itself (SIGKILL) just before or after its n-th step; run by a test.
+"""A poller that kills or stops itself just before or after a step; run by a test.
 
-    python dying_poller.py WHERE    e.g. "before STAGED", "after sbatch"
+    python dying_poller.py WHERE SIGNAL    e.g. "before STAGED" SIGKILL, "after sbatch" SIGSTOP
 
 WHERE names a commit (the state that is moved to) or the call of sbatch.
 """
@@ -18,22 +18,24 @@ from nias_bridge.bootstrap import open_bridge, open_scheduler
 from nias_bridge.domain import JobState, Run
 from nias_bridge.poller import run_poller
 from nias_bridge.settings import read_settings
+from nias_bridge.store import SqlStore
 
 
 def main() -> None:
     when, what = sys.argv[1].split()
+    how = signal.Signals[sys.argv[2]]
 
     def die_if(now: str, step: str) -> None:
         if (now, step) == (when, what):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), how)
 
     settings = read_settings()
     bridge, scheduler = open_bridge(settings), open_scheduler(settings)
-    move, submit = bridge.store.move, scheduler.submit
+    move, submit = SqlStore.move, scheduler.submit
 
-    def dying_move(run: Run, to: JobState, **changes: Any) -> Run:
+    def dying_move(store: SqlStore, run: Run, to: JobState, **changes: Any) -> Run:
         die_if("before", to)
-        moved = move(run, to, **changes)
+        moved = move(store, run, to, **changes)
         die_if("after", to)
         return moved
 
@@ -43,7 +45,7 @@ def main() -> None:
         die_if("after", "sbatch")
         return job_id
 
-    bridge.store.move = dying_move  # type: ignore[method-assign]
+    SqlStore.move = dying_move  # type: ignore[method-assign, assignment]
     scheduler.submit = dying_submit  # type: ignore[method-assign]
     run_poller(bridge, scheduler, Event())
 

@@ -9,7 +9,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import tempfile
 import time
 import urllib.request
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sites import OWNER, free_port, served
+from sites import OWNER, free_port, killed, served
 from tusclient.client import TusClient
 
 from nias_bridge.site import Site, running, said, set_up, wait_until_served
@@ -49,13 +48,6 @@ def project() -> bytes:
         packed.writestr("killed/code.py", "print(1)\n")
         packed.writestr("killed/noise.bin", os.urandom(40 * MIB))
     return body.getvalue()
-
-
-def killed(site: Site, pid: int) -> None:
-    """Every process of the gateway ends at once, with no word to any of them."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for each in (pid, *map(int, children)):
-        os.kill(each, signal.SIGKILL)
 
 
 def part_of(site: Site) -> Path:
@@ -98,7 +90,7 @@ def test_a_killed_gateway_has_all_but_the_last_of_what_it_was_sent(
         while part_of(alone).stat().st_size < sent - AT_MOST_LOST:
             assert time.monotonic() < deadline, "what was sent is not on disk"
             time.sleep(0.01)
-        killed(alone, process.pid)
+        killed(process.pid)
         process.wait()
         wire.close()
 
@@ -133,7 +125,7 @@ def test_a_client_that_retries_does_not_notice_that_the_gateway_was_killed(
             retry_delay=0.5,
         )
         sender.upload(stop_at=16 * MIB)
-        killed(alone, process.pid)
+        killed(process.pid)
         process.wait()
     with running(alone, "serve"):  # it comes up while the client knocks
         sender.upload()

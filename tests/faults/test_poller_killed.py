@@ -45,7 +45,7 @@ def test_a_poller_killed_anywhere_leaves_nothing_lost_and_nothing_run_twice(
     run_id = client.upload(COUNTS_ITSELF)["id"]
     call = command(quiet_site)
     script = Path(__file__).with_name("dying_poller.py").read_text()
-    call["args"] = [sys.executable, "-c", script, point]
+    call["args"] = [sys.executable, "-c", script, point, "SIGKILL"]
     died = subprocess.run(**call, timeout=60, capture_output=True, check=False)
     assert died.returncode == -9, died.stderr.decode()
 

@@ -12,7 +12,7 @@ import pytest
 import staged
 
 from nias_bridge.errors import BadRequest, NotAllowed, NotFound, NotSignedIn, TooManyTries
-from nias_bridge.people import NOBODY, Caller, KeyKind, Role, Scope, Standing, handle_of
+from nias_bridge.people import NOBODY, Caller, KeyKind, NewKey, Role, Scope, Standing, handle_of
 from nias_bridge.services import accounts, desk, keys, sharing
 from nias_bridge.services.bridge import Bridge
 
@@ -208,6 +208,50 @@ def test_a_session_lasts_as_long_as_it_is_used(
         assert keys.known(door, KeyKind.SESSION, secret, "") is not None
     Later.hours = 46
     assert keys.known(door, KeyKind.SESSION, secret, "") is None
+
+
+def test_however_often_a_session_is_used_it_ends_after_the_days_that_the_site_allows(
+    door: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_person(door)
+    door = replace(door, settings=door.settings.model_copy(update={"session_days_max": 2}))
+    person = accounts.sign_in(door, EMAIL, GOOD)
+    secret = keys.open_session(door, person, agent="", remember=False)
+    remembered = keys.open_session(door, person, agent="", remember=True)
+    begin = datetime.now(UTC)
+
+    class Later(datetime):
+        hours = 0.0
+
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            return begin + timedelta(hours=cls.hours)
+
+    monkeypatch.setattr(keys, "datetime", Later)
+    for Later.hours in (11, 22, 33, 44, 47.9):
+        assert keys.known(door, KeyKind.SESSION, secret, "") is not None
+        ends = {key.expires_at for key in door.store.keys.of(KeyKind.SESSION)}
+        assert max(ends) <= begin + timedelta(hours=48)
+    Later.hours = 48.01
+    assert keys.known(door, KeyKind.SESSION, secret, "") is None
+    assert keys.known(door, KeyKind.SESSION, remembered, "") is None
+
+
+def test_a_site_that_shortens_its_days_ends_the_sessions_that_are_older(door: Bridge) -> None:
+    a_person(door)
+    person = accounts.sign_in(door, EMAIL, GOOD)
+    old = datetime.now(UTC) - timedelta(days=3)
+    new = NewKey(
+        kind=KeyKind.SESSION,
+        hash=keys.hashed("s"),
+        person_id=person.id,
+        created_at=old,
+        expires_at=old + timedelta(days=30),
+    )
+    door.store.keys.add(new)
+    assert keys.known(door, KeyKind.SESSION, "s", "") is not None
+    door = replace(door, settings=door.settings.model_copy(update={"session_days_max": 2}))
+    assert keys.known(door, KeyKind.SESSION, "s", "") is None
 
 
 def test_who_is_disabled_is_known_no_longer_by_any_key(door: Bridge) -> None:

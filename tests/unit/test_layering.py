@@ -13,7 +13,7 @@ NAME = "nias_bridge"
 
 CORE = {"ports", "registers", "people", "errands", "tasks", "domain", "errors"}
 TOOLS = {"settings", "mail", "storage", "webhook", "pipconfig", "assets", "paths", "script", "node"}
-BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcluster"}
+BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcluster", "checks"}
 
 # Which parts (a module, or a package with all its modules) may import which others. A part in a
 # package's inside ("node.layout") can be named alone.
@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "identity": CORE | {"settings"},
     "http": CORE | {"services", "settings", "assets", "storage"},
     "poller": CORE | {"services"},
+    "checks": CORE | TOOLS | {"slurm", "store", "identity"},
     "project": CORE | {"node"},
     "client": CORE | {"node", "project"},
     "terminal": CORE | {"client"},

@@ -52,6 +52,8 @@ def port() -> Iterator[int]:
 def test_storage_by_ssh_needs_a_login_node(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="storage “ssh” needs ssh_host"):
         settings(tmp_path)
+    with pytest.raises(ValidationError, match="accel_redirect can't be had with storage “ssh”"):
+        settings(tmp_path, ssh_host="login.lab", accel_redirect="/protected")
 
 
 def test_a_gateway_whose_login_node_is_away_serves_what_its_database_knows(

@@ -29,6 +29,7 @@ from nias_bridge.services.bridge import Bridge
 
 PASSWORD = "violet tram across seven"
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+LONG_AGO = int(time.time()) - 3600
 MARIA = {"email": "maria@lab.org", "email_verified": True, "name": "Maria Silva"}
 
 
@@ -271,6 +272,72 @@ def test_an_account_of_one_subject_is_no_other_subjects(browser: FlaskClient, is
 def sign_in(browser: FlaskClient, bridge: Bridge) -> None:
     kept = staged.cookie(browser.application, bridge)
     browser.set_cookie(kept["name"], kept["value"], domain="localhost")
+
+
+def prove(browser: FlaskClient, sub: str) -> TestResponse:
+    """She follows the link to show anew who she is."""
+    browser.environ_base["HTTP_REFERER"] = "http://localhost/account/prove"
+    address = begin(browser, "/oidc/prove")
+    asked = parse_qs(urlsplit(address).query)
+    assert (asked["prompt"], asked["max_age"]) == (["login"], ["0"])
+    return browser.get(say_yes(address, sub))
+
+
+def may_change(browser: FlaskClient) -> bool:
+    return 'action="/account/tokens"' in told(browser.get("/account"))
+
+
+def test_who_signs_in_at_the_university_signs_in_there_anew_before_she_changes_anything(
+    browser: FlaskClient, issuer: str
+) -> None:
+    vouch(issuer, "maria", **MARIA, auth_time=LONG_AGO)
+    come(browser, "maria")
+    assert not may_change(browser), "she may have been signed in there for days"
+    assert 'href="/oidc/prove"' in told(browser.get("/account/prove"))
+    vouch(issuer, "maria", **MARIA, auth_time=int(time.time()))
+    assert prove(browser, "maria").location == "/account"
+    assert may_change(browser)
+
+
+@pytest.mark.parametrize(
+    "auth_time",
+    [None, "now", LONG_AGO, int(time.time()) + 3600, 10**30],
+    ids=["none", "a word", "long ago", "to come", "no time"],  # the same whenever they are made
+)
+def test_an_issuer_that_did_not_ask_her_proves_nothing(
+    browser: FlaskClient, issuer: str, auth_time: Any
+) -> None:
+    vouch(issuer, "maria", **MARIA, auth_time=LONG_AGO)
+    come(browser, "maria")
+    vouch(issuer, "maria", **MARIA, auth_time=auth_time)
+    answer = prove(browser, "maria")
+    assert answer.status_code in (401, 403)
+    assert not may_change(browser)
+
+
+def test_another_persons_sign_in_proves_nothing(browser: FlaskClient, issuer: str) -> None:
+    vouch(issuer, "maria", **MARIA, auth_time=LONG_AGO)
+    come(browser, "maria")
+    vouch(issuer, "eva", email="eva@lab.org", email_verified=True, auth_time=int(time.time()))
+    answer = prove(browser, "eva")
+    assert answer.status_code == 403
+    assert "somebody else" in told(answer)
+    assert not may_change(browser)
+
+
+def test_who_has_just_signed_in_there_is_asked_nothing_more(
+    browser: FlaskClient, issuer: str
+) -> None:
+    vouch(issuer, "maria", **MARIA, auth_time=int(time.time()))
+    come(browser, "maria")
+    assert may_change(browser)
+
+
+def test_another_site_cant_begin_the_proof(browser: FlaskClient, issuer: str) -> None:
+    vouch(issuer, "maria", **MARIA)
+    come(browser, "maria")
+    browser.environ_base["HTTP_REFERER"] = "https://evil.org/"
+    assert browser.get("/oidc/prove").status_code == 403
 
 
 def link(browser: FlaskClient, sub: str) -> TestResponse:
