@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 from loginnode import HOST, LoginNode
 
-from nias_bridge.bootstrap import open_bridge, open_scheduler
+from nias_bridge.bootstrap import open_bridge, open_scheduler, open_subject
+from nias_bridge.checks import storage
+from nias_bridge.checks.points import Grade
+from nias_bridge.checks.subject import Wanted
 from nias_bridge.errors import Unreachable
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.cli import CliScheduler
@@ -122,6 +125,11 @@ def test_whoever_follows_it_with_no_mount_has_the_login_node_keep_her_files(
         assert "Shared storage is /shared/nias on nias@login.lab." in PAGE
         assert Path(root, "bin/nias.sbatch").owner() == node.user
         assert bridge.paths.on_cluster == PurePosixPath(root)
+        subject = open_subject(read, Wanted(job=False))
+        found = {point.name: point.look(subject).grade for point in storage.POINTS}
+        assert found.pop("mount") is Grade.SKIPPED
+        assert set(found.values()) == {Grade.WELL}, found
+        subject.storage.close()
         bridge.storage.close()
 
 
