@@ -19,7 +19,7 @@ import click
 
 from nias_bridge import demo as demonstration
 from nias_bridge import localcluster
-from nias_bridge.bootstrap import open_bridge, open_scheduler, open_subject
+from nias_bridge.bootstrap import open_bridge, open_connection, open_scheduler, open_subject
 from nias_bridge.checks import report
 from nias_bridge.checks.examination import examine
 from nias_bridge.checks.points import Grade, Result, exit_status, unknown
@@ -82,7 +82,8 @@ def poll() -> None:
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run_poller(open_bridge(settings), open_scheduler(settings), stop)
+    connection = open_connection(settings)
+    run_poller(open_bridge(settings, connection), open_scheduler(settings, connection), stop)
 
 
 @main.command()

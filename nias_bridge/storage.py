@@ -14,6 +14,9 @@ from nias_bridge.node import datasets, keeping, reading
 
 OPERATIONS = {**reading.OPERATIONS, **keeping.OPERATIONS, **datasets.OPERATIONS}
 PIECE_BYTES = 1024 * 1024  # of a file, in one call
+FIRST_BYTES = (
+    128 * 1024
+)  # … with its opening: all of most files, and no loss where its end is wanted
 LISTING_MAX = 2000
 Data = bytes | memoryview
 
@@ -76,6 +79,10 @@ class Reach(Protocol):
         """A plain file below `root`, whose links within are followed by name."""
         ...
 
+    def close(self) -> None:
+        """Let go of what is held; the next call takes it up anew."""
+        ...
+
 
 class Mounted:
     """The storage is mounted here."""
@@ -90,6 +97,9 @@ class Mounted:
 
     def open_beneath(self, root: str, path: str) -> Opened:
         return self.open(reading.beneath(root, path))
+
+    def close(self) -> None:
+        pass
 
 
 class Afar(io.RawIOBase):
@@ -137,7 +147,7 @@ class Afar(io.RawIOBase):
 
 def open_afar(reach: Reach, operation: str, **where: str) -> Opened:
     """A file opened by a call: `begin` (path), or `begin_beneath` (root, path)."""
-    path, told, beginning = reach.call(operation, most=PIECE_BYTES, **where)
+    path, told, beginning = reach.call(operation, most=FIRST_BYTES, **where)
     info = Info(*told)
     return Opened(Afar(reach, path, info, beginning), path, info, PIECE_BYTES)
 
@@ -148,6 +158,10 @@ class Storage:
     unless they say otherwise."""
 
     reach: Reach
+
+    def close(self) -> None:
+        """Let go of connections: a process that is forked now makes its own."""
+        self.reach.close()
 
     def info(self, path: PurePosixPath) -> Info | None:
         """What is there, a link itself; None where surely nothing is."""
