@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from nias_bridge.datasets import Mount
+
 # What a parameter of a sweep can be.
 Scalar = str | int | float | bool
 
@@ -273,7 +275,8 @@ class ClusterView:
 class NewRun:
     """What intake hands to the store: everything known of a run before it has a number.
 
-    tasks: of a sweep the parameters of each task, in order; max_parallel: how many at once.
+    tasks: of a sweep the parameters of each task, in order; max_parallel: how many at once;
+    datasets: the versions that it is to see.
     """
 
     owner: str
@@ -286,6 +289,7 @@ class NewRun:
     program: Program = Program()
     tasks: tuple[Mapping[str, Scalar], ...] = ()
     max_parallel: int | None = None
+    datasets: tuple[Mount, ...] = ()
 
 
 class Origin(StrEnum):
@@ -373,6 +377,7 @@ class Run:
     version: int = 0
     origin: Origin = Origin.WEB
     native: Native | None = None
+    datasets: tuple[Mount, ...] = ()
 
     @property
     def job_name(self) -> str:

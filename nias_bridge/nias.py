@@ -19,7 +19,7 @@ from nias_bridge.node.words import counted
 # ruff: noqa: PLC0415  # what a command alone needs is imported there: --help answers at once
 
 if TYPE_CHECKING:
-    from nias_bridge.client import Client, Run
+    from nias_bridge.client import Client, Run, Version
 
 EXISTING = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -132,18 +132,28 @@ def check(project: Path, as_json: bool) -> None:
 @click.option("--cpus", type=click.IntRange(1))
 @click.option("--gpus", type=click.IntRange(0))
 @click.option("--partition")
+@click.option(
+    "--dataset", "datasets", multiple=True, help="To be seen at $NIAS_DATA: NAME or OWNER/NAME."
+)
 @click.option("--again", is_flag=True, help="As a new run, where the project is there already.")
 @click.option("--mend", is_flag=True, help="Mend lines of requirements.txt where that is certain.")
 @click.option("--add", is_flag=True, help="Add packages that the code imports and it lacks.")
 @FOLLOWING
-def submit(project: Path, wait: bool, download: Path | None, as_json: bool, **asked: Any) -> None:
+def submit(
+    project: Path,
+    wait: bool,
+    download: Path | None,
+    as_json: bool,
+    datasets: tuple[str, ...],
+    **asked: Any,
+) -> None:
     """Send a project and have it run.
 
     PROJECT is its folder, or its zip.
     """
     client = _client()
     with terminal.progress("Sending") as told:
-        run = client.submit(project, told=told, **asked)
+        run = client.submit(project, told=told, datasets=datasets or None, **asked)
     _follow(run, wait, download, as_json)
 
 
@@ -217,6 +227,69 @@ def cancel(run: str, as_json: bool) -> None:
 def again(run: str, exactly: bool, wait: bool, download: Path | None, as_json: bool) -> None:
     """Run the same zip once more, as a new run."""
     _follow(_client().run(run).again(exactly=exactly), wait, download, as_json)
+
+
+@main.group()
+def datasets() -> None:
+    """Data that is sent once, for any number of runs to read."""
+
+
+datasets.command_class = terminal.Command
+
+
+@datasets.command("put")
+@click.argument("source", type=EXISTING)
+@click.option("--name", default="", help="How it is called; its file's or folder's name.")
+def put_dataset(source: Path, name: str, as_json: bool) -> None:
+    """Send a file, a folder or a zip.
+
+    A name that is there already gets a new version. What broke off goes on when it is called anew.
+    """
+    client = _client()
+    with terminal.progresses("Reading", "Sending") as (reading, told):
+        made = client.datasets.put(source, name, reading=reading, told=told)
+    newest = made.newest
+    lines = [f"{made.name}: {_content(newest)}."] if newest else []
+    terminal.tell(made.told, as_json, lines)
+
+
+@datasets.command("list")
+def list_datasets(as_json: bool) -> None:
+    """List yours, and those that are shared with you."""
+    found = list(_client().datasets)
+    rows = [
+        (
+            f"{each.owner}/{each.name}",
+            each.newest.sha256[:12] if each.newest else "being unpacked",
+            str(each.newest.files) if each.newest else "",
+            f"{each.newest.size:,}" if each.newest else "",
+            str(each.runs),
+        )
+        for each in found
+    ]
+    header = ("NAME", "VERSION", "FILES", "BYTES", "RUNS")
+    terminal.tell([each.told for each in found], as_json, terminal.table([header, *rows]))
+
+
+@datasets.command("rm")
+@click.argument("name")
+@click.option("--version", default="", help="Only the version whose hash begins so.")
+@click.option("--yes", is_flag=True, help="Ask nothing.")
+def remove_dataset(name: str, version: str, yes: bool, as_json: bool) -> None:
+    """Delete a dataset, or a version of it.
+
+    Runs that saw it keep its name and hash. One that a run still sees is not deleted.
+    """
+    found = _client().datasets.get(name)
+    what = f"{found.name}@{version}" if version else found.name
+    if not yes:
+        click.confirm(f"Delete {what}?", abort=True, err=True)
+    found.delete(version)
+    terminal.tell({"deleted": what}, as_json, [f"{what} is deleted."])
+
+
+def _content(version: Version) -> str:
+    return f"{counted(version.files, 'file')}, {version.size:,} bytes, version {version.sha256}"
 
 
 def _client() -> Client:

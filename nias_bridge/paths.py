@@ -42,6 +42,11 @@ class SharedPaths:
         return self.root / layout.CACHE / layout.PRIVATE / owner
 
     @property
+    def dataset_contents(self) -> PurePosixPath:
+        """Where the contents of datasets are, by their hashes."""
+        return self.root / layout.DATASETS / layout.CONTENT
+
+    @property
     def node_program_on_cluster(self) -> PurePosixPath:
         return self.on_cluster / layout.BIN / layout.NODE_PROGRAM
 
@@ -93,6 +98,11 @@ class RunPaths:
     def sweep(self) -> PurePosixPath:
         """The parameters of each task."""
         return self.folder / layout.SWEEP
+
+    @property
+    def seen(self) -> PurePosixPath:
+        """Which contents of datasets it is to see."""
+        return self.folder / layout.SEEN
 
     @property
     def task_logs_on_cluster(self) -> PurePosixPath:

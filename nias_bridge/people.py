@@ -51,8 +51,8 @@ class Scope(StrEnum):
 class Quotas:
     """A person's own limits; None leaves it to the site's settings.
 
-    stored_bytes: of all her runs; open_runs: queued and running; cpu_hours: in a calendar month;
-    upload_bytes: of one zip.
+    stored_bytes: of all her runs and datasets; open_runs: queued and running; cpu_hours: in a
+    calendar month; upload_bytes: of one zip.
     """
 
     stored_bytes: int | None = None
@@ -63,10 +63,12 @@ class Quotas:
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
-    """What somebody has of the site: bytes on shared storage, runs (all, and those that have not
-    ended), and seconds of CPUs that Slurm gave to runs, whether or not they used them."""
+    """What somebody has of the site: bytes on shared storage (of runs and datasets together, and of
+    datasets alone), runs (all, and those that have not ended), and seconds of CPUs that Slurm gave
+    to runs, whether or not they used them."""
 
     stored_bytes: int = 0
+    dataset_bytes: int = 0
     runs: int = 0
     open_runs: int = 0
     cpu_seconds: float = 0.0

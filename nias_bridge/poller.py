@@ -21,6 +21,7 @@ from nias_bridge.errors import LeaseLost, Stale, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import (
     adopt,
+    deliveries,
     environments,
     estimates,
     held,
@@ -45,6 +46,7 @@ USAGE_SECONDS = 5.0
 MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline
 TIDY_SECONDS = 5.0
 TELL_SECONDS = 1.0
+DATASETS_SECONDS = 0.5
 SWEEP_SECONDS = 3600.0
 SEARCH_SECONDS = 60.0
 
@@ -101,6 +103,7 @@ class Rounds:
             self.ask_accounting: (CLUSTER_SECONDS, 0.0),
             self.tidy: (TIDY_SECONDS, 0.0),
             self.tell: (TELL_SECONDS, 0.0),
+            self.keep_datasets: (DATASETS_SECONDS, 0.0),
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
         self._seen: set[adopt.Key] = set()
@@ -263,6 +266,10 @@ class Rounds:
         """Send what is due of mails and to webhooks: a server may keep one waiting."""
         self._aside("The outbox", lambda: outbox.deliver(self.bridge))
 
+    def keep_datasets(self) -> None:
+        """Unpack datasets that arrived, and remove what nobody has: gigabytes take minutes."""
+        self._aside("Datasets", lambda: deliveries.deliver(self.bridge))
+
     def _aside(self, what: str, see_to: Callable[[], None]) -> None:
         """See to it in a thread of its own, unless one is still at it. Nothing waits for it: what
         goes wrong is logged, and it goes on where it was."""
@@ -281,6 +288,7 @@ class Rounds:
         """Remove what uploads left behind, environments past their size, runs past their time."""
         held.sweep(self.bridge)
         retention.sweep(self.bridge)
+        self._aside("Datasets", lambda: deliveries.sweep(self.bridge))
         environments.prune(self.bridge, self.bridge.settings.environments_max_bytes)
 
     def _advance(self, run: Run, *, sight: Sight | None) -> Run:

@@ -25,7 +25,7 @@ from nias_bridge.domain import (
     Usage,
 )
 from nias_bridge.people import UnixAccount, Used
-from nias_bridge.registers import Deeds, Keys, Outbox, People, Strays
+from nias_bridge.registers import Datasets, Deeds, Keys, Outbox, People, Strays
 from nias_bridge.tasks import Task
 
 
@@ -131,6 +131,9 @@ class Store(Protocol):
     @property
     def outbox(self) -> Outbox: ...
 
+    @property
+    def datasets(self) -> Datasets: ...
+
     def close(self) -> None:
         """Let go of all connections; the next call opens new ones."""
         ...
@@ -147,7 +150,8 @@ class Store(Protocol):
 
         `place` puts the run's files where they belong, just before the commit: what it raises
         undoes the row. Raises ProjectExists when the project has runs and `again` is False,
-        Resubmitted when this key has made a run already.
+        Resubmitted when this key has made a run already, NotPossible when a version of a dataset
+        that it is to see was deleted.
         """
         ...
 

@@ -1,11 +1,12 @@
-"""What the store keeps beside runs, each part a Protocol: people, keys, deeds, errands, strays."""
+"""What the store keeps beside runs, each part a Protocol: people, keys, deeds, …"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from nias_bridge.datasets import Dataset, Version
 from nias_bridge.domain import Unclaimed
 from nias_bridge.errands import Errand, ErrandKind, Hook
 from nias_bridge.people import (
@@ -225,4 +226,77 @@ class Strays(Protocol):
 
     def keep(self, job: Unclaimed) -> None:
         """Remember one, as it is now."""
+        ...
+
+
+class Datasets(Protocol):
+    """What people uploaded for their runs to read. What has no version left is not there."""
+
+    def add(
+        self,
+        owner: str,
+        name: str,
+        *,
+        filename: str,
+        upload: str,
+        size: int,
+        files: int,
+        at: datetime,
+    ) -> Dataset:
+        """A version that is still to be unpacked, of a dataset that is made where missing.
+
+        An upload that made one already makes no second.
+        """
+        ...
+
+    def made_of(self, owner: str, upload: str) -> Dataset | None:
+        """The owner's dataset of which this upload has made a version."""
+        ...
+
+    def get(self, dataset_id: int) -> Dataset:
+        """One dataset, whosever it is. Raises NotFound."""
+        ...
+
+    def visible(
+        self, person_id: int | None, *, name: str = "", before: int | None = None, most: int = 1000
+    ) -> list[Dataset]:
+        """Those that are a person's or shared with her (None: all), the newest first; of this name
+        alone, or before this one's number, where one is given."""
+        ...
+
+    def waiting(self) -> list[Version]:
+        """Versions that are still to be unpacked, oldest first."""
+        ...
+
+    def settle(self, version_id: int, *, sha256: str, size: int, files: int) -> None:
+        """It is published. One that is the same as the dataset's newest is none of its own."""
+        ...
+
+    def fail(self, version_id: int, problem: str) -> None:
+        """It can't be published, and why."""
+        ...
+
+    def delete(self, dataset_id: int, version_id: int | None, *, at: datetime) -> None:
+        """Delete one version, or (None) all. Raises NotFound, NotPossible where an open run sees
+        one of them."""
+        ...
+
+    def share(self, dataset_id: int, handles: Collection[str], names: Collection[str]) -> Dataset:
+        """Let these people and groups, and nobody else, see it. Raises NotFound, BadRequest."""
+        ...
+
+    def gone(self, version_ids: Collection[int]) -> frozenset[int]:
+        """Those of these versions that were deleted."""
+        ...
+
+    def contents(self) -> frozenset[str]:
+        """The hashes of all versions that are there."""
+        ...
+
+    def unused(self) -> list[str]:
+        """The hashes of versions that were deleted, whose content no other has."""
+        ...
+
+    def clear(self, sha256: str) -> None:
+        """Remember that nothing is left of those that were deleted."""
         ...

@@ -235,7 +235,7 @@ class Settings(BaseSettings):
     )
 
     quota_stored_bytes: Count | None = Field(
-        None, description="Bytes on shared storage that one person's runs may take"
+        None, description="Bytes on shared storage that one person's runs and datasets may take"
     )
     quota_open_runs: Count | None = Field(
         None, description="Runs that one person may have waiting and running; a sweep is one"
@@ -257,6 +257,11 @@ class Settings(BaseSettings):
     unpacked_max_ratio: Count = Field(
         200, description="Most times that a zip may grow in unpacking (past 10 MB)"
     )
+
+    dataset_max_bytes: Count = Field(
+        102400 * MIB, description="Largest dataset that is taken, as it is sent and unpacked"
+    )
+    dataset_max_files: Count = Field(200_000, description="Most files in a dataset")
 
     @field_validator("secret_key")
     @classmethod

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from nias_bridge.errors import NotFound
-from nias_bridge.node import keeping, reading
+from nias_bridge.node import datasets, keeping, reading
 
-OPERATIONS = {**reading.OPERATIONS, **keeping.OPERATIONS}
+OPERATIONS = {**reading.OPERATIONS, **keeping.OPERATIONS, **datasets.OPERATIONS}
 PIECE_BYTES = 1024 * 1024  # of a file, in one call
 LISTING_MAX = 2000
 Data = bytes | memoryview

@@ -94,16 +94,32 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 @contextmanager
 def progress(what: str) -> Iterator[Told]:
     """A bar on standard error, where that is a terminal, for an upload or a download."""
+    with progresses(what) as (told,):
+        yield told
+
+
+@contextmanager
+def progresses(*what: str) -> Iterator[tuple[Told, ...]]:
+    """As `progress`, for what comes one after the other; each bar is there once it has begun."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bars:
-        bar = bars.add_task(what, total=None)
-        yield lambda done, whole: bars.update(bar, completed=done, total=whole)
+
+        def bar(name: str) -> Told:
+            task = bars.add_task(name, total=None, visible=len(what) == 1)
+            return lambda done, whole: bars.update(task, completed=done, total=whole, visible=True)
+
+        yield tuple(bar(name) for name in what)
 
 
 def waited(run: Run) -> Run:

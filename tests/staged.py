@@ -19,6 +19,7 @@ from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
 
+from nias_bridge.datasets import Dataset
 from nias_bridge.domain import (
     ClusterView,
     JobState,
@@ -32,7 +33,7 @@ from nias_bridge.domain import (
 from nias_bridge.node import layout, soundness
 from nias_bridge.paths import SharedPaths
 from nias_bridge.people import Caller, KeyKind, NewPerson, Role, Scope, Standing
-from nias_bridge.services import held, intake, keys
+from nias_bridge.services import deliveries, held, intake, keys
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.getent import Getent
@@ -58,6 +59,7 @@ def make_bridge(folder: Path, **settings: Any) -> Bridge:
         }
     )
     (folder / "shared" / layout.UPLOADS).mkdir(parents=True)
+    (folder / "shared" / layout.DATASETS / layout.CONTENT).mkdir(parents=True)
     storage, root = mounted(folder / "shared")
     paths = SharedPaths(root, PurePosixPath("/shared"))
     accounts = Getent(LocalRunner())
@@ -124,6 +126,13 @@ def add(bridge: Bridge, project: str, *, again: bool = False, requirements: str 
     files = {"code.py": "print(1)\n", "requirements.txt": requirements, "output/.keep": ""}
     part = arrived(bridge, zipped(project, files))
     return intake.receive(bridge, part, f"{project}.zip", again=again)
+
+
+def dataset(bridge: Bridge, name: str, files: Mapping[str, str | bytes]) -> Dataset:
+    """A dataset of the bridge's caller, unpacked, with one more version of these files."""
+    made = deliveries.put(bridge, arrived(bridge, zipped(name, files)), f"{name}.zip", name)
+    deliveries.deliver(bridge)
+    return bridge.store.datasets.get(made.id)
 
 
 def move(bridge: Bridge, run: Run, *states: JobState, **report: Any) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nias_bridge.client.client import Client
+from nias_bridge.client.datasets import Dataset, Datasets, Version
 from nias_bridge.client.files import Files
 from nias_bridge.client.gateway import NoAnswer, Refused
 from nias_bridge.client.login import NotLoggedIn
@@ -11,6 +12,8 @@ from nias_bridge.client.runs import Accounting, Diagnosis, Run, Task, Warned
 __all__ = [
     "Accounting",
     "Client",
+    "Dataset",
+    "Datasets",
     "Diagnosis",
     "Files",
     "NoAnswer",
@@ -18,5 +21,6 @@ __all__ = [
     "Refused",
     "Run",
     "Task",
+    "Version",
     "Warned",
 ]

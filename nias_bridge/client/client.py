@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nias_bridge.client.datasets import Datasets
 from nias_bridge.client.gateway import Gateway, Query, Told, untold
 from nias_bridge.client.login import known
 from nias_bridge.client.runs import Run, run_of
@@ -23,6 +24,7 @@ class Client:
 
     def __init__(self, url: str | None = None, token: str | None = None) -> None:
         self.gateway = Gateway(known(url, token))
+        self.datasets = Datasets(self.gateway)
 
     def submit(
         self,
@@ -37,6 +39,7 @@ class Client:
         cpus: int | None = None,
         gpus: int | None = None,
         partition: str | None = None,
+        datasets: Sequence[str] | None = None,
         told: Told = untold,
     ) -> Run:
         """Send a project, its folder or its zip, and have it run.
@@ -44,8 +47,9 @@ class Client:
         sweep: values by parameter, of which each combination is a task; again: as a new run of a
         project that is there already; mend: with lines of requirements.txt mended where that is
         certain; add: with the packages that the code imports and requirements.txt lacks. time and
-        memory as Slurm writes them (“02:00:00”, “8G”), cpus and gpus are counts. Raises BadUpload
-        for what is no project.
+        memory as Slurm writes them (“02:00:00”, “8G”), cpus and gpus are counts; datasets: those
+        that it is to see at $NIAS_DATA, in place of what nias.toml names. Raises BadUpload for what
+        is no project.
         """
         with packed(project, sweep) as file:
             query = {
@@ -58,6 +62,7 @@ class Client:
                 "cpus": cpus,
                 "gpus": gpus,
                 "partition": partition,
+                "datasets": None if datasets is None else ",".join(datasets),
             }
             return run_of(self.gateway, self.gateway.send("runs", file, query, told))
 

@@ -90,6 +90,26 @@ class Gateway:
         """Ask for something to be done."""
         return self._asked("POST", path, query)
 
+    def put(self, path: str, content: object) -> dict[str, Any]:
+        """Say how something is to be from now on."""
+        return self._asked("PUT", path, json=content)
+
+    def delete(self, path: str) -> None:
+        """Have something deleted."""
+        with self._answered("DELETE", path):
+            pass
+
+    def headers(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Iterator[bytes] | None = None,
+    ) -> Mapping[str, str]:
+        """What a request that is all headers, and perhaps a body, is answered with."""
+        with self._answered(method, path, headers=dict(headers), content=body) as answer:
+            return answer.headers
+
     def send(
         self, path: str, file: Path, query: Query | None = None, told: Told = untold
     ) -> dict[str, Any]:
@@ -184,6 +204,8 @@ class Gateway:
             # Following would send the token along, and turn an upload into a question.
             there = answer.headers.get("Location", "")
             raise NoAnswer(f"{self.url} sends on to {there}. Log in with that address.")
+        if answer.request.method == "HEAD" and _is_problem(answer):  # which has no body
+            raise Refused(answer.status_code, {"detail": f"{answer.reason_phrase.capitalize()}."})
         try:
             problem = json.loads(answer.read())
             problem["detail"]
@@ -193,6 +215,11 @@ class Gateway:
                 "gateway of NIAS bridge does."
             ) from None
         raise Refused(answer.status_code, problem)
+
+
+def _is_problem(answer: httpx.Response) -> bool:
+    kind: str = answer.headers.get("Content-Type", "")
+    return kind.startswith("application/problem+json")
 
 
 def _trusted() -> ssl.SSLContext:

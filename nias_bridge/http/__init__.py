@@ -15,6 +15,8 @@ from nias_bridge.http import (
     administration_api,
     api,
     comparisons,
+    datasets,
+    datasets_api,
     description,
     docs,
     downloads,
@@ -66,10 +68,11 @@ def create_app(bridge: Bridge) -> APIFlask:
     uploads.init_app(app)
     errors.init_app(app)
     Bootstrap5(app)
-    for module in (api, site_api, sweep_api, administration_api):
+    for module in (api, datasets_api, site_api, sweep_api, administration_api):
         security.csrf.exempt(module.blueprint)  # no cookie means anything there
     for module in (
-        *(accounts, administration, administration_api, api, comparisons, docs, looks),
+        *(accounts, administration, administration_api, api, comparisons, datasets, datasets_api),
+        *(docs, looks),
         *(metrics, pages, sharing, site_api, sweep_api, sweeps),
     ):
         app.register_blueprint(module.blueprint)

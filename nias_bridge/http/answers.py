@@ -24,6 +24,7 @@ from nias_bridge.http.schemas import (
     PreviewOut,
     ResourcesOut,
     RunOut,
+    SeenOut,
     UsageOut,
     WarningOut,
 )
@@ -68,6 +69,9 @@ def run_out(run: Run) -> RunOut:
         main=run.program.main,
         args=list(run.program.args),
         python=run.program.python,
+        datasets=[
+            SeenOut(name=each.name, owner=each.owner, sha256=each.sha256) for each in run.datasets
+        ],
         accounting=_accounting(run),
         links=_links(run),
     )
@@ -79,6 +83,15 @@ def status_out(view: RunStatus, diagnosis: Diagnosis | None = None) -> RunOut:
     return known.model_copy(
         update={
             "exit_code": view.evidence.exit_code if known.exit_code is None else known.exit_code,
+            "datasets": [
+                SeenOut(
+                    name=each.mount.name,
+                    owner=each.mount.owner,
+                    sha256=each.mount.sha256,
+                    deleted=each.gone,
+                )
+                for each in view.seen
+            ],
             "warnings": [
                 WarningOut.model_validate(asdict(each)) for each in view.run.contents.cautions
             ],

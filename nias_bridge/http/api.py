@@ -61,6 +61,7 @@ def submit(query_data: SubmitQuery) -> repeats.Accepted:
         "again": query_data.again,
         "mend": query_data.mend,
         "add": query_data.add,
+        "seen": None if query_data.datasets is None else words(query_data.datasets),
         "resources": Resources(
             time=query_data.time,
             memory=query_data.memory,
@@ -228,8 +229,13 @@ def _receive_pieces(upload_id: str, asked: dict[str, Any], by: Bridge) -> Run:
     return intake.receive_held(by, upload_id, **asked)
 
 
-def _states(words: str) -> frozenset[JobState]:
-    wanted = {word.strip().upper() for word in words.split(",") if word.strip()}
+def words(text: str) -> list[str]:
+    """What stands between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _states(named: str) -> frozenset[JobState]:
+    wanted = {word.upper() for word in words(named)}
     unknown = wanted - set(JobState)
     if unknown:
         raise BadRequest(

@@ -138,8 +138,12 @@ def _http_error(error: HTTPException) -> ResponseReturnValue:
         return error  # a redirect is no error
     sentence = HTTP_SENTENCES.get(error.code) or error.description or "This did not work."
     if isinstance(error, RequestEntityTooLarge):
-        limit = quotas.largest_upload(bridge())
-        sentence = f"This is too large: zips of at most {quotas.told(limit)} are taken of you."
+        limits = quotas.largest_upload(bridge()), bridge().settings.dataset_max_bytes
+        most, of_data = map(quotas.told, limits)
+        sentence = (
+            f"This is too large: zips of at most {most} are taken of you, and datasets of "
+            f"{of_data}."
+        )
     elif isinstance(error, CSRFError):
         sentence = OLD_PAGE
     word = error.name.lower().replace(" ", "-")

@@ -17,6 +17,7 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 
+from nias_bridge.datasets import Mount
 from nias_bridge.domain import FAILED_STATES, Resources
 from nias_bridge.errors import (
     BadProjectFile,
@@ -24,6 +25,7 @@ from nias_bridge.errors import (
     BadRequirements,
     BadUpload,
     NiasError,
+    NotPossible,
     OverQuota,
     ProjectExists,
 )
@@ -36,6 +38,7 @@ from nias_bridge.services import (
     accounts,
     checkup,
     comparison,
+    datasets,
     desk,
     estimates,
     held,
@@ -129,8 +132,9 @@ def start(upload_id: str) -> ResponseReturnValue:
             mend="mend" in request.form,
             add="add" in request.form,
             resources=_asked_resources(),
+            seen=request.form.getlist("datasets") if "choose" in request.form else None,
         )
-    except (BadRequest, BadRequirements, OverQuota, ProjectExists) as error:
+    except (BadRequest, BadRequirements, NotPossible, OverQuota, ProjectExists) as error:
         return _found_page(upload_id, error), status_of(error)
     return redirect(url_for("pages.run", run_id=run.id), HTTPStatus.SEE_OTHER)
 
@@ -262,10 +266,29 @@ def _found_page(upload_id: str, error: NiasError | None = None) -> str:
         mendable=all(problem.mend is not None for problem in judged.problems),
         # What was sent with a mistake in it stays in the form.
         asked=request.form or asdict(wishes.filled(judged.resources, judged.suggestion)),
+        offered=_offered(judged),
         **_prospect(upload_id, judged),
         # Problems and a taken name are told by the page itself; what remains is a wrong field.
-        error=error if isinstance(error, BadRequest | OverQuota) else None,
+        error=error if isinstance(error, BadRequest | NotPossible | OverQuota) else None,
     )
+
+
+def _offered(judged: intake.Judged) -> list[tuple[Mount, bool, bool]]:
+    """The datasets that she may tick; of each, whether it is the newest, and whether it is ticked.
+
+    What nias.toml names is so at first, in the version that it names.
+    """
+    named = {(each.owner, each.name): each for each in judged.datasets}
+    found = []
+    for each in datasets.usable(bridge()):
+        newest = datasets.mount_of(each, each.versions[0])
+        mount = named.get((each.owner, each.name), newest)
+        chosen = "choose" in request.form
+        ticked = (
+            mount.whole in request.form.getlist("datasets") if chosen else mount in named.values()
+        )
+        found.append((mount, mount == newest, ticked))
+    return found
 
 
 def _prospect(upload_id: str, judged: intake.Judged) -> dict[str, Any]:

@@ -51,6 +51,11 @@ class SubmitQuery(BaseModel):
     cpus: int | None = Field(None, ge=1)
     gpus: int | None = Field(None, ge=0)
     partition: str | None = None
+    datasets: str | None = Field(
+        None,
+        description="What it is to see at $NIAS_DATA, separated by commas, in place of what "
+        "nias.toml names: eeg, alice/eeg, eeg@3fa2c1",
+    )
 
 
 class AgainQuery(BaseModel):
@@ -187,6 +192,15 @@ class WarningOut(BaseModel):
     line: int
 
 
+class SeenOut(BaseModel):
+    """A dataset as a run sees it, at $NIAS_DATA/<name>; `deleted` (since) is not told in lists."""
+
+    name: str
+    owner: str
+    sha256: str
+    deleted: bool | None = None
+
+
 class RunOut(BaseModel):
     """One run; from `warnings` on it is told of a single run, not in lists."""
 
@@ -220,6 +234,7 @@ class RunOut(BaseModel):
     main: str
     args: list[str]
     python: str | None
+    datasets: list[SeenOut]
     accounting: Accounting | None
     warnings: list[WarningOut] | None = None
     usage: UsageOut | None = None

@@ -25,7 +25,7 @@ from werkzeug.http import http_date
 from nias_bridge.http.here import bridge
 from nias_bridge.http.patience import parts
 from nias_bridge.http.security import csrf
-from nias_bridge.services import pieces, quotas
+from nias_bridge.services import deliveries, pieces, quotas
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,termination,checksum,expiration"
@@ -42,7 +42,7 @@ def discover() -> Response:
     return _done(
         {
             "Tus-Extension": EXTENSIONS,
-            "Tus-Max-Size": str(quotas.largest_upload(bridge())),
+            "Tus-Max-Size": str(quotas.largest_piece(bridge())),
             "Tus-Checksum-Algorithm": ",".join(pieces.ALGORITHMS),
         }
     )
@@ -51,9 +51,15 @@ def discover() -> Response:
 def create() -> Response:
     """Make place for an upload; its address is in Location."""
     size, metadata = _number("Upload-Length"), request.headers.get("Upload-Metadata", "")
-    if size > quotas.largest_upload(bridge()):
+    told = words(metadata)
+    kind = told.get("kind", pieces.PROJECT)
+    if kind not in (pieces.PROJECT, pieces.DATASET):
+        raise BadRequest(f"The kind in Upload-Metadata is {pieces.PROJECT} or {pieces.DATASET}.")
+    if size > pieces.most_of(bridge(), kind):
         raise RequestEntityTooLarge
-    begun = pieces.begin(bridge(), size, _filename(metadata), metadata)
+    if kind == pieces.DATASET:
+        deliveries.expect(bridge(), size, told.get("name", ""))
+    begun = pieces.begin(bridge(), size, told.get("filename", ""), metadata, kind)
     where = url_for(".upload", upload_id=begun.id)
     return _done({"Location": where, **_expiry(begun)}, HTTPStatus.CREATED)
 
@@ -126,7 +132,7 @@ def _check_version() -> None:
 
 def _allow() -> None:
     """A piece may be as long as an upload; one that a page sends has the page's token."""
-    request.max_content_length = quotas.largest_upload(bridge())
+    request.max_content_length = quotas.largest_piece(bridge())
     if request.blueprint == for_pages.name:
         csrf.protect()
 
@@ -169,15 +175,17 @@ def _number(header: str) -> int:
     return int(written)
 
 
-def _filename(metadata: str) -> str:
-    """The file's name among the words that came with an upload, "" where it has none."""
+def words(metadata: str) -> dict[str, str]:
+    """The words that came with an upload, by their names."""
     if len(metadata) > METADATA_MOST:
         raise BadRequest(f"Upload-Metadata is longer than {METADATA_MOST} characters.")
-    words = dict(pair.strip().partition(" ")[::2] for pair in metadata.split(","))
+    pairs = (pair.strip().partition(" ") for pair in metadata.split(",") if pair.strip())
     try:
-        return base64.b64decode(words.get("filename", ""), validate=True).decode()
+        return {
+            name: base64.b64decode(written, validate=True).decode() for name, _, written in pairs
+        }
     except ValueError:
-        raise BadRequest("The filename in Upload-Metadata is not base64 of UTF-8.") from None
+        raise BadRequest("A word in Upload-Metadata is not base64 of UTF-8.") from None
 
 
 def _checksum(header: str) -> pieces.Checksum:

@@ -46,24 +46,27 @@ def most() -> int:
     return quotas.largest_upload(bridge())
 
 
-def allow_upload() -> None:
-    """Let this request's body be as long as an upload may be; longer ones end in a 413."""
-    request.max_content_length = most() + FORM_ROOM
+def allow_upload(limit: int | None = None) -> None:
+    """Let this request's body be as long as an upload may be; longer ones end in a 413.
 
-
-def take() -> tuple[PurePosixPath, str]:
-    """The zip of this request, and the name it was sent under ("" where it had none).
-
-    The body is the zip itself, or a form with the field `file`. The file is the caller's from now
-    on. Raises BadUpload when nothing came, or not all of it.
+    limit: bytes of its file; None: of a project's.
     """
-    allow_upload()
+    request.max_content_length = (most() if limit is None else limit) + FORM_ROOM
+
+
+def take(limit: int | None = None) -> tuple[PurePosixPath, str]:
+    """The file of this request, and the name it was sent under ("" where it had none).
+
+    limit: as for `allow_upload`. The body is the file itself, or a form with the field `file`. The
+    file is the caller's from now on. Raises BadUpload when nothing came, or not all of it.
+    """
+    allow_upload(limit)
     filename = _take_field() if request.mimetype == "multipart/form-data" else _take_body()
     ((part, file),) = _parts().items()
     file.seek(0, io.SEEK_END)
     size = file.tell()
     file.close()
-    quotas.check_upload(bridge(), size)
+    quotas.check_upload(bridge(), size, limit)
     _parts().clear()
     metrics.received(size)
     return part, filename

@@ -54,7 +54,9 @@ class Inventory(NamedTuple):
     ignored: int
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
+    """One entry of a zip, its name as the parts of a path that leads nowhere else."""
+
     parts: tuple[str, ...]
     folder: bool
     member: zipreader.Member
@@ -65,15 +67,7 @@ def judge(file: BinaryIO, filename: str, limits: Limits) -> Inventory:
 
     filename is the zip's own name, for a project whose files are at the zip's root.
     """
-    # Folders and what macOS adds can double the entries of an honest zip.
-    most = 2 * limits.files + 1000
-    try:
-        members = zipreader.members(file, most)
-    except zipreader.ZipError as error:
-        raise ArchiveError(str(error)) from None
-    found = _readable(members)
-    _refuse_collisions(found, most)
-    _refuse_bombs(found, file.seek(0, os.SEEK_END), limits)
+    found, count = contents(file, limits)
     root = _project_folder(found)
     inside = [f for f in found if f.parts[: len(root)] == root and len(f.parts) > len(root)]
     entries = tuple(
@@ -97,8 +91,25 @@ def judge(file: BinaryIO, filename: str, limits: Limits) -> Inventory:
         folders=folders,
         unpacked_size=sum(entry.size for entry in entries),
         has_output=layout.OUTPUT in folders or any(e.path.startswith(output) for e in entries),
-        ignored=len(members) - len(inside) - on_the_way,
+        ignored=count - len(inside) - on_the_way,
     )
+
+
+def contents(file: BinaryIO, limits: Limits) -> tuple[list[Found], int]:
+    """The entries of any zip that may be unpacked, and how many there are with junk.
+
+    Read from its directory alone. Raises ArchiveError.
+    """
+    # Folders and what macOS adds can double the entries of an honest zip.
+    most = 2 * limits.files + 1000
+    try:
+        members = zipreader.members(file, most)
+    except zipreader.ZipError as error:
+        raise ArchiveError(str(error)) from None
+    found = _readable(members)
+    _refuse_collisions(found, most)
+    _refuse_bombs(found, file.seek(0, os.SEEK_END), limits)
+    return found, len(members)
 
 
 def read_member(file: BinaryIO, inventory: Inventory, path: str, limit: int) -> bytes | None:
@@ -136,13 +147,14 @@ def unpack(archive: Path, target: Path, limits: Limits, filename: str) -> Invent
                 path.parent.mkdir(parents=True, exist_ok=True)
                 made.add(path.parent)
             try:
-                _write(path, zipreader.content(file, entry.member), entry.executable)
+                write(path, zipreader.content(file, entry.member), executable=entry.executable)
             except zipreader.ZipError as error:
                 raise ArchiveError(f"“{names.shown(entry.path)}” {error}.") from None
     return inventory
 
 
-def _write(path: Path, content: Iterable[bytes], executable: bool) -> None:
+def write(path: Path, content: Iterable[bytes], *, executable: bool = False) -> None:
+    """A new file of these bytes; nothing that is there already is written to."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=0) as out:
         for piece in content:
@@ -152,7 +164,7 @@ def _write(path: Path, content: Iterable[bytes], executable: bool) -> None:
         os.fchmod(out.fileno(), 0o755 if executable else 0o644)
 
 
-def _readable(members: list[zipreader.Member]) -> list[_Found]:
+def _readable(members: list[zipreader.Member]) -> list[Found]:
     # Every entry that is not junk, once its name, kind and compression are found acceptable.
     page = names.code_page(members)
     found = []
@@ -168,7 +180,7 @@ def _readable(members: list[zipreader.Member]) -> list[_Found]:
         except names.BadName as error:
             written = names.shown(name or member.raw_name.decode("cp437"))
             raise ArchiveError(f"The entry “{written}” {error}.") from None
-        found.append(_Found(parts, _is_folder(name, member), member))
+        found.append(Found(parts, _is_folder(name, member), member))
     return found
 
 
@@ -192,7 +204,7 @@ def _is_folder(name: str, member: zipreader.Member) -> bool:
     return name.endswith("/") or (bool(marked) and member.size == 0)
 
 
-def _refuse_collisions(found: list[_Found], most: int) -> None:
+def _refuse_collisions(found: list[Found], most: int) -> None:
     # A tree of what would lie on a disk where case does not count: (folder, name) -> its node.
     nodes: dict[tuple[int, str], tuple[int, str, bool]] = {}
     for parts, is_folder, _ in found:
@@ -219,7 +231,7 @@ def _refuse_collisions(found: list[_Found], most: int) -> None:
             parent = known[0]
 
 
-def _refuse_bombs(found: list[_Found], archive_size: int, limits: Limits) -> None:
+def _refuse_bombs(found: list[Found], archive_size: int, limits: Limits) -> None:
     files = [f for f in found if not f.folder]
     if len(files) > limits.files:
         raise ArchiveError(
@@ -239,7 +251,7 @@ def _refuse_bombs(found: list[_Found], archive_size: int, limits: Limits) -> Non
         )
 
 
-def _project_folder(found: list[_Found]) -> tuple[str, ...]:
+def _project_folder(found: list[Found]) -> tuple[str, ...]:
     files = [f.parts for f in found if not f.folder]
     codes = [parts for parts in files if parts[-1] == CODE]
     codes = codes or [parts for parts in files if parts[-1] == PROJECT_FILE]

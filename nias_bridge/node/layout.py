@@ -18,7 +18,13 @@ PRIVATE = "private"  # within envs and cache: an owner's folder, for what is bui
 UPLOADS = "uploads"
 RUNS = "runs"
 EXAMINED = "doctor"  # what an examination leaves there, for as long as it takes
+DATASETS = "datasets"
 SBATCH = "sbatch"  # runs by plain sbatch, and their working directory as Slurm records it
+
+# <shared>/datasets/content/<hash>/
+CONTENT = "content"
+CONTENT_FILES = "files"  # what a run sees
+CONTENT_SUMS = "SHA256SUMS"  # whose own SHA-256 is the hash
 
 # <shared>/sbatch/<account>/<job id>/, which has what a run's folder has, and
 SUBMISSION = "submission.json"  # what was given to sbatch
@@ -40,6 +46,7 @@ RESULTS = "results.zip"
 PREVIEWS = "previews"
 PREVIEW_INDEX = "index.json"  # within it
 CLAIMS = "claims"
+SEEN = "datasets.json"  # which contents the run is to see, by their names
 SWEEP = "sweep.json"  # of a sweep, the parameters of each task
 TASK_FOLDER = "tasks/{}"  # has what a single run has in its own folder, but for zip and log
 TASK_LOG = "tasks-%a.out"

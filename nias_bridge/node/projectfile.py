@@ -19,7 +19,9 @@ _TIME = re.compile(r"(?:\d{1,4}-\d{1,2}(?::\d{1,2}){0,2}|\d{1,7}(?::\d{1,2}){0,2
 _MEMORY = re.compile(r"\d{1,9}[KMGT]?B?", re.ASCII | re.IGNORECASE)
 PARTITION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _PYTHON = re.compile(r"3\.\d{1,2}(?:\.\d{1,2})?", re.ASCII)
-_DATASET = re.compile(r"[A-Za-z0-9][\w.-]{0,99}(?:/[A-Za-z0-9][\w.-]{0,99})?", re.ASCII)
+_DATASET = re.compile(
+    r"(?:[a-z0-9_-]{1,64}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:@[0-9a-f]{4,64})?", re.ASCII
+)
 _PROBLEMS_TOLD = 20
 _MOST_ARGS = 200
 _MOST_PARAMETERS = 100
@@ -333,7 +335,9 @@ def _written(value: Any) -> str:
 
 
 _ARGS = 'write a list of texts in quotes, as in ["--fast", "3"].'
-_DATASETS = 'write a list of data set names in quotes, as in ["eeg-2024"].'
+_DATASETS = (
+    'write a list of datasets in quotes, each as NAME, OWNER/NAME or NAME@HASH, as in ["eeg-2024"].'
+)
 
 # key of [job] -> what checks its value
 _JOB: dict[str, Callable[[object], Union[str, int, tuple[str, ...]]]] = {

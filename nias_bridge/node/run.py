@@ -78,6 +78,10 @@ class NoSuchTask(Exception):
     """The job array has more tasks than the sweep: somebody gave it another --array by hand."""
 
 
+class NoSuchDataset(Exception):
+    """A dataset that the run is to see is not there."""
+
+
 class Course:
     """What is known of the job so far; written to progress.json at every phase.
 
@@ -292,10 +296,12 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         walls = sandbox.walls(site).around(
             hidden=[job.shared], readable=[made.folder], private=private
         )
+        walls, data = _with_datasets(job, walls, private)
         given = site.get("run_variables", {})
         variables = {
             **program.variables(made, project, walls, private, given),
             "NIAS_RUN": "/".join(job.run.parts[-3:]),
+            **data,
             **_parameters(job),
         }
         try:
@@ -324,6 +330,31 @@ def _obtained(job: claim.Job, wish: environment.Wish) -> environment.Environment
     if exactly.is_file():
         return environment.obtain_again(job.shared, wish, exactly.read_text("utf-8"), say)
     return environment.obtain(job.shared, wish, say)
+
+
+def _with_datasets(
+    job: claim.Job, walls: sandbox.Walls, private: Path
+) -> tuple[sandbox.Walls, dict[str, str]]:
+    """The walls with the run's datasets between them, and how the program is told where they are.
+
+    Without walls they are links in a folder of the job's, and kept by their modes alone.
+    """
+    seen = files.read_json(job.run / layout.SEEN) or {}
+    if not seen:
+        return walls, {}
+    place = job.shared / layout.DATASETS / layout.CONTENT
+    data = sandbox.DATA if walls.standing else private / "data"
+    if not walls.standing:
+        data.mkdir()
+    for name, sha256 in seen.items():
+        content = place / sha256 / layout.CONTENT_FILES
+        if not content.is_dir():
+            raise NoSuchDataset(f"the dataset {name} ({sha256}) is not on the shared storage")
+        if walls.standing:
+            walls = walls._replace(readable=(*walls.readable, (content, data / name)))
+        else:
+            (data / name).symlink_to(content)
+    return walls, {"NIAS_DATA": str(data)}
 
 
 def _parameters(job: claim.Job) -> dict[str, str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 OFF = "off"  # the administrator's word for: without walls
-HOME, TEMPORARY = Path("/home/me"), Path("/tmp")  # noqa: S108  # as a confined program sees them
+# As a confined program sees them.
+HOME, TEMPORARY, DATA = Path("/home/me"), Path("/tmp"), Path("/nias/data")  # noqa: S108
 
 # What of a system programs need. All else is not there for them: the rest of /etc, /run, /var,
 # /home, /root, /opt, /srv and what is mounted beside them, and so neither the sockets and settings

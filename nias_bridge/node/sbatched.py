@@ -207,6 +207,11 @@ def _command(job: claim.Job, given: Given) -> list[str]:
             return [archive.CODE]
         said = projectfile.read(text.decode("utf-8", "replace"), read)
     asked = said.job
+    if asked.datasets:
+        raise Refused(
+            f"{projectfile.FILE} names datasets, which only what is submitted through the gateway "
+            "can see: use its pages, or “nias submit”"
+        )
     if asked.python:
         _under(asked.python, site.get("pythons", {}), job.shared, given)
     if any((asked.time, asked.memory, asked.cpus, asked.gpus, asked.partition)):

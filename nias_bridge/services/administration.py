@@ -45,6 +45,7 @@ class Storage:
     total: int
     free: int
     runs: int
+    datasets: int
     environments: int
     uploads: int
     holders: tuple[Holder, ...]
@@ -205,7 +206,8 @@ def storage(bridge: Bridge) -> Storage:
     return Storage(
         total=disk.total,
         free=disk.free,
-        runs=sum(has.stored_bytes for has in used.values()),
+        runs=sum(has.stored_bytes - has.dataset_bytes for has in used.values()),
+        datasets=sum(has.dataset_bytes for has in used.values()),
         environments=sum(one.size for one in environments.kept(bridge)),
         uploads=_uploads(bridge),
         holders=tuple(holders),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,6 +46,9 @@ def stage(desk: Desk, run: Run) -> Run:
     files = desk.bridge.paths.run(run)
     if run.tasks:
         arrays.stage(desk, run)
+    if run.datasets:
+        shown = {mount.name: mount.sha256 for mount in run.datasets}
+        desk.bridge.storage.write(files.seen, json.dumps(shown))
     script = render(run, desk.bridge.paths, desk.bridge.settings, _nice(desk.bridge, run))
     desk.bridge.storage.write(files.script, script)
     return _move(desk, run, JobState.STAGED)

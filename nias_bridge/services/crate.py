@@ -184,6 +184,7 @@ def _metadata(
             "version": "0.5",
         },
         _action(run, told, program, [file["@id"] for file in described], outputs),
+        *_seen(told),
         {"@id": "#owner", "@type": "Person", "name": run.owner},
         {"@id": "#python", "@type": "ComputerLanguage", "name": "Python", **_version(told)},
         *([] if code else [program]),
@@ -222,7 +223,10 @@ def _action(run: Run, told: Json, program: Json, kept: list[str], outputs: list[
         else f"It ended as {run.state.value} before Slurm had it",
         "instrument": {"@id": program["@id"]},
         "agent": {"@id": "#owner"},
-        "object": [{"@id": name} for name in kept if name in _INPUTS],
+        "object": [
+            *({"@id": name} for name in kept if name in _INPUTS),
+            *_references(_seen(told)),
+        ],
         "result": {"@id": OUTPUT} if outputs else None,
         "startTime": _second(run.report.started_at) if run.report else None,
         "endTime": _second((run.report and run.report.ended_at) or run.changed_at),
@@ -230,6 +234,20 @@ def _action(run: Run, told: Json, program: Json, kept: list[str], outputs: list[
         "error": "" if well else told["message"] or run.note or run.state.value,
     }
     return {key: value for key, value in action.items() if value}
+
+
+def _seen(told: Json) -> list[Json]:
+    """The datasets that it saw: named by their bytes, which are not in the crate."""
+    return [
+        {
+            "@id": f"#sha256-{seen['sha256']}",
+            "@type": "CreativeWork",
+            "name": f"{seen['owner']}/{seen['name']}",
+            "description": "A dataset that the code read, as the site kept it",
+            "sha256": seen["sha256"],
+        }
+        for seen in told["datasets"]
+    ]
 
 
 def _second(at: datetime | None) -> str | None:

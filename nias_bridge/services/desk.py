@@ -10,7 +10,7 @@ from nias_bridge.domain import OPEN_STATES, ClusterView, Event, Filter, Page, Ru
 from nias_bridge.errors import NotAllowed, NotFound, NotPossible, StorageUnreachable
 from nias_bridge.node import layout
 from nias_bridge.paths import RunPaths
-from nias_bridge.services import identity, intake
+from nias_bridge.services import datasets, identity, intake
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.efficiency import Efficiency, efficiency
 from nias_bridge.services.evidence import Evidence, Peak, peak_memory, read_evidence
@@ -25,13 +25,14 @@ POLLER_SILENT = timedelta(seconds=60)
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """How a run is: its row, and what the node says of it."""
+    """How a run is: its row, what the node says of it, and the datasets that it sees."""
 
     run: Run
     evidence: Evidence
     peak_memory: Peak | None
     efficiency: Efficiency | None
     results_ready: bool
+    seen: tuple[datasets.Seen, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,16 +102,18 @@ def status(bridge: Bridge, run: Run) -> RunStatus:
         peak_memory=peak,
         efficiency=efficiency(run, bridge.settings, peak),
         results_ready=bridge.storage.is_plain(files.results),
+        seen=datasets.seen(bridge, run),
     )
 
 
 def marks(bridge: Bridge, run: Run) -> tuple[object, ...]:
     """What differs once the node has written more of a run, found without reading any of it."""
     files = bridge.paths.run(run)
+    gone = tuple(seen.gone for seen in datasets.seen(bridge, run))
     watched = [files.progress, files.exit, files.results]
     if run.state.ended:
         watched += [files.manifest, files.log]  # the last words are in the diagnosis
-    return tuple(map(_mark, bridge.storage.infos(watched)))
+    return (gone, *map(_mark, bridge.storage.infos(watched)))
 
 
 def find(bridge: Bridge, run_id: int) -> Run:

@@ -84,6 +84,7 @@ def drop(bridge: Bridge, upload_id: str) -> None:
 def sweep(bridge: Bridge) -> None:
     """Remove uploads that nobody confirmed, or that broke off, within a day."""
     uploads, before = bridge.paths.uploads, time.time() - HELD_SECONDS
+    waiting = {f"{version.upload}{_PART}" for version in bridge.store.datasets.waiting()}
     there = bridge.storage.entries(uploads).items()
     old = (uploads / name for name, info in there if info.modified < before and not info.folder)
-    bridge.storage.remove(*old)
+    bridge.storage.remove(*(file for file in old if file.name not in waiting))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import PurePosixPath
 
+from nias_bridge.datasets import Mount
 from nias_bridge.domain import (
     Caution,
     Contents,
@@ -23,14 +24,16 @@ from nias_bridge.domain import (
     time_limit_seconds,
 )
 from nias_bridge.errors import (
+    BadProjectFile,
     BadRequest,
     BadRequirements,
     BadUpload,
+    NotPossible,
     ProjectExists,
     RequirementProblem,
 )
 from nias_bridge.node import archive, needs, projectfile, requirements, sources
-from nias_bridge.services import foresight, held, identity, quotas, wishes
+from nias_bridge.services import datasets, foresight, held, identity, quotas, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
@@ -63,7 +66,8 @@ class Judged:
     At most FILES_LISTED files are listed; source is the file that says which packages it needs,
     text its lines as a requirements.txt has them, mended the same with every certain mend made,
     None where it has no problem; next_number is 1 for a project that is new. resources are what
-    nias.toml says; suggestion is what earlier runs say, limits what the site allows.
+    nias.toml says, datasets what it names; suggestion is what earlier runs say, limits what the
+    site allows.
     """
 
     project: str
@@ -79,6 +83,7 @@ class Judged:
     sweep: projectfile.Sweep | None
     suggestion: wishes.Suggestion | None
     limits: wishes.Limits
+    datasets: tuple[Mount, ...]
 
 
 def judge(
@@ -139,7 +144,16 @@ def judge(
         sweep=said.sweep,
         suggestion=wishes.suggest(bridge, owner, project, said.resources),
         limits=wishes.limits_of(bridge.settings, view, said.resources.partition),
+        datasets=_named_datasets(bridge, said.datasets),
     )
+
+
+def _named_datasets(bridge: Bridge, words: Sequence[str]) -> tuple[Mount, ...]:
+    try:
+        return datasets.resolve(bridge, words)
+    except (BadRequest, NotPossible) as error:
+        told = f"{projectfile.FILE}: job.datasets is {', '.join(words)}; {error}"
+        raise BadProjectFile((told,)) from None
 
 
 def receive(
@@ -151,16 +165,20 @@ def receive(
     mend: bool = False,
     add: bool = False,
     resources: Resources | None = None,
+    seen: Sequence[str] | None = None,
 ) -> Run:
     """Accept a streamed zip as a run. On any error the part is removed: nothing is kept.
 
-    add: with the packages in its requirements that the code imports and they lack. Raises
+    add: with the packages in its requirements that the code imports and they lack; seen: the
+    datasets that it is to see, None for those that nias.toml names. Raises
     BadUpload, BadRequirements (unless `mend` and every problem has a mend), ProjectExists
     (unless `again`), BadRequest, OverQuota.
     """
     try:
         judged = judge(bridge, part, filename)
-        return _accept(bridge, part, judged, again=again, mend=mend, add=add, resources=resources)
+        return _accept(
+            bridge, part, judged, again=again, mend=mend, add=add, resources=resources, seen=seen
+        )
     finally:
         bridge.storage.remove(part)
 
@@ -199,11 +217,14 @@ def receive_held(
     mend: bool = False,
     add: bool = False,
     resources: Resources | None = None,
+    seen: Sequence[str] | None = None,
 ) -> Run:
     """Accept a held upload as a run. Raises as `receive` does, but keeps the upload then."""
     there = held.find(bridge, upload_id)
     judged = judge(bridge, there.part, there.filename, there.cautions)
-    run = _accept(bridge, there.part, judged, again=again, mend=mend, add=add, resources=resources)
+    run = _accept(
+        bridge, there.part, judged, again=again, mend=mend, add=add, resources=resources, seen=seen
+    )
     held.forget(bridge, upload_id)
     return run
 
@@ -250,10 +271,12 @@ def repeat(
 ) -> Run:
     """A new run of the same zip, asking for the same but for what is given here.
 
-    lock: what is to be installed, to the last byte. Raises OverQuota.
+    lock: what is to be installed, to the last byte. Raises OverQuota, NotPossible where a dataset
+    that the run saw is not to be had any more.
     """
     identity.user_of(bridge, bridge.person.handle)
     quotas.check(bridge, run.contents)
+    mounts = datasets.again(bridge, run.datasets)
     if tasks is None:
         tasks = [task.parameters for task in bridge.store.tasks(run.id)] if run.tasks else ()
     contents = run.contents
@@ -278,7 +301,7 @@ def repeat(
             storage.write(files.mended_requirements, "".join(f"{line}\n" for line in requirements))
 
     new = _new_run(bridge, run.project, contents, resources or run.resources, run.program)
-    new = replace(new, tasks=tuple(tasks), max_parallel=run.max_parallel)
+    new = replace(new, tasks=tuple(tasks), max_parallel=run.max_parallel, datasets=mounts)
     return _add(bridge, new, again=True, place=place)
 
 
@@ -291,8 +314,10 @@ def _accept(
     mend: bool,
     add: bool,
     resources: Resources | None,
+    seen: Sequence[str] | None,
 ) -> Run:
     quotas.check(bridge, judged.contents)
+    mounts = judged.datasets if seen is None else datasets.resolve(bridge, seen)
     asked = resources or Resources()
     check_resources(asked)
     asked = wishes.settle(bridge.settings, bridge.store.cluster(), asked, judged.resources)
@@ -321,6 +346,7 @@ def _accept(
         storage.move(part, files.archive)
 
     new = _new_run(bridge, judged.project, contents, asked, judged.program)
+    new = replace(new, datasets=mounts)
     if judged.sweep:
         new = replace(new, tasks=judged.sweep.tasks, max_parallel=judged.sweep.max_parallel)
     return _add(bridge, new, again=again, place=place)
@@ -333,7 +359,11 @@ def _add(bridge: Bridge, new: NewRun, *, again: bool, place: Callable[[Run], Non
 
 
 def _new_run(
-    bridge: Bridge, project: str, contents: Contents, asked: Resources, program: Program
+    bridge: Bridge,
+    project: str,
+    contents: Contents,
+    asked: Resources,
+    program: Program,
 ) -> NewRun:
     return NewRun(
         owner=bridge.person.handle,

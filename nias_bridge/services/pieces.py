@@ -27,6 +27,9 @@ _GONE = "This upload is no longer here. Begin it anew."
 Part = bytes | memoryview  # of a piece, good until the next one is asked for
 
 
+PROJECT, DATASET = "project", "dataset"  # what an upload is to be
+
+
 class WrongOffset(NotPossible):
     """A piece does not begin where the upload ends; `offset` is where that is, in bytes."""
 
@@ -43,7 +46,7 @@ class Damaged(BadUpload):
 class Arriving:
     """An upload as it was announced (size) and as far as it is here (offset), in bytes.
 
-    metadata: the sender's own words, given back as they came.
+    metadata: the sender's own words, given back as they came; kind: PROJECT or DATASET.
     """
 
     id: str
@@ -52,6 +55,7 @@ class Arriving:
     size: int
     offset: int
     expires_at: datetime
+    kind: str = PROJECT
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,18 @@ class Checksum:
     digest: bytes
 
 
-def begin(bridge: Bridge, size: int, filename: str, metadata: str = "") -> Arriving:
+def most_of(bridge: Bridge, kind: str) -> int:
+    """The largest upload of this kind that is taken of the caller, in bytes."""
+    if kind == DATASET:
+        return bridge.settings.dataset_max_bytes
+    return quotas.largest_upload(bridge)
+
+
+def begin(
+    bridge: Bridge, size: int, filename: str, metadata: str = "", kind: str = PROJECT
+) -> Arriving:
     """Make place for an upload of so many bytes. Raises BadUpload, OverQuota, NoSpace."""
-    quotas.check_upload(bridge, size)
+    quotas.check_upload(bridge, size, most_of(bridge, kind))
     if len(filename) > NAME_MOST:
         raise BadUpload(f"The file's name is longer than {NAME_MOST} characters.")
     waiting = _unfinished(bridge)
@@ -79,6 +92,7 @@ def begin(bridge: Bridge, size: int, filename: str, metadata: str = "") -> Arriv
     bridge.storage.create(part)
     owner = bridge.person.handle
     told = {"owner": owner, "filename": filename, "metadata": metadata, "size": size}
+    told["kind"] = kind
     bridge.storage.write(_announced(part), json.dumps(told))
     return find(bridge, part.stem)
 
@@ -93,6 +107,14 @@ def find(bridge: Bridge, upload_id: str) -> Arriving:
         raise NotFound(_GONE)
     expires_at = datetime.fromtimestamp(touched.modified + held.HELD_SECONDS, UTC)
     return Arriving(id=upload_id, offset=here.size, expires_at=expires_at, **told)
+
+
+def known(bridge: Bridge, upload_id: str) -> Arriving | None:
+    """As `find`, None where there is no such upload."""
+    try:
+        return find(bridge, upload_id)
+    except NotFound:
+        return None
 
 
 def append(bridge: Bridge, upload_id: str, offset: int, body: Iterable[Part]) -> Arriving:
@@ -167,10 +189,9 @@ def finish(bridge: Bridge, upload_id: str) -> None:
     except NotFound:
         held.find(bridge, upload_id)
         return
-    if coming.offset != coming.size:
-        raise NotPossible(
-            f"The upload is not complete: {coming.offset:,} of {coming.size:,} bytes are here."
-        )
+    if coming.kind != PROJECT:
+        raise NotPossible("This was sent as a dataset; it can't be run.")
+    _check_whole(coming)
     part = held.part_of(bridge, upload_id)
     try:
         intake.keep(bridge, part, coming.filename)
@@ -178,6 +199,27 @@ def finish(bridge: Bridge, upload_id: str) -> None:
         end(bridge, upload_id)
         raise
     bridge.storage.remove(_announced(part))
+
+
+def whole(bridge: Bridge, upload_id: str) -> Arriving:
+    """An upload that was sent as a dataset and is all here. Raises NotFound, NotPossible."""
+    coming = find(bridge, upload_id)
+    if coming.kind != DATASET:
+        raise NotPossible("This was sent as a project, not as a dataset: begin it anew.")
+    _check_whole(coming)
+    return coming
+
+
+def taken(bridge: Bridge, upload_id: str) -> None:
+    """An upload has become something else: nobody goes on with it, or ends it."""
+    bridge.storage.remove(_announced(held.part_of(bridge, upload_id)))
+
+
+def _check_whole(coming: Arriving) -> None:
+    if coming.offset != coming.size:
+        raise NotPossible(
+            f"The upload is not complete: {coming.offset:,} of {coming.size:,} bytes are here."
+        )
 
 
 def _announced(part: PurePosixPath) -> PurePosixPath:

@@ -26,6 +26,8 @@ def install(bridge: Bridge) -> None:
     root, storage, settings = bridge.paths.root, bridge.storage, bridge.settings
     for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
         storage.make_folder(root / folder)
+    storage.make_folder(bridge.paths.dataset_contents)
+    storage.permit(root / layout.DATASETS, drop=0o007)
     if settings.identity == "unix":
         _open_to_passers(bridge)
     _put_program(bridge)

@@ -48,18 +48,26 @@ def upload_max(settings: Settings, person: Person | None) -> int:
     return settings.upload_max_bytes if own is None else own
 
 
+def largest_piece(bridge: Bridge) -> int:
+    """The largest file that is taken of the caller, a project's or a dataset's, in bytes."""
+    return max(largest_upload(bridge), bridge.settings.dataset_max_bytes)
+
+
 def largest_upload(bridge: Bridge) -> int:
     """The largest zip that is taken of the caller, in bytes."""
     return upload_max(bridge.settings, bridge.who.person)
 
 
-def check_upload(bridge: Bridge, size: int) -> None:
-    """Raises BadUpload where a zip of so many bytes is not taken of the caller."""
+def check_upload(bridge: Bridge, size: int, most: int | None = None) -> None:
+    """Raises BadUpload where a file of so many bytes is not taken of the caller.
+
+    most: bytes; None: of a project's zip.
+    """
     if not size:
-        raise BadUpload("The file is empty. Choose the zip of your project.")
-    most = largest_upload(bridge)
+        raise BadUpload("The file is empty. Choose another one.")
+    most = largest_upload(bridge) if most is None else most
     if size > most:
-        raise BadUpload(f"The zip has {size:,} bytes; at most {most:,} are taken of you.")
+        raise BadUpload(f"The file has {size:,} bytes; at most {most:,} are taken of you.")
 
 
 def share(bridge: Bridge, person: Person) -> Share:
@@ -100,11 +108,24 @@ def check(bridge: Bridge, contents: Contents) -> None:
             f"have {most.cpu_hours:,g} a month. The next month begins on {_next_month():%d %B}; "
             "an administrator can raise the limit."
         )
-    needs = contents.size + contents.unpacked_size
-    if most.stored_bytes is not None and has.stored_bytes + needs > most.stored_bytes:
+    _check_room(bridge, has, contents.size + contents.unpacked_size, "this one")
+
+
+def check_room(bridge: Bridge, needs: int, what: str) -> None:
+    """Raises OverQuota where the caller may not store so many bytes more."""
+    if limits(bridge.settings, bridge.person).stored_bytes is not None:
+        _check_room(bridge, used(bridge, bridge.person), needs, what)
+
+
+def _check_room(bridge: Bridge, has: Used, needs: int, what: str) -> None:
+    most = limits(bridge.settings, bridge.person).stored_bytes
+    if most is not None and has.stored_bytes + needs > most:
+        yours = "Your runs and datasets" if has.dataset_bytes else "Your runs"
         raise OverQuota(
-            f"Your runs take {told(has.stored_bytes)} of the {told(most.stored_bytes)} that you "
-            f"may store, and this one needs {told(needs)} more. " + _frees(bridge, person)
+            f"{yours} take {told(has.stored_bytes)} of the {told(most)} that you "
+            f"may store, and {what} needs {told(needs)} more. "
+            + (f"Datasets take {told(has.dataset_bytes)} of it. " if has.dataset_bytes else "")
+            + _frees(bridge, bridge.person)
         )
 
 

@@ -16,7 +16,7 @@ from nias_bridge.domain import Run
 from nias_bridge.errors import NotFound, NotPossible
 from nias_bridge.node import layout
 from nias_bridge.paths import RunPaths
-from nias_bridge.services import desk, intake, seeds
+from nias_bridge.services import datasets, desk, intake, seeds
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import read_evidence, read_json, words
 from nias_bridge.tasks import Task
@@ -54,6 +54,15 @@ def record(bridge: Bridge, run_id: int) -> dict[str, Any]:
             "unpacked_size": run.contents.unpacked_size,
             "files": run.contents.files,
         },
+        "datasets": [
+            {
+                "name": seen.mount.name,
+                "owner": seen.mount.owner,
+                "sha256": seen.mount.sha256,
+                "deleted": seen.gone,
+            }
+            for seen in datasets.seen(bridge, run)
+        ],
         "program": asdict(run.program),
         "resources": asdict(run.resources),
         "requirements": {

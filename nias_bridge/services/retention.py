@@ -22,7 +22,7 @@ STAYS = frozenset(
     {
         *(layout.SCRIPT, layout.LOG, layout.PROGRESS, layout.EXIT, layout.MANIFEST, layout.LOCK),
         *(layout.MENDED_REQUIREMENTS, layout.EXACT_LOCK, layout.SWEEP, layout.CLAIMS),
-        layout.SUBMISSION,
+        *(layout.SUBMISSION, layout.SEEN),
     }
 )
 _TASK_LOGS = layout.TASK_LOG.replace("%a", "*")

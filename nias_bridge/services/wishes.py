@@ -33,11 +33,15 @@ _TAKES_JOBS = ("UP", "DOWN")
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What a project says of its run; sweep is None where it is a single job."""
+    """What a project says of its run; sweep is None where it is a single job.
+
+    datasets: those that it names, as it writes them.
+    """
 
     resources: Resources
     program: Program
     sweep: projectfile.Sweep | None = None
+    datasets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,17 +111,12 @@ def read(
             f"{projectfile.FILE}: job.python is {job.python}, which this site does not have; "
             f"{there}."
         )
-    if job.datasets:
-        problems.append(
-            f"{projectfile.FILE}: job.datasets names {', '.join(job.datasets)}; "
-            "this site has no datasets. Put the data into the project."
-        )
     if nothing := projectfile.nothing_to_run(job, read_file):
         problems.append(nothing)
     if problems:
         raise BadProjectFile(tuple(problems))
     program = Program(main=job.main, args=job.args, python=job.python)
-    return Wish(resources=resources, program=program, sweep=said.sweep)
+    return Wish(resources=resources, program=program, sweep=said.sweep, datasets=job.datasets)
 
 
 def over(asked: Resources, said: Resources) -> Resources:

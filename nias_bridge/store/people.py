@@ -24,6 +24,7 @@ from nias_bridge.people import (
     Standing,
     email_key,
 )
+from nias_bridge.store.datasets import forget_group
 from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.outbox import put
 from nias_bridge.store.tables import groups, memberships, people, projects
@@ -162,6 +163,7 @@ class SqlPeople:
         with writing(self._engine) as connection:
             _group(connection, group_id)
             connection.execute(delete(memberships).where(memberships.c.group_id == group_id))
+            forget_group(connection, group_id)
             connection.execute(delete(groups).where(groups.c.id == group_id))
 
     def sees(self, person_id: int) -> frozenset[str]:

@@ -42,6 +42,7 @@ from nias_bridge.domain import (
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
 from nias_bridge.people import Used
+from nias_bridge.store import datasets as datasets_of
 from nias_bridge.store import keyed, stored, strays
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
@@ -90,6 +91,7 @@ class SqlStore:
         self.deeds = SqlDeeds(engine)
         self.outbox = SqlOutbox(engine)
         self.strays = strays.SqlStrays(engine)
+        self.datasets = datasets_of.SqlDatasets(engine, self._upsert)
 
     def close(self) -> None:
         """Let go of all connections; the next call opens new ones."""
@@ -109,6 +111,7 @@ class SqlStore:
                 raise ProjectExists(_one(connection, run_id).project, number)
             if new.tasks:
                 tasks_of.add(connection, run_id, dict(enumerate(new.tasks)))
+            datasets_of.use(connection, run_id, new.datasets)
             if key is not None:
                 keyed.remember(connection, self._upsert(submissions), key, run_id, new.created_at)
             run = _one(connection, run_id)
@@ -171,6 +174,7 @@ class SqlStore:
             "program": new.program,
             "tasks": len(new.tasks),
             "max_parallel": new.max_parallel,
+            "datasets": new.datasets,
             "created_at": new.created_at,
             "changed_at": new.created_at,
             "submissions": 0,

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from nias_bridge.domain import ENDED_STATES, OPEN_STATES, Run, SlurmReport
 from nias_bridge.errors import NotPossible
 from nias_bridge.people import Used
+from nias_bridge.store import datasets
 from nias_bridge.store.tables import projects, runs, tasks
 
 _ENDED = runs.c.state.in_(ENDED_STATES)
@@ -45,6 +46,10 @@ def used(connection: Connection, since: datetime, owner: str | None) -> dict[str
         )
         for row in connection.execute(_of(totals, owner).group_by(projects.c.owner))
     }
+    for whose, size in datasets.stored(connection, owner).items():
+        there = found.get(whose, Used())
+        total = there.stored_bytes + size
+        found[whose] = replace(there, stored_bytes=total, dataset_bytes=size)
     for whose, seconds in _cpu_seconds(connection, since, owner):
         there = found[whose]
         found[whose] = replace(there, cpu_seconds=there.cpu_seconds + seconds)

@@ -26,6 +26,7 @@ from sqlalchemy import (
     false,
 )
 
+from nias_bridge.datasets import Mount
 from nias_bridge.domain import (
     ClusterView,
     Contents,
@@ -103,7 +104,7 @@ class Noun(TypeDecorator[Any]):
     impl = JSON(none_as_null=True)
     cache_ok = True
 
-    def __init__(self, kind: type) -> None:
+    def __init__(self, kind: Any) -> None:
         super().__init__()
         self.kind = kind
         self._adapter = TypeAdapter[Any](kind)
@@ -172,6 +173,7 @@ runs = Table(
     Column("version", Integer, nullable=False),
     Column("origin", From, nullable=False, server_default=Origin.WEB.value),
     Column("native", Noun(Native)),
+    Column("datasets", Noun(tuple[Mount, ...]), nullable=False, server_default="[]"),
     UniqueConstraint("project_id", "number"),
     Index("ix_runs_newest", "created_at", "id"),
     Index("ix_runs_state", "state", "created_at", "id"),
@@ -346,4 +348,57 @@ hooks = Table(
     Column("secret", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("trouble", Words, nullable=False),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("name_key", String(64), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    UniqueConstraint("owner", "name_key"),
+    sqlite_autoincrement=True,
+)
+
+# The columns are named as the fields of datasets.Version. A version that was deleted keeps its row,
+# for the runs that saw it; cleared: nothing of it is left on shared storage that no other has.
+dataset_versions = Table(
+    "dataset_versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("dataset_id", ForeignKey(datasets.c.id), nullable=False, index=True),
+    Column("created_at", Instant, nullable=False),
+    Column("filename", Words, nullable=False),
+    Column("upload", String(32), nullable=False, unique=True),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("size", BigInteger, nullable=False),
+    Column("files", Integer, nullable=False),
+    Column("problem", Words, nullable=False),
+    Column("deleted_at", Instant),
+    Column("cleared", Boolean, nullable=False, server_default=false()),
+    sqlite_autoincrement=True,
+)
+
+dataset_people = Table(
+    "dataset_people",
+    metadata,
+    Column("dataset_id", ForeignKey(datasets.c.id), primary_key=True),
+    Column("person_id", ForeignKey(people.c.id), primary_key=True, index=True),
+)
+
+dataset_groups = Table(
+    "dataset_groups",
+    metadata,
+    Column("dataset_id", ForeignKey(datasets.c.id), primary_key=True),
+    Column("group_id", ForeignKey(groups.c.id), primary_key=True, index=True),
+)
+
+# Which runs see, or saw, which versions.
+dataset_uses = Table(
+    "dataset_uses",
+    metadata,
+    Column("run_id", ForeignKey(runs.c.id), primary_key=True),
+    Column("version_id", ForeignKey(dataset_versions.c.id), primary_key=True, index=True),
 )

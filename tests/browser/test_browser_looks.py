@@ -14,10 +14,11 @@ from test_browser_log import COLOURS
 from watched import DESKTOP, PHONE, Live, unsound
 
 from nias_bridge.domain import JobState
-from nias_bridge.services import intake
+from nias_bridge.people import Role
+from nias_bridge.services import administration, datasets, deliveries, intake
 from nias_bridge.services.bridge import Bridge
 
-EMPTY_PAGES = ("/", "/results", "/results?q=nothing")
+EMPTY_PAGES = ("/", "/results", "/results?q=nothing", "/datasets")
 
 
 def held(live: Live, name: str, requirements: str) -> str:
@@ -50,10 +51,30 @@ def full_pages(live: Live) -> list[str]:
         *(sweep, f"{sweep}/tasks/1", f"{sweep}/tasks/3", f"{sweep}/pictures"),
         f"/compare?a={runs[0].id}&b={again.id}",
         *looks(bridge),
+        *sets(bridge),
         held(live, "a-new-project", "numpy\n"),
         held(live, "troubled", "numpy==2.3.0+cu121\n-e .\nfoo @ file:///home/somebody/foo\n"),
         held(live, "power-spectrum", ""),
     ]
+
+
+def sets(bridge: Bridge) -> list[str]:
+    """Datasets in all kinds of states, one of them used by a run; their pages, and the run's."""
+    staged.dataset(bridge, "eeg", {"sub-01/rest.edf": b"1" * 3000})
+    used = staged.dataset(bridge, "eeg", {f"sub-{n:02}/rest.edf": str(n) for n in range(9)})
+    other = staged.as_person(bridge, "Ana-with-a-long-name")
+    administrator = staged.as_person(bridge, "chief", Role.ADMINISTRATOR)
+    administration.save_group(administrator, "EEG lab", shares=True, members=["lab"])
+    datasets.share(bridge, used.id, [other.person.handle], ["EEG lab"])
+    lent = staged.dataset(other, "a-dataset-whose-name-is-as-long-as-names-of-datasets-can-be", {
+        "a.csv": "1"})  # fmt: skip
+    datasets.share(other, lent.id, ["lab"], [])
+    sent = staged.arrived(bridge, zipped("emg", {"a": "1"}))
+    waiting = deliveries.put(bridge, sent, "emg.zip", "emg")
+    project = zipped("sees-eeg", {"code.py": "", "nias.toml": '[job]\ndatasets = ["eeg"]\n'})
+    run = intake.receive(bridge, staged.arrived(bridge, project), "sees-eeg.zip")
+    ids = (used.id, lent.id, waiting.id)
+    return ["/datasets", *(f"/datasets/{each}" for each in ids), f"/runs/{run.id}"]
 
 
 def looks(bridge: Bridge) -> list[str]:

@@ -54,6 +54,8 @@ def run(known: Client, tmp_path_factory: pytest.TempPathFactory) -> Run:
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}" "$@"\n')
     command.chmod(0o755)
     cells = [{"cell_type": "code", "source": CODE}]
+    (folder / "recordings").mkdir()
+    (folder / "recordings" / "night.csv").write_text("1,2,3\n")
     (folder / "spectra.ipynb").write_text(json.dumps({"nbformat": 4, "cells": cells}))
     settings = {
         "PATH": f"{command.parent}:{os.environ['PATH']}",
@@ -91,6 +93,9 @@ def test_a_notebook_comes_back_as_results(followed: Followed) -> None:
     assert (followed.folder / "spectra.zip").is_file()
     assert told["nias show spectra"].startswith("spectra, run 1: COMPLETED")
     assert "spectra, run 2: COMPLETED" in told["nias again spectra --wait"]
+    assert "recordings: 1 file, 6 bytes" in told["nias datasets put recordings"]
+    seeing = told["nias submit spectra --again --dataset recordings --wait"]
+    assert "spectra, run 3: COMPLETED" in seeing
 
 
 def test_the_python_of_the_page_runs(followed: Followed, run: Run) -> None:

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "nias_bridge"
 NAME = "nias_bridge"
 
-CORE = {"ports", "registers", "people", "errands", "tasks", "domain", "errors"}
+CORE = {"ports", "registers", "people", "errands", "tasks", "domain", "datasets", "errors"}
 TOOLS = {"settings", "mail", "storage", "webhook", "pipconfig", "assets", "paths", "script", "node"}
 BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcluster", "checks"}
 
@@ -19,11 +19,12 @@ BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcl
 # package's inside ("node.layout") can be named alone.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "domain": {"errors"},
+    "datasets": set(),
+    "domain": {"datasets", "errors"},
     "tasks": {"domain", "errors"},
     "people": {"domain", "errors"},
     "errands": set(),
-    "registers": {"people", "errands", "domain", "errors"},
+    "registers": {"people", "errands", "domain", "datasets", "errors"},
     "ports": {"registers", "people", "errands", "tasks", "domain", "errors"},
     "pipconfig": {"errors"},
     "settings": CORE | {"pipconfig", "mail"},

@@ -105,7 +105,7 @@ def test_an_empty_file_says_nothing():
         ("args = [3]", "job.args is [3]; write a list of texts"),
         ('args = ["a\\u0000"]', "job.args"),
         ('requeue = "no"', "job.requeue is “no”; write true or false"),
-        ('datasets = ["../x"]', 'job.datasets is ["../x"]; write a list of data set names'),
+        ('datasets = ["../x"]', 'job.datasets is ["../x"]; write a list of datasets in quotes'),
     ],
 )
 def test_what_is_not_allowed_is_named_with_what_is(line, told):

@@ -1,4 +1,4 @@
-// The upload page: a zip dropped or chosen is sent in pieces by tus 1.0, and goes on where it broke off.
+// The upload pages: a zip (or any file, as a dataset) dropped or chosen is sent in pieces by tus 1.0, and goes on where it broke off.
 // Without this script the page's form works too.
 "use strict";
 
@@ -61,10 +61,10 @@ function wait(ms, signal) {
 
 /** One file on its way: `progress` is told how many bytes are there, `broken` whether the connection is. */
 class Sender {
-  constructor(file, { uploads, token, signal, progress, broken }) {
-    Object.assign(this, { file, uploads, signal, progress, broken });
+  constructor(file, { kind, uploads, token, signal, progress, broken }) {
+    Object.assign(this, { kind, file, uploads, signal, progress, broken });
     this.headers = { "Tus-Resumable": "1.0.0", "X-CSRFToken": token };
-    this.print = `${file.name} ${file.size} ${file.lastModified}`;
+    this.print = `${kind} ${file.name} ${file.size} ${file.lastModified}`;
     this.address = null;
     this.offset = 0;
   }
@@ -80,7 +80,7 @@ class Sender {
       } catch (error) {
         if (!(error instanceof Broken)) throw error;
         if (this.offset > reached) { reached = this.offset; since = Date.now(); tries = 0; }
-        if (Date.now() - since > PATIENCE) throw new Refused({ detail: "The connection broke off and did not come back. Choose the same zip again: it goes on where it was." });
+        if (Date.now() - since > PATIENCE) throw new Refused({ detail: "The connection broke off and did not come back. Choose the same file again: it goes on where it was." });
         this.broken(true);
         await wait(1000 * WAITS[Math.min(tries++, WAITS.length - 1)], this.signal);
       }
@@ -105,7 +105,7 @@ class Sender {
       this.address = known.address;
       try { return await this.look(); } catch (error) { if (error.status !== 404) throw error; }
     }
-    const headers = { ...this.headers, "Upload-Length": this.file.size, "Upload-Metadata": `filename ${base64(this.file.name)}` };
+    const headers = { ...this.headers, "Upload-Length": this.file.size, "Upload-Metadata": `filename ${base64(this.file.name)},kind ${base64(this.kind)}` };
     this.address = (await ask("POST", this.uploads, { headers, signal: this.signal })).getResponseHeader("Location");
     localStorage.setItem(KNOWN, JSON.stringify({ print: this.print, address: this.address }));
   }
@@ -143,6 +143,7 @@ function watchUpload(form) {
   const bar = sending.querySelector("progress"), stage = sending.querySelector("[data-stage]");
   const amount = sending.querySelector("[data-amount]"), abort = sending.querySelector("[data-abort]");
   const error = document.getElementById("upload-error");
+  const kind = form.dataset.upload || "project", isProject = kind === "project";
   let stopped = null;
   drop.classList.add("can-drop");
 
@@ -166,7 +167,7 @@ function watchUpload(form) {
     const file = input.files[0], most = Number(form.dataset.maxBytes);
     if (!file) return;
     error.hidden = true;
-    if (!/\.zip$/i.test(file.name)) return refuse(`“${file.name}” is not a zip. Zip the project’s folder and choose that.`);
+    if (isProject && !/\.zip$/i.test(file.name)) return refuse(`“${file.name}” is not a zip. Zip the project’s folder and choose that.`);
     if (file.size > most) return refuse(`The file has ${mb(file.size)}; this site takes at most ${mb(most)}.`);
     sending.querySelector("[data-name]").textContent = file.name;
     amount.textContent = mb(file.size);
@@ -181,7 +182,7 @@ function watchUpload(form) {
   const deliver = async (file, signal) => {
     const token = form.elements.csrf_token.value;
     const sender = new Sender(file, {
-      uploads: form.dataset.uploads, token, signal,
+      kind, uploads: form.dataset.uploads, token, signal,
       progress: (bytes) => {
         bar.value = (100 * bytes) / file.size;
         amount.textContent = `${mb(bytes)} of ${mb(file.size)}`;
@@ -191,8 +192,8 @@ function watchUpload(form) {
       },
     });
     try {
-      const fields = new FormData();
-      fields.set("csrf_token", token);
+      const fields = new FormData(form);
+      fields.delete("file");
       fields.set("upload", await sender.send());
       stage.textContent = "Looking into it …";
       const found = await sender.stubbornly(() => ask("POST", form.action, { body: fields, signal }));
@@ -210,16 +211,25 @@ function watchUpload(form) {
 
   abort.addEventListener("click", () => stopped?.abort());
   form.addEventListener("submit", (event) => { event.preventDefault(); start(); });
-  input.addEventListener("change", start);
+  // A dataset has a name, to be looked at before it is sent.
+  const chosen = () => {
+    if (isProject) return start();
+    const name = form.elements.name;
+    if (!name.value && input.files[0]) {
+      name.value = input.files[0].name.replace(/\.zip$/i, "").normalize("NFKD").replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[^A-Za-z0-9]+/, "").slice(0, 64);
+    }
+    name.focus();
+  };
+  input.addEventListener("change", chosen);
   for (const kind of ["dragenter", "dragover"]) {
     drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
   }
   for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
   drop.addEventListener("drop", (event) => {
     event.preventDefault();
-    if (event.dataTransfer.files.length !== 1) return refuse("Drop one zip.");
+    if (event.dataTransfer.files.length !== 1) return refuse(`Drop one ${isProject ? "zip" : "file"}.`);
     input.files = event.dataTransfer.files;
-    start();
+    chosen();
   });
   // Coming back by the browser's Back must not show a finished progress bar.
   addEventListener("pageshow", (event) => { if (event.persisted) { show(false); input.value = ""; } });

@@ -100,7 +100,7 @@ def test_it_says_what_it_understands(web: FlaskClient) -> None:
     assert answer.headers["Tus-Version"] == "1.0.0"
     assert answer.headers["Tus-Extension"] == "creation,termination,checksum,expiration"
     assert "sha1" in answer.headers["Tus-Checksum-Algorithm"].split(",")
-    assert int(answer.headers["Tus-Max-Size"]) == 2048 * staged.MIB
+    assert int(answer.headers["Tus-Max-Size"]) == 100 * staged.GIB, "a dataset's"
 
 
 def test_another_version_is_refused_and_ours_is_named(web: FlaskClient) -> None:

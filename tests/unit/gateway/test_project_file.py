@@ -98,7 +98,7 @@ def test_the_page_lists_the_problems_too(submit: Callable[..., TestResponse]) ->
         ("gpus", "3", "at most 2"),
         ("partition", '"short"', "there is long, main"),
         ("python", '"3.9"', "this site has 3.12"),
-        ("datasets", '["eeg"]', "this site has no datasets"),
+        ("datasets", '["eeg"]', "is no dataset of yours"),
     ],
 )
 def test_what_is_beyond_the_site_is_refused_with_key_and_what_is_allowed(

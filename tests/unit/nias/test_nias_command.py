@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import staged
 from apiflask import APIFlask
@@ -181,7 +182,11 @@ def test_errors_are_sentences_and_for_programs_json(nias: Nias) -> None:
 
 
 def test_every_command_answers_in_json_and_is_on_its_page() -> None:
-    for name, command in main.commands.items():
+    commands = {**main.commands}
+    group = commands.pop("datasets")
+    assert isinstance(group, click.Group)
+    commands |= {f"datasets {name}": command for name, command in group.commands.items()}
+    for name, command in commands.items():
         assert any("--json" in param.opts for param in command.params), name
         assert f"nias {name}" in PAGE or f"**`{name}`**" in PAGE, name
 
