@@ -216,9 +216,7 @@ def test_what_lets_jobs_be_others_is_put_in_place_where_slurms_commands_are_run(
         return Output(1, "", "No such file or directory")
 
     def mend(**settings: Any) -> str:
-        found = machine.identity(
-            replace(subject(identity="unix", **settings), system=nothing_there)
-        )
+        found = machine.identity(replace(subject(identity="unix", **settings), system=nothing))
         assert found.grade is Grade.FAULT
         return found.mend
 
