@@ -98,7 +98,7 @@ def _page(error: NiasError | None = None) -> str:
     found = datasets.visible(bridge())
     return render_template(
         "datasets.html",
-        why_none=datasets.why_none(bridge().settings),
+        why_none=datasets.why_none(bridge()),
         datasets=sorted(found, key=lambda each: (not _owns_as_hers(each), each.name.casefold())),
         names={each.owner: accounts.name_of(bridge(), each.owner) for each in found},
         most=bridge().settings.dataset_max_bytes,

@@ -91,6 +91,8 @@ def _pairs(a: Mapping[str, T], b: Mapping[str, T]) -> tuple[Pair[T], ...]:
 def _parameters(run: Run) -> dict[str, str]:
     told = {**asdict(run.resources), **asdict(run.program), "zip (SHA-256)": run.contents.sha256}
     told["args"] = " ".join(run.program.args)
+    told |= {f"$NIAS_DATA/{mount.name}": f"{mount.owner}/{mount.name}@{mount.sha256}"
+             for mount in run.datasets}  # fmt: skip
     return {name: str(value) for name, value in told.items() if value not in (None, "", False)}
 
 

@@ -21,6 +21,10 @@ AS_OTHERS = (
     "This site has no datasets: its jobs run as their owners’ own accounts, which can’t read what "
     "the gateway keeps. Put the data where your account can read it."
 )
+FROM_AFAR = (
+    "This site has no datasets: its gateway reaches the shared storage through a login node, and "
+    "can’t unpack them there. Put the data where the nodes can read it."
+)
 
 
 @dataclass(frozen=True)
@@ -31,14 +35,16 @@ class Seen:
     gone: bool
 
 
-def why_none(settings: Settings) -> str:
+def why_none(bridge: Bridge) -> str:
     """Why this site has no datasets, "" where it has."""
-    return AS_OTHERS if settings.identity == "unix" else ""
+    if bridge.settings.identity == "unix":
+        return AS_OTHERS
+    return "" if bridge.storage.unpacks else FROM_AFAR
 
 
 def check_there_are_some(bridge: Bridge) -> None:
     """Raises NotPossible with the reason on a site that has none."""
-    if why := why_none(bridge.settings):
+    if why := why_none(bridge):
         raise NotPossible(why)
 
 

@@ -12,7 +12,7 @@ from nias_bridge.errors import BadRequest, BadUpload
 from nias_bridge.node import archive
 from nias_bridge.services import contents, held, pieces, quotas
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.datasets import check_there_are_some, limits
+from nias_bridge.services.datasets import check_there_are_some, limits, why_none
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,10 @@ def _add(bridge: Bridge, part: PurePosixPath, filename: str, name: str) -> Datas
 def deliver(bridge: Bridge) -> None:
     """Unpack what arrived, and remove what nobody has any more: the poller's work."""
     for version in bridge.store.datasets.waiting():
-        _deliver(bridge, version)
+        try:
+            _deliver(bridge, version)
+        except OSError as error:  # the others need not wait for it
+            log.warning("Dataset version %d: not unpacked yet: %s", version.id, error)
     for sha256 in bridge.store.datasets.unused():
         contents.drop(bridge, sha256)
         bridge.store.datasets.clear(sha256)
@@ -88,6 +91,8 @@ def deliver(bridge: Bridge) -> None:
 
 def sweep(bridge: Bridge) -> None:
     """Remove contents and halves of such that no row tells of."""
+    if why_none(bridge):
+        return
     working = [version.upload for version in bridge.store.datasets.waiting()]
     contents.sweep(bridge, bridge.store.datasets.contents(), working)
 

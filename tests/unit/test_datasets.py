@@ -46,6 +46,7 @@ from nias_bridge.services import (
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.sight import Desk
 from nias_bridge.slurm.fake import FakeScheduler
+from nias_bridge.storage import Mounted, Storage
 
 FILES = {"a.csv": "1,2\n", "sub/b.bin": b"\0\1\2", "ä.txt": "x"}
 
@@ -291,6 +292,26 @@ def test_an_upload_that_waits_to_be_unpacked_is_not_swept_as_forgotten(bridge: B
     assert datasets.visible(bridge)[0].versions
 
 
+def test_one_that_can_not_be_read_now_holds_up_no_other(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        deliveries.put(bridge, sent(bridge, zipped(name, {"a": name})), f"{name}.zip", name)
+    publish = Mounted.call
+
+    def troubled(reach: Mounted, operation: str, **arguments: Any) -> Any:
+        if arguments.get("filename") == "one.zip":
+            raise OSError(5, "Input/output error")
+        return publish(reach, operation, **arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Mounted, "call", troubled)
+        deliveries.deliver(bridge)
+    assert [each.name for each in datasets.visible(bridge) if each.versions] == ["two"]
+    deliveries.deliver(bridge)
+    assert all(each.versions for each in datasets.visible(bridge))
+
+
 def test_a_full_disk_is_told(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     deliveries.put(bridge, sent(bridge, zipped("d", FILES)), "d.zip", "d")
 
@@ -442,6 +463,20 @@ def test_where_jobs_are_their_owners_accounts_there_are_none(tmp_path: Path) -> 
         deliveries.put(bridge, sent(bridge, zipped("eeg", FILES)), "eeg.zip", "eeg")
     with pytest.raises(NotPossible, match="This site has no datasets"):
         datasets.resolve(bridge, ["eeg"])
+
+
+def test_where_the_storage_is_only_reached_from_afar_there_are_none(bridge: Bridge) -> None:
+    class Elsewhere:
+        """A reach that asks another machine, whose files are these."""
+
+        call = Mounted().call
+        open = Mounted().open
+        open_beneath = Mounted().open_beneath
+
+    afar = replace(bridge, storage=Storage(Elsewhere()))
+    with pytest.raises(NotPossible, match="through a login node"):
+        deliveries.put(afar, sent(bridge, zipped("eeg", FILES)), "eeg.zip", "eeg")
+    assert uploads(bridge) == []
 
 
 # What goes

@@ -241,6 +241,16 @@ def test_the_record_and_the_crate_tell_name_and_hash(web: FlaskClient, bridge: B
     assert f"#sha256-{sha256}".encode() in web.get(f"/api/v1/runs/{run.id}/crate.zip").data
 
 
+def test_two_runs_that_saw_other_versions_differ_in_that(web: FlaskClient, bridge: Bridge) -> None:
+    staged.dataset(bridge, "eeg", FILES)
+    first = run_of(web, NAMED).get_json()["id"]
+    staged.dataset(bridge, "eeg", {"a": "newer"})
+    second = run_of(web, NAMED, again="1").get_json()["id"]
+    told = web.get(f"/api/v1/compare?a={first}&b={second}").get_json()
+    pair = told["parameters"]["$NIAS_DATA/eeg"]
+    assert pair["a"] != pair["b"]
+
+
 def test_what_an_open_run_uses_is_not_deleted_and_which_is_told(
     web: FlaskClient, bridge: Bridge, submit: Callable[..., TestResponse]
 ) -> None:
