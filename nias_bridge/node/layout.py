@@ -17,8 +17,8 @@ CACHE = "cache"
 PRIVATE = "private"  # within envs and cache: an owner's folder, for what is built from source
 UPLOADS = "uploads"
 RUNS = "runs"
-EXAMINED = "doctor"  # what an examination leaves there, for as long as it takes
 DATASETS = "datasets"
+EXAMINED = "doctor"  # what an examination leaves there, for as long as it takes
 SBATCH = "sbatch"  # runs by plain sbatch, and their working directory as Slurm records it
 
 # <shared>/datasets/content/<hash>/

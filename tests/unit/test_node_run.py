@@ -348,6 +348,50 @@ def test_where_the_administrator_turned_it_off_it_runs_as_it_is(node, shared, tm
     assert Path(job.results()["a"].decode()).is_relative_to(job.run.parent)
 
 
+LISTED = (
+    "import os, pathlib; data = pathlib.Path(os.environ['NIAS_DATA'])\n"
+    "print(data, [p.relative_to(data).as_posix() for p in sorted(data.glob('*/*'))])\n"
+    "try: (data / 'eeg' / 'a').write_text('x')\n"
+    "except OSError as error: print('kept:', error.strerror)\n"
+)
+
+
+def content(shared: Path, sha256: str) -> None:
+    folder = shared / layout.DATASETS / layout.CONTENT / sha256 / layout.CONTENT_FILES
+    folder.mkdir(parents=True)
+    (folder / "a").write_text("1")
+
+
+def test_the_datasets_of_a_run_are_there_to_be_read_and_no_others(node, shared):
+    content(shared, "1" * 64)
+    content(shared, "2" * 64)
+    job = node(LISTED)
+    (job.run / layout.SEEN).write_text(json.dumps({"eeg": "1" * 64}))
+    assert job.finish() == 0, job.log
+    assert "/nias/data ['eeg/a']" in job.log
+    assert "kept: Read-only file system" in job.log
+
+
+def test_without_walls_they_are_links(node, shared):
+    content(shared, "3" * 64)
+    (shared / layout.BIN / layout.SITE).write_text('{"sandbox": "off"}')
+    job = node(LISTED)
+    (job.run / layout.SEEN).write_text(json.dumps({"eeg": "3" * 64}))
+    try:
+        assert job.finish() == 0, job.log
+    finally:
+        (shared / layout.BIN / layout.SITE).unlink()
+    assert "['eeg/a']" in job.log
+
+
+def test_a_dataset_that_is_not_there_ends_the_run_with_its_name(node):
+    job = node("print('begun')")
+    (job.run / layout.SEEN).write_text(json.dumps({"eeg": "4" * 64}))
+    assert job.finish() != 0
+    assert f"the dataset eeg ({'4' * 64}) is not on the shared storage" in job.exit["message"]
+    assert "begun" not in job.log
+
+
 def test_without_walls_too_all_is_ended_when_slurm_wants_it(node, shared):
     (shared / layout.BIN / layout.SITE).write_text('{"sandbox": "off"}')
     job = node(STUBBORN)

@@ -170,6 +170,7 @@ def test_a_log_of_her_own_says_where_the_runs_is(login: Login) -> None:
         ("study", {"code.py": CODE, "nias.toml": "[job]\ntime = 3\n"}, "job.time is 3"),
         ("study", {"code.py": CODE, "nias.toml": '[job]\npython = "3.42"\n'}, "this site lacks"),
         ("study", {"code.py": CODE, "nias.toml": '[job]\npython = "3.99"\n'}, "not on this node"),
+        ("study", {"code.py": CODE, "nias.toml": '[job]\ndatasets = ["eeg"]\n'}, "nias submit"),
     ],
 )
 def test_what_cannot_be_run_is_told_in_log_and_record(

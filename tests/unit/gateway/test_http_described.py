@@ -29,6 +29,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[APIFlask, dict[str,
     bridge = staged.make_bridge(tmp_path_factory.mktemp("described"))
     for stage in (staged.completed, staged.failed, staged.running, staged.pending, staged.swept):
         stage(bridge)
+    staged.dataset(bridge, "eeg", {"a.csv": "1"})
     staged.show_cluster(bridge)
     return create_app(bridge), staged.token(bridge)
 
