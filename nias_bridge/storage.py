@@ -10,13 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from nias_bridge.errors import NotFound
-from nias_bridge.node import datasets, keeping, reading
+from nias_bridge.node import reading
+from nias_bridge.node.operations import OPERATIONS
 
-OPERATIONS = {**reading.OPERATIONS, **keeping.OPERATIONS, **datasets.OPERATIONS}
 PIECE_BYTES = 1024 * 1024  # of a file, in one call
-FIRST_BYTES = (
-    128 * 1024
-)  # … with its opening: all of most files, and no loss where its end is wanted
+FIRST_BYTES = 128 * 1024  # … with its opening: all of most files
 LISTING_MAX = 2000
 Data = bytes | memoryview
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import json
 import time
+import zlib
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
 from nias_bridge.errors import StorageUnreachable, Unreachable
-from nias_bridge.node import keeping, reading, serving
+from nias_bridge.node import reading, serving, ship
 from nias_bridge.slurm.dialogue import Dialogue, Severed, begin
 from nias_bridge.slurm.kept import Kept
 from nias_bridge.slurm.local import PATH
@@ -23,28 +23,44 @@ CHANNELS = 4  # sshd opens ten, unless it is told otherwise, and Slurm's command
 LONG_SECONDS = 600.0
 
 # Done once more where no answer came, since twice leaves what once does; an append knows where it
-# begins. The others, create, join, take, move, retire and end, would stumble over what they
-# themselves had done.
+# begins. The others, create, join, take, move, retire, end and publish_dataset, would stumble over
+# what they themselves had done.
 AGAIN = frozenset(reading.OPERATIONS) | {
     *("write", "append", "seal", "make_folder", "remove", "touch"),
     *("permit", "take_group", "held", "discard", "clear"),
+    *("files_of_dataset", "drop_dataset", "sweep_datasets"),
 }
 # They go through all of a file, or of a folder.
-LONG = frozenset(("size_of", "sha256", "seal", "join", "take", "retire", "discard", "clear"))
+LONG = frozenset(
+    (
+        *("size_of", "sha256", "seal", "join", "take", "retire", "discard", "clear"),
+        *("publish_dataset", "drop_dataset", "sweep_datasets"),
+    )
+)
 
-# Of any Python there, so that an old one can say so. It becomes what it is sent.
+# Of any Python there, so that an old one can say so. What it imports of ours it was sent.
 _BOOTSTRAP = """\
-import json, os, sys, types
+import json, os, sys, zlib
+from importlib import abc, util
 if sys.version_info < (3, 9):
     sys.exit("its Python is %d.%d, and 3.9 is needed" % sys.version_info[:2])
 os.umask(int(sys.argv[3], 8))
-texts = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))
-modules = {}
-for name, text in json.loads(texts.decode()).items():
-    modules[name] = types.ModuleType(name)
-    exec(compile(text, name + ".py", "exec"), modules[name].__dict__)
-known = dict(modules["reading"].OPERATIONS, **modules["keeping"].OPERATIONS)
-modules["serving"].serve(sys.argv[2], known)
+sent = sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))
+texts = json.loads(zlib.decompress(sent).decode())
+
+class Sent(abc.MetaPathFinder, abc.InspectLoader):
+    def find_spec(self, name, path=None, target=None):
+        return util.spec_from_loader(name, self) if name in texts else None
+
+    def is_package(self, name):
+        return any(other.startswith(name + ".") for other in texts)
+
+    def get_source(self, name):
+        return texts[name]
+
+sys.meta_path.insert(0, Sent())
+from nias_bridge.node import operations, serving
+serving.serve(sys.argv[2], operations.OPERATIONS)
 """
 
 
@@ -69,7 +85,7 @@ class LoginFiles:
         self.connection.spare = self._kept.spare
 
     def call(self, operation: str, **arguments: Any) -> Any:
-        """What the operation of node/reading.py or node/keeping.py gives, tuples as lists.
+        """What the one of node/operations.py gives, tuples as lists.
 
         Raises OSError as it does, and StorageUnreachable where there is no answer: unless it is one
         of AGAIN it may have been done.
@@ -145,10 +161,12 @@ class LoginFiles:
 
 @cache
 def _texts() -> tuple[bytes, bytes]:
-    """What a Python there becomes, behind a line with its length."""
-    modules = (reading, keeping, serving)
-    texts = {module.__name__.rpartition(".")[2]: inspect.getsource(module) for module in modules}
-    sent = json.dumps(texts).encode("ascii")
+    """The modules that a Python there may import, behind a line with their length."""
+    texts = {}
+    for file, text in ship.program().sources.items():
+        name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        texts[name] = text.decode()
+    sent = zlib.compress(json.dumps(texts).encode("ascii"), 1)
     return b"%d\n" % len(sent), sent
 
 

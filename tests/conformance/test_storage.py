@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -305,6 +306,23 @@ def test_what_is_discarded_or_cleared_goes_and_no_link_is_followed(place: Place)
     place.storage.discard(place / "runs")
     assert not (place.root / "runs").exists()
     assert (place.root / "other/file").read_text() == "stays"
+
+
+def test_a_dataset_is_made_where_the_storage_is(place: Place) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data/a.csv", "1,2\n")
+        archive.writestr("data/deep/b.csv", "3,4\n")
+    part, folder = place.put("data.part", packed.getvalue()), place.folder("contents")
+    call = place.storage.reach.call
+    limits = [MIB, 10, 200]
+    how = {"filename": "data.zip", "word": "w", "limits": limits}
+    made = call("publish_dataset", path=str(part), folder=str(folder), **how)
+    assert (made["size"], made["files"]) == (8, 2)
+    listed = call("files_of_dataset", folder=str(folder), sha256=made["sha256"], most=10)
+    assert [(path, size) for path, size, _ in listed] == [("a.csv", 4), ("deep/b.csv", 4)]
+    call("drop_dataset", folder=str(folder), sha256=made["sha256"])
+    assert list((place.root / "contents").iterdir()) == []
 
 
 def files(place: Place) -> list[Path]:
