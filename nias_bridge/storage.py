@@ -161,11 +161,6 @@ class Storage:
         """Let go of connections: a process that is forked now makes its own."""
         self.reach.close()
 
-    @property
-    def unpacks(self) -> bool:
-        """Whether datasets can be unpacked where the storage is."""
-        return isinstance(self.reach, Mounted)
-
     def info(self, path: PurePosixPath) -> Info | None:
         """What is there, a link itself; None where surely nothing is."""
         told = self.reach.call("info", path=str(path))

@@ -21,6 +21,7 @@ from nias_bridge.storage import Opened, open_afar
 
 CHANNELS = 4  # sshd opens ten, unless it is told otherwise, and Slurm's commands need some
 LONG_SECONDS = 600.0
+UNPACKING_SECONDS = 24 * 3600.0  # a terabyte, on a slow disk; a lost connection is noticed before
 
 # Done once more where no answer came, since twice leaves what once does; an append knows where it
 # begins. The others, create, join, take, move, retire, end and publish_dataset, would stumble over
@@ -30,13 +31,12 @@ AGAIN = frozenset(reading.OPERATIONS) | {
     *("permit", "take_group", "held", "discard", "clear"),
     *("files_of_dataset", "drop_dataset", "sweep_datasets"),
 }
-# They go through all of a file, or of a folder.
-LONG = frozenset(
-    (
-        *("size_of", "sha256", "seal", "join", "take", "retire", "discard", "clear"),
-        *("publish_dataset", "drop_dataset", "sweep_datasets"),
-    )
-)
+# Seconds for those that go through all of a file, or of a folder.
+LONG = {
+    **dict.fromkeys(("size_of", "sha256", "seal", "join", "take", "retire"), LONG_SECONDS),
+    **dict.fromkeys(("discard", "clear", "drop_dataset", "sweep_datasets"), LONG_SECONDS),
+    "publish_dataset": UNPACKING_SECONDS,
+}
 
 # Of any Python there, so that an old one can say so. What it imports of ours it was sent.
 _BOOTSTRAP = """\
@@ -91,7 +91,7 @@ class LoginFiles:
         of AGAIN it may have been done.
         """
         message = serving.pack({"do": operation, "with": arguments})
-        seconds = LONG_SECONDS if operation in LONG else self.timeout
+        seconds = LONG.get(operation, self.timeout)
         try:
             try:
                 answer = self._ask(message, seconds)
