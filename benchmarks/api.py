@@ -5,7 +5,7 @@
 A gateway alone: it asks Slurm nothing, and there is none here that it could ask. Each client keeps
 one connection and asks again as soon as it has its answer, for a run that is under way: the whole
 status each time, or with If-None-Match for what it has already. Measured by wrk, in C, on the same
-machine: what it takes of the two cores the gateway has not.
+machine: what it takes of the two cores the gateway has not, and is shown beside.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ GOAL_TIMES, GOAL_P50 = 20, 10  # FirecREST's rate, milliseconds
 
 class Measured(NamedTuple):
     """One round: requests a second, milliseconds, answers that were none or errors, and the
-    gateway's own milliseconds of processor time for each."""
+    gateway's own milliseconds of processor time for each; of_wrk: the cores that wrk itself had."""
 
     rate: float
     p50: float
     p99: float
     errors: int
     cpu: float
+    of_wrk: float
 
 
 def main() -> None:
@@ -50,8 +51,11 @@ def main() -> None:
     options.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     options.add_argument("--clients", type=int, nargs="*", default=[1, 20, 100, 500])
     asked = options.parse_args()
-    print("| workers | clients | asked | a second | × bar | p50, ms | p99, ms | errors | CPU, ms |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| workers | clients | asked | a second | × bar | p50, ms | p99, ms | errors | CPU, ms "
+        "| cores of wrk |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for workers in asked.workers:
         with gateway(workers) as (url, headers, pid):
             for clients in asked.clients:
@@ -60,7 +64,8 @@ def main() -> None:
                     times = found.rate / FIRECREST
                     print(
                         f"| {workers} | {clients} | {what} | {found.rate:.0f} | {times:.1f} "
-                        f"| {found.p50:.1f} | {found.p99:.0f} | {found.errors} | {found.cpu:.2f} |",
+                        f"| {found.p50:.1f} | {found.p99:.0f} | {found.errors} | {found.cpu:.2f} "
+                        f"| {found.of_wrk:.2f} |",
                         flush=True,
                     )
 
@@ -99,7 +104,7 @@ def tagged(url: str, headers: dict[str, str]) -> dict[str, str]:
 
 def load(url: str, headers: dict[str, str], clients: int, seconds: int, pid: int) -> Measured:
     """So many clients at once for so many seconds."""
-    before = cpu_seconds(pid)
+    before, own = cpu_seconds(pid), sum(os.times()[2:4])
     said_by_wrk = subprocess.run(
         [
             *("wrk", "--latency", "--timeout", "10s"),
@@ -124,6 +129,7 @@ def load(url: str, headers: dict[str, str], clients: int, seconds: int, pid: int
         p99=latency(said_by_wrk, 99),
         errors=errors + (int(refused[1]) if refused else 0),
         cpu=(cpu_seconds(pid) - before) * 1e3 / max(1, int(answered[1]) if answered else 0),
+        of_wrk=(sum(os.times()[2:4]) - own) / seconds,
     )
 
 

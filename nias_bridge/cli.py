@@ -19,7 +19,7 @@ import click
 
 from nias_bridge import demo as demonstration
 from nias_bridge import localcluster
-from nias_bridge.bootstrap import open_bridge, open_scheduler, open_subject
+from nias_bridge.bootstrap import open_bridge, open_connection, open_scheduler, open_subject
 from nias_bridge.checks import report
 from nias_bridge.checks.examination import examine
 from nias_bridge.checks.points import Grade, Result, exit_status, unknown
@@ -82,7 +82,8 @@ def poll() -> None:
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run_poller(open_bridge(settings), open_scheduler(settings), stop)
+    connection = open_connection(settings)
+    run_poller(open_bridge(settings, connection), open_scheduler(settings, connection), stop)
 
 
 @main.command()
@@ -236,10 +237,10 @@ def token() -> None:
 
 @token.command("add")
 @click.argument("email")
-@click.option("--scope", type=click.Choice(list(Scope)), default=Scope.SUBMIT, show_default=True)
+@click.option("--scope", type=click.Choice([*map(str, Scope)]), default="submit", show_default=True)
 @click.option("--name", default="command line", show_default=True)
 @click.option("--days", default=90, show_default=True)
-def token_add(email: str, scope: Scope, name: str, days: int) -> None:
+def token_add(email: str, scope: str, name: str, days: int) -> None:
     """Print a token that acts for this person: Authorization: Bearer …"""
     bridge = _at_the_command_line()
     person = accounts.person_of(bridge, email)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import socket
@@ -17,7 +18,7 @@ from threading import Event, Thread
 from typing import Any
 
 from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Polling, Run, SlurmReport, Usage
-from nias_bridge.errors import LeaseLost, Stale, Unreachable
+from nias_bridge.errors import LeaseLost, Stale, StorageUnreachable, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import (
     adopt,
@@ -28,6 +29,7 @@ from nias_bridge.services import (
     identity,
     outbox,
     pace,
+    provision,
     retention,
 )
 from nias_bridge.services.advance import advance, note_usage
@@ -42,6 +44,8 @@ CLUSTER_SECONDS = 10.0
 ACCOUNTING_SECONDS = 60.0  # without a word of the accounting it is asked for one
 ACCOUNTING_SILENT = "Slurm's accounting does not answer: how jobs ended is told once it does."
 NO_JOB = "nias-no-such-job"
+ESTIMATE_SECONDS = 0.2
+AWAY_SECONDS = 2.0  # after which a storage that does not answer is asked again
 USAGE_SECONDS = 5.0
 MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a deadline
 TIDY_SECONDS = 5.0
@@ -96,7 +100,10 @@ class Rounds:
         self._at_work: dict[str, Thread] = {}
         self._measured_last = 0
         self._used: dict[int, tuple[Usage, datetime]] = {}
+        self._away_until = 0.0
         self._due: dict[Callable[[], None], tuple[float, float]] = {
+            self.provide: (math.inf, 0.0),
+            self.estimate: (ESTIMATE_SECONDS, 0.0),
             self.follow_when_due: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
             self.measure: (USAGE_SECONDS, 0.0),
@@ -112,13 +119,26 @@ class Rounds:
 
     def turn(self) -> None:
         """Do all that is due now."""
-        self.take_new_work()
-        estimates.answer(self.bridge, self.scheduler)
+        if time.monotonic() >= self._away_until:
+            self.take_new_work()
         for task, (interval, due) in self._due.items():
             if time.monotonic() >= due:
-                task()
+                wait = interval
+                try:
+                    task()
+                except StorageUnreachable as error:  # Slurm is followed all the same
+                    log.warning("%s", error)
+                    wait = AWAY_SECONDS
                 # Counted from the end: a Slurm that answers slowly is not asked without a pause.
-                self._due[task] = (interval, time.monotonic() + interval)
+                self._due[task] = (interval, time.monotonic() + wait)
+
+    def provide(self) -> None:
+        """What the nodes need, once: the storage may have been away when this process began."""
+        provision.install(self.bridge)
+
+    def estimate(self) -> None:
+        """Answer when held uploads would start."""
+        estimates.answer(self.bridge, self.scheduler)
 
     def take_new_work(self) -> None:
         """RECEIVED and STAGED runs go to Slurm."""
@@ -298,6 +318,12 @@ class Rounds:
             return advance(desk, run)
         except Stale:
             pass  # it was changed meanwhile; the next turn reads it anew
+        except StorageUnreachable as error:
+            log.warning("Run %d waits: %s", run.id, error)
+            self._away_until = time.monotonic() + AWAY_SECONDS
+            if run.state in QUICK_STATES and not run.note:
+                with suppress(Stale):
+                    self.bridge.store.update(run, note=str(error))
         except LeaseLost:
             raise
         except Exception:  # one run that can't go on does not hold up the others

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     shared_root_on_cluster: PurePosixPath | None = Field(
         None, description="The same folder as the nodes see it, where that differs"
     )
+    storage: Literal["mounted", "ssh"] = Field(
+        "mounted",
+        description="How shared storage is reached; with “ssh” through the login node, with no "
+        "mount here",
+    )
     database_url: str = Field(
         description="SQLAlchemy's URL: sqlite:////path/nias.db or postgresql+psycopg://…"
     )
@@ -326,6 +331,17 @@ class Settings(BaseSettings):
             raise ValueError(
                 "accel_redirect can't be had with identity “unix”, where nginx may not read what "
                 "is each owner's own: leave one out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reached(self) -> Self:
+        if self.storage == "ssh" and not self.ssh_host:
+            raise ValueError("storage “ssh” needs ssh_host beside it: the login node that has it")
+        if self.storage == "ssh" and self.accel_redirect:
+            raise ValueError(
+                "accel_redirect can't be had with storage “ssh”, of which nginx has no file: leave "
+                "one out"
             )
         return self
 

@@ -10,10 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from nias_bridge.errors import NotFound
-from nias_bridge.node import datasets, keeping, reading
+from nias_bridge.node import reading
+from nias_bridge.node.operations import OPERATIONS
 
-OPERATIONS = {**reading.OPERATIONS, **keeping.OPERATIONS, **datasets.OPERATIONS}
 PIECE_BYTES = 1024 * 1024  # of a file, in one call
+FIRST_BYTES = 128 * 1024  # … with its opening: all of most files
 LISTING_MAX = 2000
 Data = bytes | memoryview
 
@@ -76,6 +77,10 @@ class Reach(Protocol):
         """A plain file below `root`, whose links within are followed by name."""
         ...
 
+    def close(self) -> None:
+        """Let go of what is held; the next call takes it up anew."""
+        ...
+
 
 class Mounted:
     """The storage is mounted here."""
@@ -90,6 +95,9 @@ class Mounted:
 
     def open_beneath(self, root: str, path: str) -> Opened:
         return self.open(reading.beneath(root, path))
+
+    def close(self) -> None:
+        pass
 
 
 class Afar(io.RawIOBase):
@@ -137,7 +145,7 @@ class Afar(io.RawIOBase):
 
 def open_afar(reach: Reach, operation: str, **where: str) -> Opened:
     """A file opened by a call: `begin` (path), or `begin_beneath` (root, path)."""
-    path, told, beginning = reach.call(operation, most=PIECE_BYTES, **where)
+    path, told, beginning = reach.call(operation, most=FIRST_BYTES, **where)
     info = Info(*told)
     return Opened(Afar(reach, path, info, beginning), path, info, PIECE_BYTES)
 
@@ -149,10 +157,9 @@ class Storage:
 
     reach: Reach
 
-    @property
-    def unpacks(self) -> bool:
-        """Whether datasets can be unpacked where the storage is."""
-        return isinstance(self.reach, Mounted)
+    def close(self) -> None:
+        """Let go of connections: a process that is forked now makes its own."""
+        self.reach.close()
 
     def info(self, path: PurePosixPath) -> Info | None:
         """What is there, a link itself; None where surely nothing is."""

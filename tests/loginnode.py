@@ -31,8 +31,9 @@ StrictModes no
 PasswordAuthentication no
 AuthorizedKeysFile {folder}/authorized_keys
 TrustedUserCAKeys {folder}/authority.pub
-MaxSessions 4
+MaxSessions {sessions}
 LogLevel VERBOSE
+Subsystem sftp internal-sftp
 """
 
 
@@ -61,10 +62,14 @@ class LoginNode:
 
     def connections(self) -> list[int]:
         """The processes that serve connections, the children of our sshd and theirs, last first."""
+        return self.programs("sshd")
+
+    def programs(self, name: str) -> list[int]:
+        """The processes below our sshd whose names begin so, last first."""
         found, parents = [], [self.process.pid]
         while parents:
             parents = [pid for parent in parents for pid in _children(parent)]
-            found += [pid for pid in parents if _command(pid).startswith("sshd")]
+            found += [pid for pid in parents if _command(pid).startswith(name)]
         return found[::-1]
 
     def signal(self, number: int) -> None:
@@ -75,8 +80,8 @@ class LoginNode:
 
 
 @contextmanager
-def running() -> Iterator[LoginNode]:
-    """As root its account is one made for it, else our own."""
+def running(sessions: int = 4) -> Iterator[LoginNode]:
+    """As root its account is one made for it, else our own. sessions: at once on a connection."""
     assert SSHD
     folder = Path(tempfile.mkdtemp(prefix="nias-sshd-", dir="/tmp"))
     folder.chmod(0o755)
@@ -91,7 +96,10 @@ def running() -> Iterator[LoginNode]:
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     (folder / "known_hosts").write_text(f"[{HOST}]:{port} {host_key}\n")
-    _write_config(folder / "sshd_config", CONFIG.format(host=HOST, port=port, folder=folder))
+    _write_config(
+        folder / "sshd_config",
+        CONFIG.format(host=HOST, port=port, folder=folder, sessions=sessions),
+    )
     argv = [SSHD, "-D", "-f", folder / "sshd_config", "-E", folder / "log"]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
         try:

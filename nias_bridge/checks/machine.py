@@ -75,9 +75,10 @@ def identity(subject: Subject) -> Finding:
         return skipped("all jobs are the bridge's own account's")
     name = settings.ssh_user if settings.ssh_host else _name(os.geteuid())
     if wrong := next(_wrong_with(subject, settings.run_as, name), ""):
-        return fault(
-            wrong, f"as root: nias-bridge install-run-as --gateway {name} (docs/identity.md)"
-        )
+        mend = f"as root: nias-bridge install-run-as --gateway {name} (docs/identity.md)"
+        if settings.ssh_host:
+            mend = f"as root on {settings.ssh_host}: what `nias-bridge print-run-as` prints"
+        return fault(wrong, mend)
     return well(f"sudo lets {name} call {settings.run_as}, which is this version's")
 
 

@@ -34,6 +34,7 @@ from nias_bridge.http import (
     tus,
     uploads,
     who,
+    written,
 )
 from nias_bridge.http.here import KEY, caller
 from nias_bridge.services import keys
@@ -62,7 +63,8 @@ def create_app(bridge: Bridge) -> APIFlask:
         VALIDATION_ERROR_STATUS_CODE=400,
         AUTO_404_RESPONSE=False,
     )
-    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    app.json = written.Json(app)
+    app.session_interface = written.Cookies()
     metrics.init_app(app)
     security.protect(app, bridge.settings, (who.know, who.allow))
     uploads.init_app(app)

@@ -34,6 +34,17 @@ from nias_bridge.services.evidence import Evidence
 from nias_bridge.services.manifest import OutputFile
 from nias_bridge.services.previews import Preview
 
+# What is linked, by its place below the run's own address: a list of runs has hundreds of links.
+LINKED = {
+    "log": "log",
+    "files": "files",
+    "results": "results.zip",
+    "cancel": "cancel",
+    "pin": "pin",
+    "record": "run.json",
+    "crate": "crate.zip",
+}
+
 
 def run_out(run: Run) -> RunOut:
     """A run as it stands in lists."""
@@ -266,15 +277,9 @@ def _evidence(evidence: Evidence) -> EvidenceOut:
 
 
 def _links(run: Run) -> dict[str, str]:
-    names = {
-        "self": "api.run",
-        "log": "api.log",
-        "files": "api.files",
-        "results": "api.results",
-        "cancel": "api.cancel",
-        "pin": "api.pin",
-        "record": "api.run_json",
-        "crate": "api.crate",
-        "page": "pages.run",
+    own = url_for("api.run", run_id=run.id)
+    return {
+        "self": own,
+        **{name: f"{own}/{below}" for name, below in LINKED.items()},
+        "page": url_for("pages.run", run_id=run.id),
     }
-    return {name: url_for(endpoint, run_id=run.id) for name, endpoint in names.items()}

@@ -114,10 +114,11 @@ def runs(query_data: RunsQuery) -> PageOut:
 @blueprint.output(RunOut)
 def run(run_id: int) -> RunOut:
     """One run"""
-    found = desk.find(bridge(), run_id)
-    fresh.settle(found, desk.marks(bridge(), found), checkup.limits(bridge(), found))
-    view = desk.status(bridge(), found)
-    return answers.status_out(view, checkup.diagnosis(bridge(), found, view.evidence))
+    by = bridge()
+    found = desk.find(by, run_id)
+    fresh.settle(found, desk.marks(by, found), checkup.limits(by, found))
+    view = desk.status(by, found)
+    return answers.status_out(view, checkup.diagnosis(by, found, view.evidence))
 
 
 @blueprint.get("/runs/<int:run_id>/log")

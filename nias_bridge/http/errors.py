@@ -135,7 +135,7 @@ def _bad_input(error: HTTPError) -> ResponseReturnValue:
 
 def _http_error(error: HTTPException) -> ResponseReturnValue:
     if error.code is None or error.code < 400:
-        return error  # a redirect is no error
+        return error.get_response()  # a redirect, or what the client has already, is no error
     sentence = HTTP_SENTENCES.get(error.code) or error.description or "This did not work."
     if isinstance(error, RequestEntityTooLarge):
         limits = quotas.largest_upload(bridge()), bridge().settings.dataset_max_bytes

@@ -39,6 +39,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Frame-Options": "DENY",
+    "Cache-Control": "no-cache, private",
 }
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SMALL_BODY = 1024 * 1024  # bytes; an upload's own limit is set where it is taken
@@ -90,8 +91,6 @@ def _refuse_cross_site_changes() -> None:
 
 def _add_headers(response: Response) -> Response:
     for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    if not response.cache_control.max_age and "Cache-Control" not in response.headers:
-        response.cache_control.no_cache = True
-        response.cache_control.private = True
+        if name not in response.headers:
+            response.headers.add(name, value)
     return response

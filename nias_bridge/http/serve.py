@@ -28,7 +28,9 @@ def serve_app(bridge: Bridge) -> None:
     if settings.workers > 1:
         metrics.share(str(figures))
     app = create_app(bridge)
-    bridge.store.close()  # no connection is shared by the processes that are forked now
+    # No connection is shared by the processes that are forked now.
+    bridge.store.close()
+    bridge.storage.close()
     _Server(
         app,
         {

@@ -21,10 +21,6 @@ AS_OTHERS = (
     "This site has no datasets: its jobs run as their owners’ own accounts, which can’t read what "
     "the gateway keeps. Put the data where your account can read it."
 )
-FROM_AFAR = (
-    "This site has no datasets: its gateway reaches the shared storage through a login node, and "
-    "can’t unpack them there. Put the data where the nodes can read it."
-)
 
 
 @dataclass(frozen=True)
@@ -37,9 +33,7 @@ class Seen:
 
 def why_none(bridge: Bridge) -> str:
     """Why this site has no datasets, "" where it has."""
-    if bridge.settings.identity == "unix":
-        return AS_OTHERS
-    return "" if bridge.storage.unpacks else FROM_AFAR
+    return AS_OTHERS if bridge.settings.identity == "unix" else ""
 
 
 def check_there_are_some(bridge: Bridge) -> None:

@@ -27,7 +27,11 @@ KEEP_ALIVE_SECONDS = 15
 BACK_OFF_MAX = 60.0
 # What the login node is given to kill a program past its deadline, and to say so.
 GRACE_SECONDS = 2.0
+FULL_SECONDS = 0.05  # after which one that opens no further channel is asked anew
 CHUNK = 1 << 16
+Channel = paramiko.Channel
+# What a channel raises once it, or its connection, is no longer there.
+BROKEN = (paramiko.SSHException, EOFError, OSError)
 
 # Before _BEGIN nothing was started, and what is printed is the account's own: of its .bashrc, say.
 _BEGIN = "nias-bridge: it begins"
@@ -58,35 +62,51 @@ class Login:
         return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != SSH_PORT else "")
 
 
+class NoChannel(Unreachable):
+    """The login node opens no further channel on this connection."""
+
+
 @dataclass
 class Connection:
     """One connection to a login node, made when it is first needed and again when it was lost.
 
     Any number of threads may use it at once. timeout: seconds for each attempt to connect.
+    spare: has a channel given up, now or soon, that others can do without; whether there is one.
     """
 
     login: Login
     timeout: float = 30
+    spare: Callable[[], bool] = field(default=lambda: False, repr=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+    # One channel after the other: of two refusals at once paramiko gives one an error without name.
+    _opening: Lock = field(default_factory=Lock, init=False, repr=False)
     _transport: paramiko.Transport | None = field(default=None, init=False, repr=False)
     _failures: int = field(default=0, init=False, repr=False)
     _not_before: float = field(default=0.0, init=False, repr=False)
     _why: str = field(default="", init=False, repr=False)
 
-    def channel(self) -> paramiko.Channel:
+    def channel(self) -> Channel:
         """A new channel, on which nothing was sent yet. Raises Unreachable."""
-        for _ in range(2):  # a connection may have broken while nobody used it
+        lost, until = 0, 0.0
+        while lost < 2:  # a connection may have broken while nobody used it
             transport = self._kept()
             try:
-                return transport.open_session(timeout=self.timeout)
+                with self._opening:
+                    return transport.open_session(timeout=self.timeout)
             except paramiko.ChannelException as error:
-                raise Unreachable(
-                    f"{self.login.host} opens no further channel ({error.text}): see MaxSessions "
-                    "in its sshd_config."
-                ) from None
-            except (paramiko.SSHException, EOFError, OSError) as error:
+                # One that is given up counts for as long as its program takes to end.
+                if not until and self.spare():
+                    until = time.monotonic() + GRACE_SECONDS
+                if time.monotonic() > until:
+                    raise NoChannel(
+                        f"{self.login.host} opens no further channel ({error.text}): see "
+                        "MaxSessions in its sshd_config."
+                    ) from None
+                time.sleep(FULL_SECONDS)
+            except BROKEN as error:
                 log.info("The connection to %s is gone: %s", self.login, error)
                 transport.close()
+                lost += 1
         raise Unreachable(f"The connection to {self.login} is lost again and again.")
 
     def close(self) -> None:
@@ -133,14 +153,14 @@ class SshRunner:
         """
         channel = self.connection.channel()
         stdout, stderr, status, why = b"", b"", -1, ""
-        with channel, _deadline(self.timeout + GRACE_SECONDS, channel.close) as passed:
+        with channel, within(self.timeout + GRACE_SECONDS, channel.close) as passed:
             try:
                 channel.exec_command(self._line(argv))
                 channel.shutdown_write()
                 stdout, stderr = _all(channel.recv), _all(channel.recv_stderr)
                 status = channel.recv_exit_status()
-            except (paramiko.SSHException, EOFError, OSError) as error:
-                why = f" ({_reason(error)})"
+            except BROKEN as error:
+                why = f" ({reason(error)})"
             late = passed.is_set()
             # Without the end of its output the status says nothing: the answer may be cut in two.
             whole = channel.eof_received and not late
@@ -241,8 +261,8 @@ def _connect(login: Login, timeout: float) -> paramiko.Transport:
     try:
         sock = _socket(login, timeout)
     except OSError as error:
-        raise Unreachable(f"{login} can't be reached by SSH: {_reason(error)}.") from None
-    with _deadline(timeout, lambda: sock.shutdown(socket.SHUT_RDWR)) as passed:
+        raise Unreachable(f"{login} can't be reached by SSH: {reason(error)}.") from None
+    with within(timeout, lambda: sock.shutdown(socket.SHUT_RDWR)) as passed:
         try:
             client.connect(
                 login.host,
@@ -261,7 +281,7 @@ def _connect(login: Login, timeout: float) -> paramiko.Transport:
             raise
         except (paramiko.SSHException, EOFError, OSError) as error:
             client.close()
-            why = f"no end within {timeout:g} s" if passed.is_set() else _reason(error)
+            why = f"no end within {timeout:g} s" if passed.is_set() else reason(error)
             raise Unreachable(_told(login, error, why)) from None
     transport = client.get_transport()
     if transport is None:  # it was connected a moment ago
@@ -316,7 +336,8 @@ def _told(login: Login, error: Exception, why: str) -> str:
     return f"{login} can't be reached by SSH: {why}."
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What is said of an error, without a full stop."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.rstrip(".")
     return str(error).rstrip(".") or type(error).__name__
@@ -327,7 +348,7 @@ def _all(receive: Callable[[int], bytes]) -> bytes:
 
 
 @contextmanager
-def _deadline(seconds: float, give_up: Callable[[], object]) -> Iterator[Event]:
+def within(seconds: float, give_up: Callable[[], object]) -> Iterator[Event]:
     """Calls `give_up` from another thread, unless left before; the event says that it did."""
     passed = Event()
 

@@ -17,8 +17,9 @@ from nias_bridge.store.tables import lease
 BUSY_SECONDS = 30
 ID_MAX = 2**31 - 1  # a larger number is no row's, and neither database can be asked for it
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
-_BEGIN = "nias_begin"  # the execution option that holds the word SQLite begins with
-_HOLDER = "nias_holder"  # … and that of the lease without which nothing is written
+_HOLDER = (
+    "nias_holder"  # the execution option that names the lease without which nothing is written
+)
 # What a poller that stands still in mid-transaction has locked, the lease too, is let go then.
 STOPPED_SECONDS = 5
 _IDLE = "idle_in_transaction_session_timeout"
@@ -33,15 +34,27 @@ def make_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
         return engine
     return create_engine(parsed, pool_pre_ping=True)
+
+
+@contextmanager
+def asking(engine: Engine) -> Iterator[Connection]:
+    """For one question, which sees one state of the database without a transaction around it.
+
+    Raises StoreError like `reading`.
+    """
+    with _told(), engine.connect() as connection:
+        if engine.dialect.name != "sqlite":  # which begins none by itself
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+        yield connection
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One transaction that only reads. Raises StoreError when the database does not answer."""
     with _told(), engine.begin() as connection:
+        _begin(connection, "BEGIN")
         yield connection
 
 
@@ -52,7 +65,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
     SQLite's takes the write lock at once: two that had begun by reading could both wait for it
     for ever. Of a `held` engine: raises LeaseLost where the lease is another's.
     """
-    with _told(), engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}).begin() as connection:
+    with _told(), engine.begin() as connection:
+        _begin(connection, "BEGIN IMMEDIATE")
         holder = connection.get_execution_options().get(_HOLDER)
         if holder is not None:
             _hold(connection, holder)
@@ -96,7 +110,7 @@ def _parse(url: str) -> URL:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where _begin_sqlite says
+    connection.isolation_level = None  # transactions begin where _begin says
     # The mode belongs to the file. Locked here means that another is just switching it.
     with suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA journal_mode = WAL")
@@ -105,5 +119,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+def _begin(connection: Connection, word: str) -> None:
+    # Told here, not by an event of the engine: each statement would be looked at for events.
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(word)

@@ -10,18 +10,22 @@ from sqlalchemy import Engine, bindparam, delete, insert, select, update
 
 from nias_bridge.errors import NotFound
 from nias_bridge.people import Key, KeyKind, NewKey, Person, Scope
-from nias_bridge.store.engine import ID_MAX, reading, writing
-from nias_bridge.store.people import with_sight
-from nias_bridge.store.tables import keys
+from nias_bridge.store.engine import ID_MAX, asking, reading, writing
+from nias_bridge.store.people import SEES, person_of
+from nias_bridge.store.people import SHOWN as OF_PERSON
+from nias_bridge.store.tables import keys, people
 from nias_bridge.store.watched import watched
 
-_SHOWN = select(*(c for c in keys.c if c.name != "hash"))
-# Made once: each request asks it.
-_GOOD = _SHOWN.where(
+_OF_KEY = [column for column in keys.c if column.name != "hash"]
+_SHOWN = select(*_OF_KEY)
+_IS_GOOD = (
     keys.c.hash == bindparam("hashed"),
     keys.c.kind == bindparam("kind"),
     keys.c.expires_at > bindparam("now"),
 )
+_GOOD = _SHOWN.where(*_IS_GOOD)
+# Made once, and one statement: each request asks it.
+_HELD = select(*_OF_KEY, *OF_PERSON, SEES).join_from(keys, people).where(*_IS_GOOD)
 
 
 class SqlKeys:
@@ -46,11 +50,18 @@ class SqlKeys:
         self, hashed: str, kind: KeyKind, *, now: datetime
     ) -> tuple[Key, Person, frozenset[str]] | None:
         asked = {"hashed": hashed, "kind": kind.value, "now": now}
-        with reading(self._engine) as connection:
-            row = connection.execute(_GOOD, asked).mappings().one_or_none()
-            if row is None or row["person_id"] is None:
-                return None
-            return _key(row), *with_sight(connection, row["person_id"])
+        with asking(self._engine) as connection:
+            row = connection.execute(_HELD, asked).one_or_none()
+        if row is None:
+            return None
+        # By place: a key and a person have fields of the same names.
+        *told, sees = row
+        of_key, of_person = told[: len(_OF_KEY)], told[len(_OF_KEY) :]
+        return (
+            _key(dict(zip((c.name for c in _OF_KEY), of_key, strict=True))),
+            person_of(dict(zip((c.name for c in OF_PERSON), of_person, strict=True))),
+            frozenset((sees or "").split()),
+        )
 
     def take(self, hashed: str, kind: KeyKind, *, now: datetime) -> Key | None:
         with writing(self._engine) as connection:

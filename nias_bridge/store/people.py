@@ -8,7 +8,19 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from nias_bridge.domain import name_key
@@ -32,20 +44,32 @@ from nias_bridge.store.tables import groups, memberships, people, projects
 CHANGEABLE = frozenset(
     {"email", "name", "role", "standing", "unix_account", "subject", "quotas", "mail"}
 )
-_SHOWN = select(*(c for c in people.c if c.name not in ("email_key", "password")))
-# Made once: each request asks them.
-_BY_ID = _SHOWN.where(people.c.id == bindparam("person"))
-_SEEN_BY = (
-    select(people.c.handle)
-    .join_from(memberships, people)
-    .where(
-        memberships.c.group_id.in_(
-            select(memberships.c.group_id)
-            .join_from(memberships, groups)
-            .where(memberships.c.person_id == bindparam("person"), groups.c.shares)
-        ),
-        people.c.id != bindparam("person"),
+SHOWN = [column for column in people.c if column.name not in ("email_key", "password")]
+_SHOWN = select(*SHOWN)
+_BY_ID = _SHOWN.where(people.c.id == bindparam("person"))  # made once
+
+_others, _mine = people.alias(), memberships.alias()
+
+
+def _seen_by(person: ColumnElement[Any], shown: ColumnElement[str]) -> Select[str]:
+    """What is to be shown of those who share a sharing group with a person."""
+    ours = (
+        select(_mine.c.group_id)
+        .join_from(_mine, groups)
+        .where(_mine.c.person_id == person, groups.c.shares)
+        .correlate(people)
     )
+    joined = select(shown).join_from(memberships, _others)
+    return joined.where(memberships.c.group_id.in_(ours), _others.c.id != person)
+
+
+_SEEN_BY = _seen_by(bindparam("person"), _others.c.handle)
+# As a column beside a person's own: their handles, separated by spaces, which none has in it.
+_SPACE: Any = literal_column("' '")  # as a parameter it would be rendered with each question
+SEES = (
+    _seen_by(people.c.id, func.aggregate_strings(_others.c.handle, _SPACE))
+    .correlate(people)
+    .scalar_subquery()
 )
 
 
@@ -112,12 +136,12 @@ class SqlPeople:
             return None
         with reading(self._engine) as connection:
             row = connection.execute(wanted).mappings().one_or_none()
-        return None if row is None else _person(row)
+        return None if row is None else person_of(row)
 
     def all(self) -> list[Person]:
         with reading(self._engine) as connection:
             rows = connection.execute(_SHOWN.order_by(func.lower(people.c.name), people.c.id))
-            return [_person(row) for row in rows.mappings()]
+            return [person_of(row) for row in rows.mappings()]
 
     def password(self, person_id: int) -> str | None:
         wanted = select(people.c.password).where(people.c.id == person_id)
@@ -168,7 +192,7 @@ class SqlPeople:
 
     def sees(self, person_id: int) -> frozenset[str]:
         with reading(self._engine) as connection:
-            return _sees(connection, person_id)
+            return frozenset(connection.scalars(_SEEN_BY, {"person": person_id}))
 
     def orphans(self) -> list[str]:
         known = select(people.c.handle)
@@ -180,11 +204,6 @@ class SqlPeople:
         )
         with reading(self._engine) as connection:
             return list(connection.scalars(counted))
-
-
-def with_sight(connection: Connection, person_id: int) -> tuple[Person, frozenset[str]]:
-    """A person, and the handles of those who share a sharing group with her."""
-    return _one(connection, person_id), _sees(connection, person_id)
 
 
 @contextmanager
@@ -244,14 +263,11 @@ def _one(connection: Connection, person_id: int) -> Person:
     row = connection.execute(_BY_ID, asked).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such person.")
-    return _person(row)
+    return person_of(row)
 
 
-def _sees(connection: Connection, person_id: int) -> frozenset[str]:
-    return frozenset(connection.scalars(_SEEN_BY, {"person": person_id}))
-
-
-def _person(row: Any) -> Person:
+def person_of(row: Any) -> Person:
+    """A person, of a row of SHOWN."""
     told = dict(row)
     words = {
         "role": Role(told["role"]),

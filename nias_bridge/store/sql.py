@@ -46,7 +46,7 @@ from nias_bridge.store import datasets as datasets_of
 from nias_bridge.store import keyed, stored, strays
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
-from nias_bridge.store.engine import ID_MAX, held, reading, writing
+from nias_bridge.store.engine import ID_MAX, asking, held, reading, writing
 from nias_bridge.store.keys import SqlKeys
 from nias_bridge.store.outbox import SqlOutbox, put_move
 from nias_bridge.store.people import SqlPeople
@@ -196,7 +196,7 @@ class SqlStore:
         return (last or 0) + 1
 
     def run(self, run_id: int) -> Run:
-        with reading(self._engine) as connection:
+        with asking(self._engine) as connection:
             return _one(connection, run_id)
 
     def runs(self, wanted: Filter) -> Page:
@@ -349,7 +349,7 @@ class SqlStore:
             connection.execute(delete(lease).where(lease.c.holder == holder))
 
     def cluster(self) -> ClusterView:
-        with reading(self._engine) as connection:
+        with asking(self._engine) as connection:
             view: ClusterView | None = connection.scalar(select(cluster_view.c.view))
         return view or ClusterView()
 

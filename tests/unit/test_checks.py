@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nias_bridge.checks import folder, nodes, report, storage
+from nias_bridge.checks import folder, machine, nodes, report, storage
 from nias_bridge.checks.cluster import graded_clock
 from nias_bridge.checks.examination import examine
 from nias_bridge.checks.points import Finding, Grade, Result, exit_status, fault, unknown, well
@@ -206,3 +207,18 @@ def test_lines_say_what_was_seen_and_beneath_it_the_mend() -> None:
         "",
         "2 points: 1 well, 0 warnings, 1 fault.",
     ]
+
+
+def test_what_lets_jobs_be_others_is_put_in_place_where_slurms_commands_are_run(
+    subject: Callable[..., Subject],
+) -> None:
+    def nothing(_: Any) -> Output:
+        return Output(1, "", "No such file or directory")
+
+    def mend(**settings: Any) -> str:
+        found = machine.identity(replace(subject(identity="unix", **settings), system=nothing))
+        assert found.grade is Grade.FAULT
+        return found.mend
+
+    assert "nias-bridge install-run-as --gateway" in mend()
+    assert "as root on login.lab: what `nias-bridge print-run-as`" in mend(ssh_host="login.lab")

@@ -46,7 +46,7 @@ from nias_bridge.services import (
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.sight import Desk
 from nias_bridge.slurm.fake import FakeScheduler
-from nias_bridge.storage import Mounted, Storage
+from nias_bridge.storage import Mounted
 
 FILES = {"a.csv": "1,2\n", "sub/b.bin": b"\0\1\2", "ä.txt": "x"}
 
@@ -463,20 +463,6 @@ def test_where_jobs_are_their_owners_accounts_there_are_none(tmp_path: Path) -> 
         deliveries.put(bridge, sent(bridge, zipped("eeg", FILES)), "eeg.zip", "eeg")
     with pytest.raises(NotPossible, match="This site has no datasets"):
         datasets.resolve(bridge, ["eeg"])
-
-
-def test_where_the_storage_is_only_reached_from_afar_there_are_none(bridge: Bridge) -> None:
-    class Elsewhere:
-        """A reach that asks another machine, whose files are these."""
-
-        call = Mounted().call
-        open = Mounted().open
-        open_beneath = Mounted().open_beneath
-
-    afar = replace(bridge, storage=Storage(Elsewhere()))
-    with pytest.raises(NotPossible, match="through a login node"):
-        deliveries.put(afar, sent(bridge, zipped("eeg", FILES)), "eeg.zip", "eeg")
-    assert uploads(bridge) == []
 
 
 # What goes

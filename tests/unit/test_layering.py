@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "script": CORE | (TOOLS - {"script", "node", "storage", "mail", "webhook"}),
     "node": set(),
     "services": CORE | TOOLS,
-    "slurm": CORE | {"settings"},
+    "slurm": CORE | {"settings", "storage", "node"},
     "store": CORE | {"settings", "assets"},
     "localcluster": CORE | {"settings"},
     "identity": CORE | {"settings"},

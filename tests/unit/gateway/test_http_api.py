@@ -242,6 +242,11 @@ def test_the_description_has_every_address_and_the_page_is_served_from_here(
 ) -> None:
     spec = json.loads(web.get("/api/openapi.json").data)
     assert {path.removeprefix("/api/v1") for path in spec["paths"]} == {
+        "/datasets",
+        "/datasets/{dataset_id}",
+        "/datasets/{dataset_id}/shared",
+        "/datasets/{dataset_id}/versions/{version_id}",
+        "/datasets/{dataset_id}/versions/{version_id}/files",
         "/runs",
         "/runs/{run_id}",
         "/runs/{run_id}/log",

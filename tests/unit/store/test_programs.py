@@ -101,19 +101,30 @@ def test_of_many_who_come_with_one_key_at_once_one_makes_a_run(store: SqlStore) 
 
 
 def test_a_key_names_its_holder_and_whom_she_sees(store: SqlStore) -> None:
-    for handle in ("ana", "bento"):
+    for handle in ("ana", "bento", "clara", "dora", "eva"):
         new = NewPerson(
             handle=handle, email=f"{handle}@lab.org", name=handle, standing=Standing.ACTIVE
         )
         store.people.add(new, at=NOON)
     ana = store.people.find(handle="ana")
     assert ana
-    group = store.people.save_group("Sleep", shares=True)
-    store.people.set_members(group.id, ["ana", "bento"])
+    for name, shares, members in (
+        ("Sleep", True, ["ana", "bento", "clara"]),
+        ("EMG", True, ["ana", "bento"]),
+        ("Tea", False, ["ana", "dora"]),
+        ("Others", True, ["dora", "eva"]),
+    ):
+        group = store.people.save_group(name, shares=shares)
+        store.people.set_members(group.id, members)
     until = NOON + timedelta(days=1)
     token = NewKey(kind=KeyKind.TOKEN, hash="h", created_at=NOON, expires_at=until)
     key = store.keys.add(replace(token, person_id=ana.id, scope=Scope.READ))
-    assert store.keys.holder("h", KeyKind.TOKEN, now=NOON) == (key, ana, {"bento"})
+    assert store.keys.holder("h", KeyKind.TOKEN, now=NOON) == (key, ana, {"bento", "clara"})
+    alone = store.people.find(handle="eva")
+    assert alone
+    own = store.keys.add(replace(token, hash="e", person_id=alone.id))
+    store.people.drop_group(group.id)
+    assert store.keys.holder("e", KeyKind.TOKEN, now=NOON) == (own, alone, frozenset())
     assert store.keys.holder("h", KeyKind.SESSION, now=NOON) is None
     assert store.keys.holder("h", KeyKind.TOKEN, now=until) is None
     store.keys.add(NewKey(kind=KeyKind.INVITATION, hash="i", created_at=NOON, expires_at=until))
