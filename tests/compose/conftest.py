@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -40,7 +41,8 @@ def one_at_a_time(place: Path) -> Iterator[None]:
 def containers(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     """The cluster, up, as it comes: two nodes."""
     folder = Path(tempfile.mkdtemp(prefix="nias-compose-", dir="/tmp"))
-    cluster = Containers(docker, folder, folder.name.lower(), free_port(), free_port())
+    name = f"nias-compose-{secrets.token_hex(4)}"  # mkdtemp's can be none of an image
+    cluster = Containers(docker, folder, name, free_port(), free_port())
     try:
         checkout(folder)
         with one_at_a_time(tmp_path_factory.getbasetemp().parent):
