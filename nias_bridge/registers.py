@@ -298,5 +298,6 @@ class Datasets(Protocol):
         ...
 
     def clear(self, sha256: str) -> None:
-        """Remember that nothing is left of those that were deleted."""
+        """Remember that the content of those that were deleted is seen to: they are unused no
+        more."""
         ...
