@@ -169,7 +169,7 @@ def print_run_as(sudoers: Path) -> None:
 @main.command()
 def unclaimed() -> None:
     """Jobs by plain sbatch that wait for somebody to be linked to their account on the cluster."""
-    for job in _at_the_command_line().store.strays.all():
+    for job in _at_the_command_line().store.unclaimed.all():
         told = job.report
         click.echo(
             f"{told.job_id:<10}  {job.native.user:16}  {told.submitted_at:%Y-%m-%d %H:%M}"

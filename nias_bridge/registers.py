@@ -205,7 +205,7 @@ class Outbox(Protocol):
         ...
 
 
-class Strays(Protocol):
+class UnclaimedJobs(Protocol):
     """Jobs by plain sbatch whose Unix account is linked to nobody, and since when they count."""
 
     def since(self) -> datetime:

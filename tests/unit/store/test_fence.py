@@ -46,7 +46,7 @@ WRITES: dict[str, Callable[[SqlStore, Run], Any]] = {
     "the cluster": lambda store, _: store.save_cluster(ClusterView(at=NOON)),
     "files": lambda store, run: store.weigh(run.id, 1),
     "limits": lambda store, _: store.leave(now=NOON),
-    "jobs of login nodes": lambda store, _: store.strays.look(NOON),
+    "jobs of login nodes": lambda store, _: store.unclaimed.look(NOON),
     "keys": lambda store, _: store.keys.drop_expired(before=NOON),
 }
 
