@@ -19,12 +19,12 @@ import click
 
 from nias_bridge import demo as demonstration
 from nias_bridge import localcluster
+from nias_bridge.amounts import memory_bytes
 from nias_bridge.bootstrap import open_bridge, open_connection, open_scheduler, open_subject
 from nias_bridge.checks import report
 from nias_bridge.checks.examination import examine
 from nias_bridge.checks.points import Grade, Result, exit_status, unknown
 from nias_bridge.checks.subject import Wanted
-from nias_bridge.domain import memory_bytes
 from nias_bridge.errors import NiasError, SettingsError
 from nias_bridge.http.serve import serve_app
 from nias_bridge.identity.install import SUDOERS, install, script

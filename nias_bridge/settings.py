@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from nias_bridge import pipconfig
-from nias_bridge.domain import memory_bytes, time_limit_seconds
+from nias_bridge.amounts import memory_bytes, time_limit_seconds
 from nias_bridge.errors import SettingsError
 from nias_bridge.mail import server_of
 from nias_bridge.people import email_address

@@ -7,11 +7,12 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 
+from nias_bridge.amounts import time_limit_seconds
 from nias_bridge.checks.clocks import graded_clock
 from nias_bridge.checks.folder import probe_folder
 from nias_bridge.checks.points import Finding, Point, fault, skipped, unknown, warning, well
 from nias_bridge.checks.subject import Subject
-from nias_bridge.domain import Resources, time_limit_seconds
+from nias_bridge.domain import Resources
 from nias_bridge.errors import Rejected, SettingsError, Unreachable
 from nias_bridge.script import render_wish, slot_options
 from nias_bridge.slurm import commands, values

@@ -17,7 +17,6 @@ from itertools import chain
 from pathlib import PurePosixPath
 
 from nias_bridge.domain import (
-    NAME_MAX,
     SBATCH_JOB_NAME,
     Contents,
     Native,
@@ -27,10 +26,9 @@ from nias_bridge.domain import (
     Run,
     SlurmReport,
     Unclaimed,
-    project_name,
-    slug,
 )
 from nias_bridge.errors import BadProjectFile, Unreachable
+from nias_bridge.naming import NAME_MAX, project_name, slug
 from nias_bridge.node import archive, layout, needs, requirements
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import intake, wishes

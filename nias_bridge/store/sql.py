@@ -38,9 +38,9 @@ from nias_bridge.domain import (
     Run,
     SubmissionKey,
     Unclaimed,
-    name_key,
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
+from nias_bridge.naming import name_key
 from nias_bridge.people import Used
 from nias_bridge.store import datasets as datasets_of
 from nias_bridge.store import keyed, stored, unclaimed

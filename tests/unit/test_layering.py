@@ -11,7 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "nias_bridge"
 NAME = "nias_bridge"
 
-CORE = {"ports", "registers", "people", "errands", "tasks", "domain", "datasets", "errors"}
+CORE = {"ports", "registers", "people", "errands", "tasks", "domain", "datasets", "naming"}
+CORE |= {"amounts", "errors"}
 TOOLS = {"settings", "mail", "storage", "webhook", "pipconfig", "assets", "paths", "script", "node"}
 BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcluster", "checks"}
 
@@ -19,6 +20,8 @@ BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcl
 # package's inside ("node.layout") can be named alone.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "naming": set(),
+    "amounts": set(),
     "datasets": set(),
     "domain": {"datasets", "errors"},
     "tasks": {"domain", "errors"},
