@@ -237,10 +237,10 @@ def token() -> None:
 
 @token.command("add")
 @click.argument("email")
-@click.option("--scope", type=click.Choice(list(Scope)), default=Scope.SUBMIT, show_default=True)
+@click.option("--scope", type=click.Choice([*map(str, Scope)]), default="submit", show_default=True)
 @click.option("--name", default="command line", show_default=True)
 @click.option("--days", default=90, show_default=True)
-def token_add(email: str, scope: Scope, name: str, days: int) -> None:
+def token_add(email: str, scope: str, name: str, days: int) -> None:
     """Print a token that acts for this person: Authorization: Bearer …"""
     bridge = _at_the_command_line()
     person = accounts.person_of(bridge, email)

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 import urllib.error
@@ -28,7 +29,7 @@ from sites import client_of, jobs_named, served
 
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.node import serving
-from nias_bridge.site import Site, running, said
+from nias_bridge.site import Site, command, running, said
 
 CODE = """
 import hashlib, sys, time
@@ -301,6 +302,22 @@ def test_connections_that_die_again_and_again_lose_no_run_and_start_none_twice(
 def test_the_administrators_commands_work_too(outside: Site, shared: Path) -> None:
     assert "MB" in said(outside, "env", "list")
     assert said(outside, "install-shared") == f"{shared}/bin is up to date."
+
+
+def test_the_doctor_looks_at_it_over_there_by_a_job_too(outside: Site, shared: Path) -> None:
+    called = command(outside, "doctor", "--json")
+    done = subprocess.run(**called, capture_output=True, text=True, timeout=120, check=False)
+    points = json.loads(done.stdout)["points"]
+    found = {(one["part"], one["point"]): one["grade"] for one in points}
+    for part, point in (
+        ("Shared storage", "writing"),
+        ("Shared storage", "hard links"),
+        ("Shared storage", "node program"),
+        ("Nodes", "probe job"),
+    ):
+        assert found[part, point] == "well", done.stdout
+    assert found["Shared storage", "mount"] == "skipped"
+    assert not (shared / "doctor").exists()
 
 
 def test_a_storage_that_is_away_is_told_and_mended_without_a_restart(
