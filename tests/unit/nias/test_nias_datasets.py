@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import staged
-from conftest import Nias, project
+from commanded import Nias, project
 
 from nias_bridge.client import Client, NoAnswer, Refused, pieces
 from nias_bridge.client.gateway import Gateway
