@@ -19,12 +19,12 @@ import click
 
 from nias_bridge import demo as demonstration
 from nias_bridge import localcluster
+from nias_bridge.amounts import memory_bytes
 from nias_bridge.bootstrap import open_bridge, open_connection, open_scheduler, open_subject
 from nias_bridge.checks import report
 from nias_bridge.checks.examination import examine
 from nias_bridge.checks.points import Grade, Result, exit_status, unknown
 from nias_bridge.checks.subject import Wanted
-from nias_bridge.domain import memory_bytes
 from nias_bridge.errors import NiasError, SettingsError
 from nias_bridge.http.serve import serve_app
 from nias_bridge.identity.install import SUDOERS, install, script
@@ -169,7 +169,7 @@ def print_run_as(sudoers: Path) -> None:
 @main.command()
 def unclaimed() -> None:
     """Jobs by plain sbatch that wait for somebody to be linked to their account on the cluster."""
-    for job in _at_the_command_line().store.strays.all():
+    for job in _at_the_command_line().store.unclaimed.all():
         told = job.report
         click.echo(
             f"{told.job_id:<10}  {job.native.user:16}  {told.submitted_at:%Y-%m-%d %H:%M}"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -446,77 +443,3 @@ class Page:
     @property
     def pages(self) -> int:
         return max(1, -(-self.total // self.per_page))
-
-
-NAME_MAX = 64
-_NAME_EXTRA = frozenset(" ._-")
-
-
-def project_name(text: str) -> str:
-    """A project's name as people write it, in NFC; raises ValueError with what is wrong.
-
-    Letters and digits of any script (with their combining marks), spaces and ._- ; 1 to 64
-    characters; not beginning with a dot, dash or space, nor ending with a dot or space.
-    """
-    name = unicodedata.normalize("NFC", text)
-    if not 1 <= len(name) <= NAME_MAX:
-        raise ValueError(f"has {len(name)} characters; a project name has 1 to {NAME_MAX}")
-    for char in name:
-        if char not in _NAME_EXTRA and unicodedata.category(char)[0] not in "LNM":
-            shown = char if char.isprintable() else f"U+{ord(char):04X}"
-            raise ValueError(f"has the character “{shown}”; use letters, digits, spaces and . _ -")
-    if name[0] in " .-" or name[-1] in " .":
-        raise ValueError("begins or ends with a space, dot or dash")
-    return name
-
-
-def name_key(name: str) -> str:
-    """What makes two project names the same one: NFKC, whatever the case."""
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-
-
-def slug(name: str) -> str:
-    """The path-safe form of a project name, for folders and Slurm: ASCII letters, digits, ._-
-
-    A name that is not its own slug gets eight characters of its key's hash behind a ~ (which no
-    name can have), so that two projects never share a folder.
-    """
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-._")[:48]
-    if safe == name:
-        return safe
-    digest = hashlib.sha256(name_key(name).encode()).hexdigest()[:8]
-    return f"{safe or 'project'}~{digest}"
-
-
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_TIME = re.compile(r"(?:(?P<days>\d{1,4})-)?(?P<parts>\d{1,7}(?::\d{1,2}){0,2})\Z", re.ASCII)
-_MEMORY = re.compile(r"(?P<count>\d{1,9})(?P<unit>[KMGT]?)B?\Z", re.ASCII | re.IGNORECASE)
-_UNITS = {"K": 1024, "": 1024**2, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-
-
-def time_limit_seconds(text: str) -> int:
-    """Seconds of a time limit in one of Slurm's formats; raises ValueError with what they are.
-
-    M, M:S, H:M:S, D-H, D-H:M, D-H:M:S.
-    """
-    match = _TIME.match(text)
-    if not match:
-        raise ValueError(f"“{text}” is not a time; write 30 (minutes), 02:00:00 or 1-12:00:00")
-    parts = [int(part) for part in match["parts"].split(":")]
-    units = [_HOUR, _MINUTE, 1]
-    if match["days"] is None and len(parts) < len(units):
-        units = [_MINUTE, 1]
-    seconds = int(match["days"] or 0) * _DAY
-    seconds += sum(part * unit for part, unit in zip(parts, units, strict=False))
-    if seconds <= 0:
-        raise ValueError(f"“{text}” is no time at all")
-    return seconds
-
-
-def memory_bytes(text: str) -> int:
-    """Bytes of a memory size as Slurm writes it (a bare number is MB); raises ValueError."""
-    match = _MEMORY.match(text)
-    if not match or not int(match["count"]):
-        raise ValueError(f"“{text}” is not a memory size; write 500M or 8G")
-    return int(match["count"]) * _UNITS[match["unit"].upper()]

@@ -281,7 +281,7 @@ def remove_dataset(name: str, version: str, yes: bool, as_json: bool) -> None:
     Runs that saw it keep its name and hash. One that a run still sees is not deleted.
     """
     found = _client().datasets.get(name)
-    what = f"{found.name}@{version}" if version else found.name
+    what = f"{found.owner}/{found.name}" + (f"@{version}" if version else "")
     if not yes:
         click.confirm(f"Delete {what}?", abort=True, err=True)
     found.delete(version)

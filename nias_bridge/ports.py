@@ -25,7 +25,7 @@ from nias_bridge.domain import (
     Usage,
 )
 from nias_bridge.people import UnixAccount, Used
-from nias_bridge.registers import Datasets, Deeds, Keys, Outbox, People, Strays
+from nias_bridge.registers import Datasets, Deeds, Keys, Outbox, People, UnclaimedJobs
 from nias_bridge.tasks import Task
 
 
@@ -127,7 +127,7 @@ class Store(Protocol):
     def deeds(self) -> Deeds: ...
 
     @property
-    def strays(self) -> Strays: ...
+    def unclaimed(self) -> UnclaimedJobs: ...
 
     @property
     def outbox(self) -> Outbox: ...

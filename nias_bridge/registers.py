@@ -205,7 +205,7 @@ class Outbox(Protocol):
         ...
 
 
-class Strays(Protocol):
+class UnclaimedJobs(Protocol):
     """Jobs by plain sbatch whose Unix account is linked to nobody, and since when they count."""
 
     def since(self) -> datetime:
@@ -298,5 +298,6 @@ class Datasets(Protocol):
         ...
 
     def clear(self, sha256: str) -> None:
-        """Remember that nothing is left of those that were deleted."""
+        """Remember that the content of those that were deleted is seen to: they are unused no
+        more."""
         ...

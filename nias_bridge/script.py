@@ -8,8 +8,9 @@ from pathlib import PurePosixPath
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from nias_bridge.amounts import time_limit_seconds
 from nias_bridge.assets import asset
-from nias_bridge.domain import SBATCH_JOB_NAME, Resources, Run, time_limit_seconds
+from nias_bridge.domain import SBATCH_JOB_NAME, Resources, Run
 from nias_bridge.paths import SharedPaths
 from nias_bridge.settings import Settings
 

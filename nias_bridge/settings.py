@@ -18,7 +18,7 @@ from pydantic_settings import (
 )
 
 from nias_bridge import pipconfig
-from nias_bridge.domain import memory_bytes, time_limit_seconds
+from nias_bridge.amounts import memory_bytes, time_limit_seconds
 from nias_bridge.errors import SettingsError
 from nias_bridge.mail import server_of
 from nias_bridge.people import email_address
@@ -323,38 +323,31 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _one_place(self) -> Settings:
+    def _together(self) -> Self:
+        unix, ssh = self.identity == "unix", self.storage == "ssh"
         # On a login node the program that hands runs over sees what the nodes do.
-        one_place = self.root_on_cluster == PurePosixPath(self.shared_root)
-        if self.identity == "unix" and not self.ssh_host and not one_place:
-            raise ValueError("identity “unix” wants shared_root to be the nodes' path of it too")
-        if self.identity == "unix" and self.accel_redirect:
-            raise ValueError(
-                "accel_redirect can't be had with identity “unix”, where nginx may not read what "
-                "is each owner's own: leave one out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _reached(self) -> Self:
-        if self.storage == "ssh" and not self.ssh_host:
-            raise ValueError("storage “ssh” needs ssh_host beside it: the login node that has it")
-        if self.storage == "ssh" and self.accel_redirect:
-            raise ValueError(
-                "accel_redirect can't be had with storage “ssh”, of which nginx has no file: leave "
-                "one out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        issuer = urlsplit(self.oidc_issuer or "")
-        if self.oidc_issuer and not self.oidc_client_id:
-            raise ValueError("oidc_issuer needs oidc_client_id beside it")
-        if self.oidc_issuer and issuer.scheme != "https" and issuer.hostname not in LOOPBACK:
-            raise ValueError("oidc_issuer must begin with https://")
-        if self.smtp_url and not self.mail_from:
-            raise ValueError("smtp_url needs mail_from beside it")
+        one_place = self.ssh_host or self.root_on_cluster == PurePosixPath(self.shared_root)
+        issuer = urlsplit(self.oidc_issuer or "https:")
+        unsafe = issuer.scheme != "https" and issuer.hostname not in LOOPBACK
+        told = {
+            "identity “unix” wants shared_root to be the nodes' path of it too": unix
+            and not one_place,
+            "accel_redirect can't be had with identity “unix”, where nginx may not read what is "
+            "each owner's own: leave one out": unix and self.accel_redirect,
+            "storage “ssh” needs ssh_host beside it: the login node that has it": ssh
+            and not self.ssh_host,
+            "accel_redirect can't be had with storage “ssh”, of which nginx has no file: leave one "
+            "out": ssh and self.accel_redirect,
+            "slurm_via can't be pyslurm where ssh_host is set: leave one out": self.ssh_host
+            and self.slurm_via == "pyslurm",
+            "oidc_issuer needs oidc_client_id beside it": self.oidc_issuer
+            and not self.oidc_client_id,
+            "oidc_issuer must begin with https://": unsafe,
+            "smtp_url needs mail_from beside it": self.smtp_url and not self.mail_from,
+        }
+        for sentence, wrong in told.items():
+            if wrong:
+                raise ValueError(sentence)
         return self
 
     @property
@@ -366,12 +359,6 @@ class Settings(BaseSettings):
     def url(self) -> str:
         """How people reach the gateway, without a slash at its end."""
         return self.public_url or f"http://{self.host}:{self.port}"
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Settings:
-        if self.ssh_host and self.slurm_via == "pyslurm":
-            raise ValueError("slurm_via can't be pyslurm where ssh_host is set: leave one out")
-        return self
 
     @classmethod
     def settings_customise_sources(

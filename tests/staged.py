@@ -311,7 +311,7 @@ def unclaimed(
     )
     native = Native(user=account, job_name="nias")
     job = Unclaimed(native=native, project=project, report=told, tasks=tasks)
-    bridge.store.strays.keep(job)
+    bridge.store.unclaimed.keep(job)
     return job
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pwd
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,15 @@ def person(site: Site, handle: str, unix: str) -> Researcher:
     return Researcher(
         handle, unix, Client(site.url, said(site, "token", "add", f"{handle}@lab.org"))
     )
+
+
+def alice_at_work(lab: Lab) -> Iterator[dict[str, Any]]:
+    """A run of Alice's whose code is at work, for a fixture."""
+    client, run = lab.alice.client, lab.alice.at_work()
+    yield run
+    if not client.run(run["id"])["ended"]:
+        client.cancel(run["id"])
+        client.ended(run["id"])
 
 
 def recorded(slurm: Callable[..., str], run: dict[str, Any]) -> tuple[str, str]:

@@ -7,10 +7,12 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 
+from nias_bridge.amounts import time_limit_seconds
+from nias_bridge.checks.clocks import graded_clock
 from nias_bridge.checks.folder import probe_folder
 from nias_bridge.checks.points import Finding, Point, fault, skipped, unknown, warning, well
 from nias_bridge.checks.subject import Subject
-from nias_bridge.domain import Resources, time_limit_seconds
+from nias_bridge.domain import Resources
 from nias_bridge.errors import Rejected, SettingsError, Unreachable
 from nias_bridge.script import render_wish, slot_options
 from nias_bridge.slurm import commands, values
@@ -19,8 +21,6 @@ from nias_bridge.slurm.native import PyslurmScheduler
 
 OLDEST, NEWEST = (22, 5), (26, 5)  # that this was tried with
 RECONFIGURE = "in slurm.conf, then `scontrol reconfigure`"
-CLOCK_WARNING, CLOCK_FAULT = 5.0, 60.0  # seconds
-CLOCK_MEND = "let all machines follow the same clock (chrony)"
 USABLE = ("IDLE", "MIXED", "ALLOCATED", "COMPLETING")
 HURT = ("DRAIN", "DOWN", "FAIL", "NOT_RESPONDING", "MAINT")
 KILL_WAIT_MIN = 10
@@ -242,18 +242,6 @@ def clock(subject: Subject) -> Finding:
     if told is None:
         return unknown("slurmctld does not tell its time")
     return graded_clock("slurmctld", told.timestamp(), before, time.time())
-
-
-def graded_clock(whose: str, told: float, earliest: float, latest: float) -> Finding:
-    """What a time that was told between two moments here comes to; one of whole seconds may be
-    a second less."""
-    apart = max(earliest - 1 - told, told - latest, 0.0)
-    seen = f"the clock of {whose} and this one are {apart:.0f} s apart"
-    if apart >= CLOCK_FAULT:
-        return fault(seen, CLOCK_MEND)
-    return (
-        warning(seen, CLOCK_MEND) if apart >= CLOCK_WARNING else well(f"{whose} has the same time")
-    )
 
 
 def hidden_jobs(subject: Subject) -> Finding:

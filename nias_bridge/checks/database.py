@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
-from nias_bridge.checks.cluster import graded_clock
+from nias_bridge.checks.clocks import graded_clock
 from nias_bridge.checks.points import Finding, Point, fault, skipped, warning, well
 from nias_bridge.checks.subject import Subject
 from nias_bridge.errors import OldSchema, SettingsError, StoreError

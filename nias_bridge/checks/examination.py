@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from nias_bridge.checks import cluster, database, machine, nodes, people, storage
-from nias_bridge.checks.cluster import graded_clock
+from nias_bridge.checks.clocks import graded_clock
 from nias_bridge.checks.points import Finding, Point, Result, skipped, unknown
 from nias_bridge.checks.probing import Probed, probe
 from nias_bridge.checks.subject import Subject

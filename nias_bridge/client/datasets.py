@@ -83,14 +83,17 @@ class Datasets:
         return self._listed("datasets")
 
     def get(self, name: str) -> Dataset:
-        """One by its name, “eeg”, one's own first, or by “alice/eeg”. Raises NotFound."""
+        """One by its name, “eeg”, one's own first, or by “alice/eeg”. Raises NotFound, also where
+        the name may be several people's."""
         owner, _, called = name.rpartition("/")
-        named = self._named(called)
-        own = [each for each in named if each.owner == self._handle]
-        for each in [*own, *named]:
-            if owner in ("", each.owner):
-                return each
-        raise NotFound(f"There is no dataset “{name}” that you may use.")
+        found = [each for each in self._named(called) if owner in ("", each.owner)]
+        if not found:
+            raise NotFound(f"There is no dataset “{name}” that you may use.")
+        own = [each for each in found if each.owner == self._handle]
+        if len(found) > 1 and not own:
+            several = " or ".join(sorted(f"{each.owner}/{each.name}" for each in found))
+            raise NotFound(f"“{name}” may be {several}: say which.")
+        return (own or found)[0]
 
     def put(
         self,

@@ -176,7 +176,7 @@ def unclaimed_jobs() -> str:
 
 
 @blueprint.post("/unclaimed/<account>")
-def claim(account: str) -> ResponseReturnValue:
+def link_account(account: str) -> ResponseReturnValue:
     """Link the account that such jobs are of to a person."""
     try:
         linked = unclaimed.link(bridge(), account, request.form.get("person", 0, type=int))

@@ -62,7 +62,7 @@ class GroupsOut(BaseModel):
     groups: list[GroupOut]
 
 
-class StrayOut(BaseModel):
+class UnclaimedJobOut(BaseModel):
     """A job by plain sbatch: `tasks` of an array; `size` of its zip, null until it was seen."""
 
     job_id: int
@@ -73,20 +73,20 @@ class StrayOut(BaseModel):
     size: Size | None
 
 
-class NobodysOut(BaseModel):
+class UnclaimedOfOut(BaseModel):
     """A Unix account that nobody is linked to, and its jobs, the newest first."""
 
     account: str
-    jobs: list[StrayOut]
+    jobs: list[UnclaimedJobOut]
 
 
 class UnclaimedOut(BaseModel):
     """Jobs by plain sbatch that wait for somebody to be linked to their account."""
 
-    unclaimed: list[NobodysOut]
+    unclaimed: list[UnclaimedOfOut]
 
 
-class ClaimIn(BaseModel):
+class LinkIn(BaseModel):
     """Whose the account is: a person's number."""
 
     person: int
@@ -163,14 +163,16 @@ def unclaimed_jobs() -> UnclaimedOut:
     """Jobs by plain sbatch of accounts that are linked to nobody"""
     found = unclaimed.by_account(bridge()).items()
     return UnclaimedOut(
-        unclaimed=[NobodysOut(account=name, jobs=[_stray(j) for j in jobs]) for name, jobs in found]
+        unclaimed=[
+            UnclaimedOfOut(account=name, jobs=[_unclaimed(j) for j in jobs]) for name, jobs in found
+        ]
     )
 
 
 @blueprint.post("/unclaimed/<account>/link")
-@blueprint.input(ClaimIn)
+@blueprint.input(LinkIn)
 @blueprint.output(PersonOut)
-def claim(account: str, json_data: ClaimIn) -> PersonOut:
+def link_account(account: str, json_data: LinkIn) -> PersonOut:
     """Link the account that such jobs are of to a person, whose runs they then are"""
     return _person(unclaimed.link(bridge(), account, json_data.person))
 
@@ -191,8 +193,8 @@ def audit(query_data: AuditQuery) -> AuditOut:
     return AuditOut(deeds=deeds, older=page.older)
 
 
-def _stray(job: Unclaimed) -> StrayOut:
-    return StrayOut(
+def _unclaimed(job: Unclaimed) -> UnclaimedJobOut:
+    return UnclaimedJobOut(
         job_id=job.report.job_id,
         job_name=job.native.job_name,
         project=job.project,

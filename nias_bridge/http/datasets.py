@@ -8,10 +8,10 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from flask.typing import ResponseReturnValue
 
 from nias_bridge.datasets import Dataset
-from nias_bridge.errors import BadRequest, BadUpload, NiasError, NotPossible, OverQuota
+from nias_bridge.errors import BadRequest, BadUpload, NiasError, NotFound, NotPossible, OverQuota
 from nias_bridge.http import uploads
 from nias_bridge.http.errors import status_of, wants_json
-from nias_bridge.http.here import bridge, caller
+from nias_bridge.http.here import bridge
 from nias_bridge.http.live import fragment
 from nias_bridge.http.security import csrf
 from nias_bridge.services import accounts, datasets, deliveries
@@ -35,6 +35,7 @@ def put() -> ResponseReturnValue:
     limit = bridge().settings.dataset_max_bytes
     uploads.allow_upload(limit)
     try:
+        deliveries.expect(bridge(), uploads.announced())
         csrf.protect()
         name = request.form.get("name", "").strip()
         if upload_id := request.form.get("upload"):
@@ -61,7 +62,8 @@ def dataset(dataset_id: int) -> str:
 def live(dataset_id: int) -> Response:
     """The part of a dataset's page that changes while it is unpacked."""
     found = datasets.find(bridge(), dataset_id)
-    return fragment("_dataset_live.html", dataset=found, own=_owns(found))
+    own = datasets.may_change(bridge(), found)
+    return fragment("_dataset_live.html", dataset=found, own=own)
 
 
 @blueprint.post("/<int:dataset_id>/share")
@@ -85,21 +87,25 @@ def delete(dataset_id: int) -> ResponseReturnValue:
     except TOLD as error:
         found = datasets.find_own(bridge(), dataset_id)
         return _dataset(found, error), status_of(error)
-    if version_id is not None and len(_left(dataset_id)):
-        return redirect(url_for("datasets.dataset", dataset_id=dataset_id), HTTPStatus.SEE_OTHER)
-    return redirect(url_for("datasets.page"), HTTPStatus.SEE_OTHER)
+    left = version_id is not None and _is_there(dataset_id)
+    where = url_for("datasets.dataset", dataset_id=dataset_id) if left else url_for("datasets.page")
+    return redirect(where, HTTPStatus.SEE_OTHER)
 
 
-def _left(dataset_id: int) -> list[Dataset]:
-    return [each for each in datasets.visible(bridge()) if each.id == dataset_id]
+def _is_there(dataset_id: int) -> bool:
+    try:
+        datasets.find(bridge(), dataset_id)
+    except NotFound:
+        return False
+    return True
 
 
 def _page(error: NiasError | None = None) -> str:
-    found = datasets.visible(bridge())
+    found, me = datasets.visible(bridge()), bridge().person.handle
     return render_template(
         "datasets.html",
         why_none=datasets.why_none(bridge()),
-        datasets=sorted(found, key=lambda each: (not _owns_as_hers(each), each.name.casefold())),
+        datasets=sorted(found, key=lambda each: (each.owner != me, each.name.casefold())),
         names={each.owner: accounts.name_of(bridge(), each.owner) for each in found},
         most=bridge().settings.dataset_max_bytes,
         error=error,
@@ -109,21 +115,14 @@ def _page(error: NiasError | None = None) -> str:
 def _dataset(found: Dataset, error: NiasError | None = None) -> str:
     wanted = request.args.get("version", type=int)
     version = found.newest if wanted is None else datasets.version_of(found, wanted)
+    own = datasets.may_change(bridge(), found)
     return render_template(
         "dataset.html",
         dataset=found,
         version=version,
         files=datasets.files(bridge(), found, version) if version else [],
-        own=_owns(found),
+        own=own,
         owner_name=accounts.name_of(bridge(), found.owner),
-        groups=datasets.groups_to_share_with(bridge(), found) if _owns(found) else [],
+        groups=datasets.groups_to_share_with(bridge(), found) if own else [],
         error=error,
     )
-
-
-def _owns_as_hers(found: Dataset) -> bool:
-    return found.owner == bridge().person.handle
-
-
-def _owns(found: Dataset) -> bool:
-    return _owns_as_hers(found) or caller().administers

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from nias_bridge.datasets import Dataset, Version
 from nias_bridge.http import fresh, tus, uploads
-from nias_bridge.http.here import bridge, caller
+from nias_bridge.http.here import bridge
 from nias_bridge.http.schemas import Size
 from nias_bridge.services import datasets, deliveries, pieces
 
@@ -133,6 +133,7 @@ def put(query_data: PutQuery) -> DatasetOut:
     if query_data.upload:
         name = query_data.name or named(query_data.upload)
         return _out(deliveries.put_pieces(bridge(), query_data.upload, name))
+    deliveries.expect(bridge(), uploads.announced(), query_data.name)
     part, filename = uploads.take(bridge().settings.dataset_max_bytes)
     return _out(deliveries.put(bridge(), part, filename, query_data.name))
 
@@ -188,7 +189,7 @@ def named(upload_id: str) -> str:
 
 
 def _out(found: Dataset) -> DatasetOut:
-    owns = found.owner == bridge().person.handle or caller().administers
+    own = datasets.may_change(bridge(), found)
     return DatasetOut(
         id=found.id,
         owner=found.owner,
@@ -204,10 +205,10 @@ def _out(found: Dataset) -> DatasetOut:
             )
             for each in found.arriving
         ],
-        people=list(found.people) if owns else None,
-        groups=list(found.groups) if owns else None,
+        people=list(found.people) if own else None,
+        groups=list(found.groups) if own else None,
         runs=found.runs,
-        open_runs=list(found.open_runs) if owns else None,
+        open_runs=list(found.open_runs) if own else None,
     )
 
 

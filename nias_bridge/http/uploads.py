@@ -54,6 +54,12 @@ def allow_upload(limit: int | None = None) -> None:
     request.max_content_length = (most() if limit is None else limit) + FORM_ROOM
 
 
+def announced() -> int:
+    """Bytes that the file of this request has at least, by what is said of the body."""
+    form = request.mimetype == "multipart/form-data"
+    return max(0, (request.content_length or 0) - (FORM_ROOM if form else 0))
+
+
 def take(limit: int | None = None) -> tuple[PurePosixPath, str]:
     """The file of this request, and the name it was sent under ("" where it had none).
 

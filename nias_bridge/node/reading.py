@@ -92,19 +92,13 @@ def listing(root: str, inside: str, most: int) -> list[tuple[str, int]]:
     At most `most` entries are looked at; none where links lead to that folder.
     """
     top = os.path.join(root, inside)
-    if os.path.realpath(top) != top:
-        return []
     found, left, folders = [], most, [top]
     while folders and left > 0:
         folder = folders.pop()
         below = []
-        for name in _first_names(folder, left):
+        for name, status in _first_entries(folder, left):
             left -= 1
             path = os.path.join(folder, name)
-            try:
-                status = os.lstat(path)
-            except OSError:
-                continue  # it is a live folder: what was there a moment ago can be gone
             if stat.S_ISDIR(status.st_mode):
                 below.append(path)
             elif stat.S_ISREG(status.st_mode):
@@ -215,11 +209,21 @@ def told(status: os.stat_result) -> Info:
     return kind, status.st_size, status.st_mtime_ns, status.st_ino, status.st_uid, mode
 
 
-def _first_names(folder: str, most: int) -> list[str]:
-    # Not all of a million, nor those that are no text.
+def _first_entries(folder: str, most: int) -> list[tuple[str, os.stat_result]]:
+    """Not all of a million, nor those whose names are no text; none where a link led there."""
+    found = []
     try:
-        with os.scandir(folder) as there:
-            names = [entry.name for entry in islice(there, most)]
-    except OSError:
+        opened = os.open(folder, _PLAIN | os.O_DIRECTORY)
+    except (OSError, ValueError):
         return []
-    return sorted(name for name in names if name.isprintable())
+    try:
+        if os.readlink(f"/proc/self/fd/{opened}") != folder:
+            return []
+        with os.scandir(opened) as there:
+            for entry in islice(there, most):
+                with suppress(OSError):  # it is a live folder: what was there can have gone
+                    if entry.name.isprintable():
+                        found.append((entry.name, entry.stat(follow_symlinks=False)))
+    finally:
+        os.close(opened)
+    return sorted(found, key=lambda named: named[0])

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nias_bridge.domain import project_name
 from nias_bridge.errors import BadUpload
+from nias_bridge.naming import project_name
 from nias_bridge.node import archive, imports, layout, modules, needs, projectfile, requirements
 from nias_bridge.project import notebook, packing
 

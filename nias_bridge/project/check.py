@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from nias_bridge.domain import project_name
+from nias_bridge.naming import project_name
 from nias_bridge.node import archive, imports, needs, projectfile, requirements, sources
 
 # As a site has them unless it says otherwise.

@@ -85,7 +85,7 @@ def packed(path: str | Path, told: Told) -> Packed:
     whole = sum(file.stat().st_size for _, file in found)
     done, read = 0, []
     for name, file in found:
-        read.append(_looked_at(name, file, lambda bytes_: told(done + bytes_, whole)))  # noqa: B023
+        read.append(_looked_at(name, file, _beyond(told, done, whole)))
         done += read[-1].size
     return _zipped(f"{source.name or _TOP}.zip", read)
 
@@ -129,6 +129,10 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _unreadable(error: OSError) -> None:
     raise BadUpload(f"{error.filename} can't be read: {error.strerror}.") from None
+
+
+def _beyond(told: Told, done: int, whole: int) -> Callable[[int], None]:
+    return lambda size: told(done + size, whole)
 
 
 def _looked_at(path: str, source: Path, told: Callable[[int], None]) -> _Read:

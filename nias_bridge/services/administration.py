@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from nias_bridge.domain import name_key
 from nias_bridge.errors import BadRequest, NotPossible
+from nias_bridge.naming import name_key
 from nias_bridge.people import (
     Deed,
     Group,

@@ -17,7 +17,6 @@ from itertools import chain
 from pathlib import PurePosixPath
 
 from nias_bridge.domain import (
-    NAME_MAX,
     SBATCH_JOB_NAME,
     Contents,
     Native,
@@ -27,10 +26,9 @@ from nias_bridge.domain import (
     Run,
     SlurmReport,
     Unclaimed,
-    project_name,
-    slug,
 )
 from nias_bridge.errors import BadProjectFile, Unreachable
+from nias_bridge.naming import NAME_MAX, project_name, slug
 from nias_bridge.node import archive, layout, needs, requirements
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import intake, wishes
@@ -60,7 +58,7 @@ def look(
     seen: what was returned the last time. Who has been linked to an account meanwhile gets the
     jobs that waited for it. Raises Unreachable.
     """
-    for job in bridge.store.strays.all():
+    for job in bridge.store.unclaimed.all():
         _adopt(bridge, job)
     there = _submissions(bridge, queue)
     new = {key: reports for key, reports in there.items() if key not in seen}
@@ -74,19 +72,19 @@ def search(bridge: Bridge, scheduler: Scheduler, now: datetime) -> None:
     A job that its owner gave another name is found by its folder, and then known by its record.
     Of those that nobody claims the sizes are seen to as well.
     """
-    strays = bridge.store.strays
-    since = max(strays.since(), strays.looked_at() - CLOCKS_APART)
+    unclaimed = bridge.store.unclaimed
+    since = max(unclaimed.since(), unclaimed.looked_at() - CLOCKS_APART)
     records = scheduler.accounting(since=since, names=[SBATCH_JOB_NAME])
-    hinted = _hints(bridge, strays.looked_at() - CLOCKS_APART)
+    hinted = _hints(bridge, unclaimed.looked_at() - CLOCKS_APART)
     if hinted:
-        records += scheduler.accounting(since=strays.since(), job_ids=hinted)
+        records += scheduler.accounting(since=unclaimed.since(), job_ids=hinted)
     found = _submissions(bridge, records)
     if found:
         _take_in(bridge, scheduler, _unknown(bridge, found), now)
-    for job in strays.all():
+    for job in unclaimed.all():
         if job.size is None and (size := _zip_size(bridge, job)) is not None:
-            strays.keep(replace(job, size=size))
-    strays.look(now)
+            unclaimed.keep(replace(job, size=size))
+    unclaimed.look(now)
 
 
 def settle(bridge: Bridge, run: Run) -> Run:
@@ -131,7 +129,7 @@ def _submissions(bridge: Bridge, reports: Iterable[SlurmReport]) -> dict[Key, li
             found.setdefault((report.job_id, report.user, report.name), []).append(report)
     if not found:
         return {}
-    since = bridge.store.strays.since()
+    since = bridge.store.unclaimed.since()
     submissions = {}
     for (job_id, user, _), told in found.items():
         first = min(report.submitted_at for report in told if report.submitted_at)
@@ -152,7 +150,7 @@ def _unknown(
     ]
     known += [
         (job.report.job_id, job.native.user, job.report.submitted_at, False)
-        for job in bridge.store.strays.all()
+        for job in bridge.store.unclaimed.all()
     ]
 
     def is_known(key: Key, reports: list[SlurmReport]) -> bool:
@@ -198,7 +196,7 @@ def _take_in(
         )
         if not _adopt(bridge, job):
             log.info("Job %d waits: nobody is linked to the account %s.", job_id, user)
-            bridge.store.strays.keep(job)
+            bridge.store.unclaimed.keep(job)
     return left
 
 
@@ -303,7 +301,7 @@ def _hints(bridge: Bridge, since: datetime) -> list[int]:
                 words = (name.partition(".")[0] for name in storage.entries(sbatch / home))
                 ids.update(int(word) for word in words if word.isascii() and word.isdigit())
     known = {run.job_id for run in bridge.store.adopted(ids)}
-    known |= {job.report.job_id for job in bridge.store.strays.all()}
+    known |= {job.report.job_id for job in bridge.store.unclaimed.all()}
     return sorted(ids - known)[-HINTS_MAX:]
 
 

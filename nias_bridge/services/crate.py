@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -91,12 +92,7 @@ def _kept(bridge: Bridge, run: Run, at: float) -> Iterator[_File]:
                 size = file.info.size
         except NotFound:
             continue
-        part = zipstream.file(
-            called,
-            size,
-            at,
-            lambda folder=folder, name=name: bridge.storage.open_beneath(folder, name),  # type: ignore[misc]
-        )
+        part = zipstream.file(called, size, at, partial(bridge.storage.open_beneath, folder, name))
         yield _File(part, about, run.contents.sha256 if name == layout.ARCHIVE else None)
 
 

@@ -67,9 +67,14 @@ def find_own(bridge: Bridge, dataset_id: int) -> Dataset:
     Raises NotFound; NotAllowed for one that is only shared with her.
     """
     found = find(bridge, dataset_id)
-    if found.owner != bridge.person.handle and not bridge.who.administers:
+    if not may_change(bridge, found):
         raise NotAllowed("You may use this dataset, but only its owner may change it.")
     return found
+
+
+def may_change(bridge: Bridge, found: Dataset) -> bool:
+    """Whether it is the caller's own, or she administers."""
+    return found.owner == bridge.person.handle or bridge.who.administers
 
 
 def visible(

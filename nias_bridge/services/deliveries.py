@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 NO_ROOM = "The shared storage had no room to unpack it. Tell the administrator, and send it again."
 
 
-def expect(bridge: Bridge, size: int, name: str) -> None:
+def expect(bridge: Bridge, size: int, name: str = "") -> None:
     """Refuse what would be refused once all of it came. name: "" where it is not given yet.
 
     Raises BadRequest, OverQuota, NotPossible.
@@ -85,8 +85,10 @@ def deliver(bridge: Bridge) -> None:
         except OSError as error:  # the others need not wait for it
             log.warning("Dataset version %d: not unpacked yet: %s", version.id, error)
     for sha256 in bridge.store.datasets.unused():
-        contents.drop(bridge, sha256)
+        # First, as a poller that lost its lease is stopped by it: meanwhile the content may have
+        # come again. What is left on the storage by one that is killed here is swept.
         bridge.store.datasets.clear(sha256)
+        contents.drop(bridge, sha256)
 
 
 def sweep(bridge: Bridge) -> None:

@@ -9,20 +9,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import PurePosixPath
 
+from nias_bridge.amounts import memory_bytes, time_limit_seconds
 from nias_bridge.datasets import Mount
-from nias_bridge.domain import (
-    Caution,
-    Contents,
-    NewRun,
-    Program,
-    Resources,
-    Run,
-    Scalar,
-    memory_bytes,
-    project_name,
-    slug,
-    time_limit_seconds,
-)
+from nias_bridge.domain import Caution, Contents, NewRun, Program, Resources, Run, Scalar
 from nias_bridge.errors import (
     BadProjectFile,
     BadRequest,
@@ -32,6 +21,7 @@ from nias_bridge.errors import (
     ProjectExists,
     RequirementProblem,
 )
+from nias_bridge.naming import project_name, slug
 from nias_bridge.node import archive, needs, projectfile, requirements, sources
 from nias_bridge.services import datasets, foresight, held, identity, quotas, wishes
 from nias_bridge.services.bridge import Bridge

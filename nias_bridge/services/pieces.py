@@ -24,10 +24,8 @@ _ANNOUNCED = ".coming"
 _ASIDE = ".piece"
 _TOLD_MAX_BYTES = 64 * 1024
 _GONE = "This upload is no longer here. Begin it anew."
-Part = bytes | memoryview  # of a piece, good until the next one is asked for
-
-
 PROJECT, DATASET = "project", "dataset"  # what an upload is to be
+Part = bytes | memoryview  # of a piece, good until the next one is asked for
 
 
 class WrongOffset(NotPossible):

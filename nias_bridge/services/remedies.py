@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from nias_bridge.domain import memory_bytes, time_limit_seconds
+from nias_bridge.amounts import memory_bytes, time_limit_seconds
 from nias_bridge.node import modules
 from nias_bridge.services.symptoms import Remedy, Symptoms
 

@@ -17,7 +17,7 @@ def jobs(bridge: Bridge) -> list[Unclaimed]:
     the poller is about to make them runs."""
     linked = {person.unix_account for person in bridge.store.people.all()}
     never = datetime.min.replace(tzinfo=UTC)
-    found = [job for job in bridge.store.strays.all() if job.native.user not in linked]
+    found = [job for job in bridge.store.unclaimed.all() if job.native.user not in linked]
     return sorted(found, key=lambda job: job.report.submitted_at or never, reverse=True)
 
 

@@ -6,15 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from nias_bridge.domain import (
-    ClusterView,
-    Filter,
-    JobState,
-    Program,
-    Resources,
-    memory_bytes,
-    time_limit_seconds,
-)
+from nias_bridge.amounts import memory_bytes, time_limit_seconds
+from nias_bridge.domain import ClusterView, Filter, JobState, Program, Resources
 from nias_bridge.errors import BadProjectFile, BadRequest
 from nias_bridge.node import projectfile
 from nias_bridge.services.bridge import Bridge

@@ -21,14 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from nias_bridge.domain import (
-    JobState,
-    NodeReport,
-    PartitionReport,
-    SlurmReport,
-    Usage,
-    time_limit_seconds,
-)
+from nias_bridge.amounts import time_limit_seconds
+from nias_bridge.domain import JobState, NodeReport, PartitionReport, SlurmReport, Usage
 from nias_bridge.errors import SubmissionUnclear, Unreachable
 from nias_bridge.slurm import commands, values
 from nias_bridge.slurm.cli import CliScheduler

@@ -17,9 +17,7 @@ from nias_bridge.store.tables import lease
 BUSY_SECONDS = 30
 ID_MAX = 2**31 - 1  # a larger number is no row's, and neither database can be asked for it
 _DRIVERS = {"sqlite": "sqlite+pysqlite", "postgresql": "postgresql+psycopg"}
-_HOLDER = (
-    "nias_holder"  # the execution option that names the lease without which nothing is written
-)
+_HOLDER = "nias_holder"  # the execution option: whose the lease must be for anything to be written
 # What a poller that stands still in mid-transaction has locked, the lease too, is let go then.
 STOPPED_SECONDS = 5
 _IDLE = "idle_in_transaction_session_timeout"

@@ -23,9 +23,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from nias_bridge.domain import name_key
 from nias_bridge.errands import ErrandKind
 from nias_bridge.errors import BadRequest, NotFound, NotPossible
+from nias_bridge.naming import name_key
 from nias_bridge.people import (
     Group,
     MailWish,

@@ -38,12 +38,12 @@ from nias_bridge.domain import (
     Run,
     SubmissionKey,
     Unclaimed,
-    name_key,
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
+from nias_bridge.naming import name_key
 from nias_bridge.people import Used
 from nias_bridge.store import datasets as datasets_of
-from nias_bridge.store import keyed, stored, strays
+from nias_bridge.store import keyed, stored, unclaimed
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
 from nias_bridge.store.engine import ID_MAX, asking, held, reading, writing
@@ -90,7 +90,7 @@ class SqlStore:
         self.keys = SqlKeys(engine)
         self.deeds = SqlDeeds(engine)
         self.outbox = SqlOutbox(engine)
-        self.strays = strays.SqlStrays(engine)
+        self.unclaimed = unclaimed.SqlUnclaimedJobs(engine)
         self.datasets = datasets_of.SqlDatasets(engine, self._upsert)
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class SqlStore:
 
     def adopt(self, new: NewRun, job: Unclaimed) -> Run | None:
         with writing(self._engine) as connection:
-            strays.drop(connection, job.token)
+            unclaimed.drop(connection, job.token)
             if connection.scalar(select(runs.c.id).where(runs.c.token == new.token)):
                 return None
             told = {

@@ -18,7 +18,7 @@ import pytest
 from accounts import a_place_for_it, account, do, link, run_as_installed
 from client import Client
 from sites import served
-from unixlab import SAYS_WHO, WAITS, Lab, person, recorded
+from unixlab import SAYS_WHO, WAITS, Lab, alice_at_work, person, recorded
 
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.settings import Settings
@@ -62,14 +62,7 @@ def bobs(lab: Lab) -> dict[str, Any]:
     return run
 
 
-@pytest.fixture
-def at_work(lab: Lab) -> Iterator[dict[str, Any]]:
-    """A run of Alice's whose code is at work."""
-    client, run = lab.alice.client, lab.alice.at_work()
-    yield run
-    if not client.run(run["id"])["ended"]:
-        client.cancel(run["id"])
-        client.ended(run["id"])
+at_work = pytest.fixture(alice_at_work)
 
 
 def test_a_job_runs_as_its_owners_account_and_the_accounting_says_so(

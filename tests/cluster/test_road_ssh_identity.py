@@ -24,7 +24,7 @@ from client import Client
 from loginnode import LoginNode
 from promised import missing
 from sites import jobs_named, served
-from unixlab import SAYS_WHO, WAITS, Lab, Researcher, recorded
+from unixlab import SAYS_WHO, WAITS, Lab, Researcher, alice_at_work, recorded
 
 from nias_bridge import site as sites
 from nias_bridge.localcluster import LocalCluster
@@ -121,14 +121,7 @@ def lab(
         yield Lab(made, program, linked(made, "alice", alice), linked(made, "bob", bob))
 
 
-@pytest.fixture
-def at_work(lab: Lab) -> Iterator[dict[str, Any]]:
-    """A run of Alice's whose code is at work."""
-    client, run = lab.alice.client, lab.alice.at_work()
-    yield run
-    if not client.run(run["id"])["ended"]:
-        client.cancel(run["id"])
-        client.ended(run["id"])
+at_work = pytest.fixture(alice_at_work)
 
 
 def test_a_job_runs_as_its_owners_account_which_the_login_node_alone_knows(

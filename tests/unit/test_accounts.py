@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 import staged
@@ -188,12 +189,9 @@ def test_a_session_is_known_by_its_secret_until_it_ends(door: Bridge) -> None:
     assert keys.known(door, KeyKind.SESSION, secret, "") is None
 
 
-def test_a_session_lasts_as_long_as_it_is_used(
-    door: Bridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    a_person(door)
-    person = accounts.sign_in(door, EMAIL, GOOD)
-    secret = keys.open_session(door, person, agent="", remember=False)
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A clock that keys are known by: so many `hours` from now."""
     begin = datetime.now(UTC)
 
     class Later(datetime):
@@ -204,14 +202,21 @@ def test_a_session_lasts_as_long_as_it_is_used(
             return begin + timedelta(hours=cls.hours)
 
     monkeypatch.setattr(keys, "datetime", Later)
-    for Later.hours in (11, 22, 33):
+    return Later
+
+
+def test_a_session_lasts_as_long_as_it_is_used(door: Bridge, later: Any) -> None:
+    a_person(door)
+    person = accounts.sign_in(door, EMAIL, GOOD)
+    secret = keys.open_session(door, person, agent="", remember=False)
+    for later.hours in (11, 22, 33):
         assert keys.known(door, KeyKind.SESSION, secret, "") is not None
-    Later.hours = 46
+    later.hours = 46
     assert keys.known(door, KeyKind.SESSION, secret, "") is None
 
 
 def test_however_often_a_session_is_used_it_ends_after_the_days_that_the_site_allows(
-    door: Bridge, monkeypatch: pytest.MonkeyPatch
+    door: Bridge, later: Any
 ) -> None:
     a_person(door)
     door = replace(door, settings=door.settings.model_copy(update={"session_days_max": 2}))
@@ -219,20 +224,11 @@ def test_however_often_a_session_is_used_it_ends_after_the_days_that_the_site_al
     secret = keys.open_session(door, person, agent="", remember=False)
     remembered = keys.open_session(door, person, agent="", remember=True)
     begin = datetime.now(UTC)
-
-    class Later(datetime):
-        hours = 0.0
-
-        @classmethod
-        def now(cls, tz: object = None) -> datetime:
-            return begin + timedelta(hours=cls.hours)
-
-    monkeypatch.setattr(keys, "datetime", Later)
-    for Later.hours in (11, 22, 33, 44, 47.9):
+    for later.hours in (11, 22, 33, 44, 47.9):
         assert keys.known(door, KeyKind.SESSION, secret, "") is not None
         ends = {key.expires_at for key in door.store.keys.of(KeyKind.SESSION)}
         assert max(ends) <= begin + timedelta(hours=48)
-    Later.hours = 48.01
+    later.hours = 48.01
     assert keys.known(door, KeyKind.SESSION, secret, "") is None
     assert keys.known(door, KeyKind.SESSION, remembered, "") is None
 

@@ -199,7 +199,7 @@ def test_a_job_from_before_the_bridge_is_none_of_ours(lab: Lab) -> None:
     lab.ticks(2)
     adopt.search(lab.bridge, lab.slurm, lab.now)
     assert lab.runs(job_id) == []
-    assert lab.bridge.store.strays.all() == []
+    assert lab.bridge.store.unclaimed.all() == []
 
 
 def test_whose_it_is_slurm_says_and_no_file(lab: Lab) -> None:
@@ -352,7 +352,7 @@ def test_a_job_of_nobodys_account_waits_until_somebody_is_linked_to_it(
 ) -> None:
     job_id = lab.sbatch(user="carol")
     lab.ticks(2)
-    (waiting,) = lab.bridge.store.strays.all()
+    (waiting,) = lab.bridge.store.unclaimed.all()
     assert (waiting.native.user, waiting.report.job_id) == ("carol", job_id)
     monkeypatch.setattr(cli, "_at_the_command_line", lambda: lab.bridge)
     told = CliRunner().invoke(cli.main, ["unclaimed"]).output
@@ -363,7 +363,7 @@ def test_a_job_of_nobodys_account_waits_until_somebody_is_linked_to_it(
     lab.tick()
     lab.link("carol")
     lab.ticks(2)
-    assert lab.bridge.store.strays.all() == []
+    assert lab.bridge.store.unclaimed.all() == []
     assert lab.run(job_id).state is JobState.COMPLETED
 
 

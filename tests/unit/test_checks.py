@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nias_bridge.checks import folder, machine, nodes, report, storage
-from nias_bridge.checks.cluster import graded_clock
+from nias_bridge.checks.clocks import graded_clock
 from nias_bridge.checks.examination import examine
 from nias_bridge.checks.points import Finding, Grade, Result, exit_status, fault, unknown, well
 from nias_bridge.checks.subject import Subject, Wanted

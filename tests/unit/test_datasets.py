@@ -26,6 +26,7 @@ from nias_bridge.errors import (
     BadProjectFile,
     BadRequest,
     BadUpload,
+    LeaseLost,
     NotAllowed,
     NotFound,
     NotPossible,
@@ -529,8 +530,22 @@ def test_removing_that_was_killed_leaves_no_half_of_a_content(
         with pytest.raises(KeyboardInterrupt):
             deliveries.deliver(bridge)
     assert found.versions[0].sha256 not in there(bridge)
-    deliveries.deliver(bridge)
+    assert len(there(bridge)) == 1
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 7200)
+    deliveries.sweep(bridge)
     assert there(bridge) == []
+
+
+def test_a_poller_that_lost_its_lease_removes_no_content_which_may_have_come_again(
+    bridge: Bridge,
+) -> None:
+    found = staged.dataset(bridge, "eeg", FILES)
+    datasets.delete(bridge, found.id)
+    assert bridge.store.hold_lease("another", now=datetime.now(UTC), seconds=60)
+    with pytest.raises(LeaseLost):
+        deliveries.deliver(replace(bridge, store=bridge.store.held_by("this")))
+    assert there(bridge) == [found.versions[0].sha256]
 
 
 def test_one_version_goes_and_the_others_stay(bridge: Bridge) -> None:

@@ -57,6 +57,26 @@ def test_no_link_on_the_way_to_a_file_is_followed_out_of_a_folder(tmp_path: Path
             STORAGE.open_beneath(root, inside)
 
 
+@pytest.mark.parametrize("swapped", ["output", "output/deep"])
+def test_a_folder_that_becomes_a_link_while_it_is_listed_tells_nothing_of_where_it_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    for name in ("hers", "his"):
+        (tmp_path / name / "output" / "deep").mkdir(parents=True)
+    (tmp_path / "hers" / "output" / "deep" / "secret").touch()
+    opens = os.open
+
+    def swap_and_open(path: str, *arguments: Any, **more: Any) -> int:
+        if path == str(tmp_path / "his" / "output" / "deep"):
+            shutil.rmtree(tmp_path / "his" / swapped)
+            (tmp_path / "his" / swapped).symlink_to(tmp_path / "hers" / swapped)
+        return opens(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", swap_and_open)
+    assert STORAGE.listing(PurePosixPath(tmp_path / "his"), "output") == []
+    assert (tmp_path / "his" / swapped).is_symlink()
+
+
 def test_what_is_no_plain_file_is_closed_again(tmp_path: Path) -> None:
     (tmp_path / "exit.json").mkdir()
     before = len(list(Path("/proc/self/fd").iterdir()))

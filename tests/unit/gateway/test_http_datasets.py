@@ -107,6 +107,13 @@ def test_a_dataset_may_be_larger_than_a_project(web: FlaskClient, bridge: Bridge
     assert begin(web, beyond, filename="x.zip", kind="dataset").status_code == 413
 
 
+class Unread(io.BytesIO):
+    """A body that nobody asks for."""
+
+    def read(self, _size: int | None = -1) -> bytes:
+        raise AssertionError("it was read")
+
+
 def test_what_would_be_refused_in_the_end_is_refused_before_it_is_sent(
     web: FlaskClient, app: APIFlask, bridge: Bridge
 ) -> None:
@@ -115,6 +122,8 @@ def test_what_would_be_refused_in_the_end_is_refused_before_it_is_sent(
     small = bridge.settings.model_copy(update={"quota_stored_bytes": 5})
     app.extensions[KEY] = replace(bridge, settings=small, who=NOBODY)
     answer = begin(web, 10, filename="x", kind="dataset")
+    assert (answer.status_code, "may store" in answer.text) == (409, True)
+    answer = web.post(API, input_stream=Unread(b"0123456789"))
     assert (answer.status_code, "may store" in answer.text) == (409, True)
 
 

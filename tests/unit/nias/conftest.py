@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import staged
 from apiflask import APIFlask
-from click.testing import CliRunner, Result
+from commanded import Nias, within
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from nias_bridge.client import Client
 from nias_bridge.http import create_app
 from nias_bridge.http.here import KEY
-from nias_bridge.nias import main
 from nias_bridge.services.bridge import Bridge
-
-Nias = Callable[..., Result]
 
 
 class _Quiet(WSGIRequestHandler):
@@ -76,23 +72,3 @@ def nias(
     monkeypatch.setenv("NIAS_URL", served[0])
     monkeypatch.setenv("NIAS_TOKEN", token)
     return within(tmp_path / "here", monkeypatch)
-
-
-def within(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Nias:
-    """The command, in this folder, which is made."""
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-
-    def run(*argv: object, **more: Any) -> Result:
-        return CliRunner().invoke(main, [str(word) for word in argv], **more)
-
-    return run
-
-
-def project(folder: Path, name: str = "psd-study", **files: str) -> Path:
-    """A project's folder; files by their names, with __ for the dot."""
-    made = folder / name
-    made.mkdir()
-    for path, text in {"code__py": "print(1)\n", **files}.items():
-        (made / path.replace("__", ".")).write_text(text)
-    return made

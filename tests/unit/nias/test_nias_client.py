@@ -11,7 +11,7 @@ import pytest
 import staged
 from apiflask import APIFlask
 from client import zipped
-from conftest import project
+from commanded import project
 
 from nias_bridge.client import Client, NoAnswer, Refused
 from nias_bridge.client.files import unpacked

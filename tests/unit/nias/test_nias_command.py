@@ -15,7 +15,7 @@ import click
 import pytest
 import staged
 from apiflask import APIFlask
-from conftest import Nias, project, within
+from commanded import Nias, project, within
 
 from nias_bridge import terminal
 from nias_bridge.client import Client, NotLoggedIn, Run

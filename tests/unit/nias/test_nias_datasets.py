@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import staged
-from conftest import Nias, project
+from commanded import Nias, project
 
 from nias_bridge.client import Client, NoAnswer, Refused, pieces
 from nias_bridge.client.gateway import Gateway
@@ -221,6 +221,18 @@ def test_sharing_and_deleting(client: Client, bridge: Bridge, recordings: Path) 
         client.datasets.get("eeg")
 
 
+def test_of_two_others_datasets_by_one_name_none_is_taken_unsaid(
+    client: Client, bridge: Bridge
+) -> None:
+    for handle in ("bob", "eva"):
+        other = staged.as_person(bridge, handle)
+        made = staged.dataset(other, "eeg", {"a": handle})
+        datasets.share(other, made.id, ["lab"], ())
+    with pytest.raises(NotFound, match="may be bob/eeg or eva/eeg: say which"):
+        client.datasets.get("eeg")
+    assert client.datasets.get("eva/eeg").owner == "eva"
+
+
 def test_a_project_is_submitted_with_datasets(
     client: Client, bridge: Bridge, tmp_path: Path
 ) -> None:
@@ -247,7 +259,7 @@ def test_the_command_puts_lists_and_removes(nias: Nias, bridge: Bridge, recordin
     assert nias("datasets", "rm", "eeg", input="n\n").exit_code == 1
     staged.move(bridge, bridge.store.run(run["id"]), staged.JobState.CANCELLED)
     gone = nias("datasets", "rm", "eeg", "--yes", "--json")
-    assert json.loads(gone.stdout) == {"deleted": "eeg"}
+    assert json.loads(gone.stdout) == {"deleted": "lab/eeg"}
     assert datasets.visible(bridge) == []
 
 

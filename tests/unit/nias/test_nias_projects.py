@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from client import zipped
-from conftest import Nias, project, within
+from commanded import Nias, project, within
 
 from nias_bridge.errors import BadUpload
 from nias_bridge.project import check as checks

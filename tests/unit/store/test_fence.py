@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from test_runs import a_run, nowhere
 
-from nias_bridge.domain import ClusterView, Contents, JobState, NewRun, Resources, Run
+from nias_bridge.domain import ClusterView, JobState, Run
 from nias_bridge.errors import LeaseLost
 from nias_bridge.store import SqlStore, engine, open_store
 from nias_bridge.store.tables import lease
@@ -22,17 +23,8 @@ LATER = NOON + timedelta(seconds=20)
 
 @pytest.fixture
 def sweep(store: SqlStore) -> Run:
-    new = NewRun(
-        owner="lab",
-        project="EMG",
-        slug="emg",
-        token="t1",
-        resources=Resources(),
-        contents=Contents(sha256="", size=1, unpacked_size=1, files=1, requirements=()),
-        created_at=NOON,
-        tasks=({"cutoff": 1}, {"cutoff": 2}),
-    )
-    return store.add_run(new, again=False, place=lambda _: None)
+    new = replace(a_run(), tasks=({"cutoff": 1}, {"cutoff": 2}))
+    return store.add_run(new, again=False, place=nowhere)
 
 
 def the_sweeps_tasks(store: SqlStore, run: Run, state: JobState) -> None:
@@ -46,7 +38,7 @@ WRITES: dict[str, Callable[[SqlStore, Run], Any]] = {
     "the cluster": lambda store, _: store.save_cluster(ClusterView(at=NOON)),
     "files": lambda store, run: store.weigh(run.id, 1),
     "limits": lambda store, _: store.leave(now=NOON),
-    "jobs of login nodes": lambda store, _: store.strays.look(NOON),
+    "jobs of login nodes": lambda store, _: store.unclaimed.look(NOON),
     "keys": lambda store, _: store.keys.drop_expired(before=NOON),
 }
 

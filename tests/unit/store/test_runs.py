@@ -10,17 +10,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from sqlalchemy import text
 
-from nias_bridge.domain import (
-    Contents,
-    Filter,
-    JobState,
-    NewRun,
-    Resources,
-    Run,
-    SlurmReport,
-    slug,
-)
+from nias_bridge.domain import Contents, Filter, JobState, NewRun, Resources, Run, SlurmReport
 from nias_bridge.errors import NotFound, ProjectExists, Stale
+from nias_bridge.naming import slug
 from nias_bridge.store import SqlStore
 from nias_bridge.store.engine import writing
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from test_runs import a_run, nowhere
 
-from nias_bridge.domain import Contents, NewRun, Resources
 from nias_bridge.people import KeyKind, NewKey, NewPerson, Person, Role, Standing
 from nias_bridge.store import SqlStore
 
@@ -35,16 +35,7 @@ def looks(store: SqlStore, person: Person, at: datetime, kind: KeyKind = KeyKind
 @pytest.fixture
 def anna(store: SqlStore) -> Person:
     """She has a run that is open."""
-    new = NewRun(
-        owner="anna",
-        project="EMG",
-        slug="emg",
-        token="t1",
-        resources=Resources(),
-        contents=Contents(sha256="", size=1, unpacked_size=1, files=1, requirements=()),
-        created_at=NOON,
-    )
-    store.add_run(new, again=False, place=lambda _: None)
+    store.add_run(a_run(owner="anna"), again=False, place=nowhere)
     return somebody(store, "anna")
 
 

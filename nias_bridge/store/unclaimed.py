@@ -11,8 +11,8 @@ from nias_bridge.store.engine import reading, writing
 from nias_bridge.store.tables import unclaimed, watch
 
 
-class SqlStrays:
-    """A ports.Strays."""
+class SqlUnclaimedJobs:
+    """A ports.UnclaimedJobs."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
