@@ -196,7 +196,8 @@ def with_arguments(command: str, typed: str) -> str:
 
     squeue tells them itself up to Slurm 22.05, and then nothing is behind the last of them.
     """
-    _, found, arguments = typed.rpartition(command.rpartition("/")[2])
+    last = command.rpartition("/")[2]
+    _, found, arguments = typed.rpartition(last) if last else ("", "", "")
     return f"{command} {arguments.strip()}".rstrip() if found else command
 
 

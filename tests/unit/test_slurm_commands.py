@@ -345,6 +345,8 @@ def test_the_gpus_of_a_node_are_counted_whatever_their_kind(gres: str, gpus: int
         ("/s/nias.sbatch", "sbatch --job-name=nias.sbatch nias.sbatch a", "/s/nias.sbatch a"),
         ("/s/nias.sbatch a/psd", "sbatch --job-name=psd /s/nias.sbatch a/psd", None),
         ("/s/nias.sbatch a psd", "sbatch /s/nias.sbatch a psd", None),
+        ("/s/nias.sbatch a/psd/", "sbatch /s/nias.sbatch a/psd/", None),
+        ("", "sbatch", None),
         ("/s/nias.sbatch", "", None),
         ("/s/nias.sbatch", "sbatch --wrap=other", None),
     ],
