@@ -190,7 +190,7 @@ class Rounds:
         with suppress(Unreachable):
             if sight.queue is not None:
                 seen = self._seen
-                self._seen = adopt.look(self.bridge, self.scheduler, sight.queue, seen)
+                self._seen = adopt.look(self.bridge, self.scheduler, sight.queue, seen, _now())
                 if self._seen != seen:
                     self._hurry()
 

@@ -72,7 +72,8 @@ class Scheduler(Protocol):
     def commands(self, job_ids: Sequence[int]) -> dict[int, str]:
         """What batch script with which arguments these jobs are, as one line each.
 
-        Of jobs that slurmctld remembers; others are absent.
+        Of jobs that slurmctld remembers; others are absent. A young job's arguments may be missing:
+        since 23.02 the accounting alone has them, which hears of a job some seconds later.
         """
         ...
 

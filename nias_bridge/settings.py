@@ -171,10 +171,11 @@ class Settings(BaseSettings):
         True, description="Whether people may run projects by plain sbatch, with bin/nias.sbatch"
     )
     verdict_after: Seconds = Field(
-        600, description="Seconds without a record after which the node's own word decides"
+        600, description="Seconds of silence of both Slurm and node after which a run is NODE_FAIL"
     )
     lost_after: Seconds = Field(
-        30, description="Seconds that Slurm must deny a job before it is submitted again"
+        30,
+        description="Seconds that Slurm must deny a job before it is given up or its node believed",
     )
 
     partition: str | None = Field(None, description="Partition of jobs that name none")

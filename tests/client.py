@@ -59,6 +59,13 @@ class Client:
     def run(self, run_id: int) -> dict[str, Any]:
         return dict(json.loads(self.get(f"/api/v1/runs/{run_id}")))
 
+    def run_of_job(self, job_id: int) -> dict[str, Any]:
+        """The run of a job, by its place among the newest on the Results page."""
+        runs = json.loads(self.get("/api/v1/runs?per_page=100"))["runs"]
+        found = [run for run in runs if run["job_id"] == job_id]
+        assert found, f"job {job_id} is not on the page"
+        return dict(found[0])
+
     def cancel(self, run_id: int) -> dict[str, Any]:
         return self.post(f"/api/v1/runs/{run_id}/cancel")
 

@@ -38,6 +38,11 @@ class Job(NamedTuple):
         """Whose run it is: its folder's place among the runs says so."""
         return self.run.parts[-3]
 
+    @property
+    def claim(self) -> Path:
+        """The folder that says which job has the run."""
+        return self.work / layout.CLAIMS / self.token
+
 
 def this_job(run: Path, shared: Path, name: str, token: str, variables: Mapping[str, str]) -> Job:
     """The job that Slurm's variables tell of; `name` is the one that the bridge submits under."""
@@ -75,10 +80,10 @@ def claim(job: Job) -> Optional[str]:
     if job.by_hand:
         job.work.mkdir(parents=True, exist_ok=True)
         return None
-    place = job.work / layout.CLAIMS / job.token
+    place = job.claim
     if not os.path.lexists(place) and _take(place, job):
         return None
-    holder = files.read_json(place / "job") or {}
+    holder = files.read_json(place / layout.CLAIMED_BY) or {}
     if job.restarts and job.job_id is not None and holder.get("job_id") == job.job_id:
         _begin_afresh(job)
         return None
@@ -89,7 +94,7 @@ def _take(place: Path, job: Job) -> bool:
     prepared = place.with_name(f".{job.token}.{os.getpid()}.{os.urandom(4).hex()}")
     prepared.mkdir(parents=True)
     told = {"job_id": job.job_id, "node": job.node, "at": time.time()}
-    files.write_json(prepared / "job", told)
+    files.write_json(prepared / layout.CLAIMED_BY, told)
     try:
         prepared.rename(place)
     except OSError as error:

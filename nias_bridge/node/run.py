@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Optional
 
 from . import (
     after,
+    alive,
     archive,
     claim,
     collect,
@@ -175,6 +176,13 @@ def supervise(
 
     hand_back: what else is to be done with the results, before previews are made of them.
     """
+    with alive.saying_so(job.claim):
+        return _supervise(job, command, signals, hand_back)
+
+
+def _supervise(
+    job: claim.Job, command: Sequence[str], signals: StopSignals, hand_back: Callable[[], None]
+) -> int:
     course = Course(job, command)
     site = site_of(job.shared)
     ending = _ending_of(course, site, signals)

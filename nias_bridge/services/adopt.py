@@ -39,6 +39,7 @@ from nias_bridge.storage import Info, Storage
 log = logging.getLogger(__name__)
 
 CLOCKS_APART = timedelta(hours=1)  # the gateway's, the cluster's and the storage's differ by less
+UNTOLD_MAX = timedelta(seconds=15)  # after which a job is taken in without its project's name
 HINTS_MAX = 1000  # folders that are asked about in one search
 
 # A submission by plain sbatch: its job id, its user, and when it was submitted first.
@@ -46,7 +47,11 @@ Key = tuple[int, str, datetime]
 
 
 def look(
-    bridge: Bridge, scheduler: Scheduler, queue: Sequence[SlurmReport], seen: Collection[Key]
+    bridge: Bridge,
+    scheduler: Scheduler,
+    queue: Sequence[SlurmReport],
+    seen: Collection[Key],
+    now: datetime,
 ) -> set[Key]:
     """Adopt the newcomers in squeue's answer; returns which of it have been looked at now.
 
@@ -57,9 +62,8 @@ def look(
         _adopt(bridge, job)
     there = _submissions(bridge, queue)
     new = {key: reports for key, reports in there.items() if key not in seen}
-    if new:
-        _take_in(bridge, scheduler, _unknown(bridge, new))
-    return set(there)
+    left = _take_in(bridge, scheduler, _unknown(bridge, new), now) if new else set()
+    return set(there) - left
 
 
 def search(bridge: Bridge, scheduler: Scheduler, now: datetime) -> None:
@@ -76,7 +80,7 @@ def search(bridge: Bridge, scheduler: Scheduler, now: datetime) -> None:
         records += scheduler.accounting(since=unclaimed.since(), job_ids=hinted)
     found = _submissions(bridge, records)
     if found:
-        _take_in(bridge, scheduler, _unknown(bridge, found))
+        _take_in(bridge, scheduler, _unknown(bridge, found), now)
     for job in unclaimed.all():
         if job.size is None and (size := _zip_size(bridge, job)) is not None:
             unclaimed.keep(replace(job, size=size))
@@ -159,17 +163,26 @@ def _unknown(
     return {key: told for key, told in submissions.items() if not is_known(key, told)}
 
 
-def _take_in(bridge: Bridge, scheduler: Scheduler, new: dict[Key, list[SlurmReport]]) -> None:
+def _take_in(
+    bridge: Bridge, scheduler: Scheduler, new: dict[Key, list[SlurmReport]], now: datetime
+) -> set[Key]:
+    """Returns those that are too young for Slurm to tell what they are of."""
+    left: set[Key] = set()
     if not new:
-        return
+        return left
     commands = scheduler.commands(sorted({job_id for job_id, _, _ in new}))
     arrays = [key[0] for key, told in new.items() if any(report.array_tasks for report in told)]
     # squeue forgets the tasks that ended some minutes ago.
     records = (
         scheduler.accounting(since=min(at for *_, at in new), job_ids=arrays) if arrays else []
     )
-    for (job_id, user, at), told in new.items():
+    for key, told in new.items():
+        job_id, user, at = key
         project = _project(bridge, commands.get(job_id), user, job_id, at)
+        waits = now - at < UNTOLD_MAX and not all(report.state.ended for report in told)
+        if project == "" and waits:
+            left.add(key)
+            continue
         if project is None:
             log.info("Job %d of %s is in our folder, but by another script.", job_id, user)
             continue
@@ -177,13 +190,14 @@ def _take_in(bridge: Bridge, scheduler: Scheduler, new: dict[Key, list[SlurmRepo
         tasks = sorted({index for report in chain(told, same) for index in report.array_tasks})
         job = Unclaimed(
             native=Native(user=user, job_name=told[0].name),
-            project=project,
+            project=project or SBATCH_JOB_NAME,
             report=replace(told[0], submitted_at=at),
             tasks=tuple(tasks),
         )
         if not _adopt(bridge, job):
             log.info("Job %d waits: nobody is linked to the account %s.", job_id, user)
             bridge.store.unclaimed.keep(job)
+    return left
 
 
 def _adopt(bridge: Bridge, job: Unclaimed) -> bool:
@@ -211,17 +225,20 @@ def _adopt(bridge: Bridge, job: Unclaimed) -> bool:
 def _project(
     bridge: Bridge, command: str | None, user: str, job_id: int, at: datetime
 ) -> str | None:
-    """How the project is called; None for a job of another script.
+    """How the project is called; None for a job of another script, "" where that is not told yet.
 
-    By the script's argument as slurmctld has it, which does not know of quotes. Of a job that it
-    forgot the account's own file tells. Raises Unreachable.
+    By the script's argument as Slurm has it, which does not know of quotes. Where it has none, or
+    forgot the job, the account's own file tells. Raises Unreachable.
     """
     if command is not None:
         _, ours, given = command.partition(f"/{layout.LOGIN_SCRIPT}")
-        return _as_name(given) if ours else None
+        if not ours:
+            return None
+        if given.strip():
+            return _as_name(given)
     folder = _folder(bridge, user, job_id, at, ())
     if not folder:
-        return SBATCH_JOB_NAME
+        return ""
     told = read_json(bridge.storage, bridge.paths.sbatch / folder / layout.SUBMISSION)
     return _as_name(str(told.get("project", "")))
 

@@ -20,7 +20,7 @@ from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.script import render
 from nias_bridge.services import adopt, arrays, identity
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.evidence import claimed_job, read_evidence
+from nias_bridge.services.evidence import at_work, claimed_job, end_told, read_evidence
 from nias_bridge.services.sight import Desk, alike, merged, runs_again
 
 log = logging.getLogger(__name__)
@@ -118,13 +118,14 @@ def follow(desk: Desk, run: Run) -> Run:
     if recorded and recorded.state.ended and not runs_again(queued, recorded):
         return _end(desk, run, recorded)
     if run.native and queued is None and sight.given_again(run):
-        return _end_by_evidence(desk, run, "Slurm has given the job's number to another job")
-    if queued is None and sight.complete:
-        return _denied(desk, run)
-    told = queued or recorded
+        why, files = "Slurm has given the job's number to another job", desk.bridge.paths.run(run)
+        storage = desk.bridge.storage
+        working = at_work(storage, files, read_evidence(storage, files), desk.clock())
+        return (_told_by_node if working else _end_by_evidence)(desk, run, why)
+    told = queued or (None if sight.complete else recorded)
     if queued and recorded:
         told = replace(queued, memory_asked=recorded.memory_asked)
-    return run if told is None else _take_over(desk, run, told)
+    return _denied(desk, run) if told is None else _take_over(desk, run, told)
 
 
 def note_usage(bridge: Bridge, run: Run, used: Usage, at: datetime) -> Run:
@@ -177,51 +178,70 @@ def _end(desk: Desk, run: Run, recorded: SlurmReport) -> Run:
     if recorded.exit_code == ALREADY_RUN and evidence.exit_code != ALREADY_RUN:
         # A slurmctld that was killed can start a job twice: this is the second start's end.
         why = "Slurm started the job twice and has the wrong end on record"
-        end_it = _end_by_evidence if evidence.phase == "finished" else _wait_for_record
-        return end_it(desk, run, why)
+        if evidence.phase == "finished":
+            return _end_by_evidence(desk, run, why)
+        if run.missing_since is None:
+            run = desk.bridge.store.update(run, missing_since=desk.clock())
+        return _told_by_node(desk, run, why)
     return _move(desk, run, recorded.state, report=recorded, note="", missing_since=None)
 
 
 def _denied(desk: Desk, run: Run) -> Run:
-    """Slurm answered and does not have the job among its living, nor an end of it on record."""
+    """Slurm answered and does not have the job among its living, nor an end of it on record.
+
+    Where it did not answer, the time of its denial begins anew.
+    """
     if desk.sight is None or not desk.sight.complete:
-        return run
+        return desk.bridge.store.update(run, missing_since=None) if run.missing_since else run
     if run.missing_since is None:
-        return desk.bridge.store.update(run, missing_since=desk.clock())
-    if _missing_seconds(desk, run) < desk.bridge.settings.lost_after:
-        return run
+        run = desk.bridge.store.update(run, missing_since=desk.clock())
     not_started = run.state in _NOT_STARTED or run.state is JobState.SUBMITTING
     claim = desk.bridge.paths.run(run).claim
-    if not_started and not run.native and not desk.bridge.storage.info(claim):
-        log.warning("run %d: Slurm lost job %s before it started.", run.id, run.job_id)
-        return _move(
-            desk,
-            run,
-            JobState.STAGED,
-            job_id=None,
-            report=None,
-            missing_since=None,
-            note="Slurm lost the job before it started; it is submitted once more.",
-        )
-    return _wait_for_record(desk, run, "Slurm has no record of the job's end")
+    if run.native or not not_started or desk.bridge.storage.info(claim):
+        return _told_by_node(desk, run, "Slurm has forgotten this job")
+    if _missing_seconds(desk, run) < desk.bridge.settings.lost_after:
+        return run
+    log.warning("run %d: Slurm lost job %s before it started.", run.id, run.job_id)
+    return _move(
+        desk,
+        run,
+        JobState.STAGED,
+        job_id=None,
+        report=None,
+        missing_since=None,
+        note="Slurm lost the job before it started; it is submitted once more.",
+    )
 
 
-def _wait_for_record(desk: Desk, run: Run, why: str) -> Run:
-    """Only after a long wait does the node's own word stand in for the accounting's."""
-    if run.missing_since is None:
-        return desk.bridge.store.update(run, missing_since=desk.clock())
-    if _missing_seconds(desk, run) < desk.bridge.settings.verdict_after:
-        note = f"{why}; waiting for it."
-        return run if run.note == note else desk.bridge.store.update(run, note=note)
-    return _end_by_evidence(desk, run, why)
+def _told_by_node(desk: Desk, run: Run, why: str) -> Run:
+    """Slurm has no word on the job, so that its node's is shown, and said to be that.
+
+    The end that the node wrote stands once Slurm has denied the job for `lost_after`; that it wrote
+    none, once both have been silent for `verdict_after`.
+    """
+    settings, storage, files = desk.bridge.settings, desk.bridge.storage, desk.bridge.paths.run(run)
+    evidence, missing = read_evidence(storage, files), _missing_seconds(desk, run)
+    state, note = run.state, f"{why}, and its node is silent; waiting for a word of either."
+    if evidence.phase == "finished":
+        if missing >= settings.lost_after:
+            return _end_by_evidence(desk, run, why)
+        state, note = JobState.COMPLETING, f"{why}; its node says that it has ended."
+    elif at_work(storage, files, evidence, desk.clock()):
+        state, note = JobState.RUNNING, f"{why}; its node last said that it is at work on it."
+    elif missing >= settings.verdict_after:
+        return _end_by_evidence(desk, run, why)
+    known = {"job_id": run.job_id or claimed_job(storage, files), "note": note}
+    if state != run.state:
+        return _move(desk, run, state, **known)
+    return run if run.note == note else desk.bridge.store.update(run, **known)
 
 
 def _end_by_evidence(desk: Desk, run: Run, why: str) -> Run:
     evidence = read_evidence(desk.bridge.storage, desk.bridge.paths.run(run))
     if evidence.phase != "finished":
-        return _move(desk, run, JobState.NODE_FAIL, note=f"{why}, nor has the node written one.")
-    state = JobState.COMPLETED if evidence.exit_code == 0 else JobState.FAILED
-    return _move(desk, run, state, note=f"{why}; this is what the node wrote.")
+        note = f"{why}, and its node has written no end of it."
+        return _move(desk, run, JobState.NODE_FAIL, note=note)
+    return _move(desk, run, end_told(evidence), note=f"{why}; this is what its node wrote.")
 
 
 def _missing_seconds(desk: Desk, run: Run) -> float:

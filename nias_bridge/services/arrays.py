@@ -11,7 +11,7 @@ from nias_bridge.domain import OPEN_STATES, JobState, Run, SlurmReport
 from nias_bridge.errors import NotAllowed, Unreachable
 from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.services import identity
-from nias_bridge.services.evidence import claimed_job, read_evidence
+from nias_bridge.services.evidence import at_work, claimed_job, end_told, read_evidence
 from nias_bridge.services.sight import Desk, Sight, alike, runs_again
 from nias_bridge.tasks import Task, run_report, run_state
 
@@ -64,7 +64,7 @@ def follow(desk: Desk, run: Run) -> Run:
         elif _lost_before_it_started(desk, run, denied):
             return _submit_again(desk, run)
         else:
-            changed += _judged_by_evidence(desk, run, denied)
+            changed += _told_by_node(desk, run, denied)
     elif run.missing_since and not denied:
         run = store.update(run, missing_since=None, note="")
     store.save_tasks(changed)
@@ -83,13 +83,14 @@ def _next(
     if told is None:
         return None if _answered(desk.sight) else task
     if told.state is JobState.PENDING and not told.restarts:
-        return replace(task, state=JobState.PENDING, report=None)
+        return replace(task, state=JobState.PENDING, report=None, note="")
     # squeue may know of the end before the record of it has come: till then it is completing.
     state = JobState.COMPLETING if told.state.ended else told.state
     still = replace(
         told, elapsed=None, place=None, cpu_time=None, max_rss=None, array_tasks=(task.index,)
     )
-    return replace(task, state=state, report=_measured(desk, still, task.report, recorded))
+    report = _measured(desk, still, task.report, recorded)
+    return replace(task, state=state, report=report, note="")
 
 
 def _measured(
@@ -131,29 +132,43 @@ def _ended(desk: Desk, run: Run, task: Task, recorded: SlurmReport) -> Task | No
     )
 
 
-def _judged_by_evidence(desk: Desk, run: Run, denied: Iterable[Task]) -> list[Task]:
-    """Only after a long wait does the node's own word stand in for the accounting's.
+def _told_by_node(desk: Desk, run: Run, denied: Iterable[Task]) -> list[Task]:
+    """Slurm has no word on these tasks, so that their nodes' is shown, and said to be that.
 
-    Of a task that was cancelled while it waited, Slurm keeps no record at all.
+    The end that a node wrote stands once Slurm has denied tasks for `lost_after`; that it wrote
+    none, once both have been silent for `verdict_after`. Of a task that was cancelled while it
+    waited, Slurm keeps no record at all.
     """
-    missing, settings = _missing_seconds(desk, run), desk.bridge.settings
-    why = "Slurm has no record of the task's end"
-    judged = []
+    missing, settings, storage = (
+        _missing_seconds(desk, run),
+        desk.bridge.settings,
+        desk.bridge.storage,
+    )
+    why = "Slurm has forgotten this task"
+    told = []
     for task in denied:
         if _never_started(desk, run, task):
             if missing >= settings.lost_after:
                 note = "Slurm has it no longer: it was cancelled before it started."
-                judged.append(replace(task, state=JobState.CANCELLED, note=note))
+                told.append(replace(task, state=JobState.CANCELLED, note=note))
             continue
-        if missing < settings.verdict_after:
-            continue
-        evidence = read_evidence(desk.bridge.storage, desk.bridge.paths.run(run).task(task.index))
-        state, note = JobState.NODE_FAIL, f"{why}, nor has the node written one."
+        files = desk.bridge.paths.run(run).task(task.index)
+        evidence = read_evidence(storage, files)
+        state, note = task.state, f"{why}, and its node is silent; waiting for a word of either."
         if evidence.phase == "finished":
-            state = JobState.COMPLETED if evidence.exit_code == 0 else JobState.FAILED
-            note = f"{why}; this is what the node wrote."
-        judged.append(replace(task, state=state, note=note, metrics=evidence.metrics))
-    return judged
+            state, note = JobState.COMPLETING, f"{why}; its node says that it has ended."
+            if missing >= settings.lost_after:
+                state, note = end_told(evidence), f"{why}; this is what its node wrote."
+        elif at_work(storage, files, evidence, desk.clock()):
+            state, note = JobState.RUNNING, f"{why}; its node last said that it is at work on it."
+        elif missing >= settings.verdict_after:
+            state, note = JobState.NODE_FAIL, f"{why}, and its node has written no end of it."
+        after = replace(task, state=state, note=note)
+        if state.ended:
+            after = replace(after, metrics=evidence.metrics)
+        if after != task:
+            told.append(after)
+    return told
 
 
 def _lost_before_it_started(desk: Desk, run: Run, denied: list[Task]) -> bool:

@@ -6,17 +6,21 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any
 
-from nias_bridge.domain import SlurmReport
+from nias_bridge.domain import JobState, SlurmReport
+from nias_bridge.node import layout, stopping
 from nias_bridge.paths import RunPaths
 from nias_bridge.storage import Storage
 
 DETAILS_MAX = 20_000  # characters
 JSON_MAX_BYTES = 1024 * 1024  # what is parsed takes up to twenty times its size
 ELSEWHERE_TOLD = 1000
+_SAYS_WHEN = (layout.CLAIMED_BY, layout.ALIVE)
+# A job says every 15 s that it is at work; NFS shows it up to a minute later, and clocks differ.
+SILENT_AFTER = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +152,23 @@ def peak_memory(report: SlurmReport | None, evidence: Evidence) -> Peak | None:
 
 def claimed_job(storage: Storage, files: RunPaths) -> int | None:
     """The id of the job that claimed the run's token, where one did and said so."""
-    return _whole(read_json(storage, files.claim / "job").get("job_id"))
+    return _whole(read_json(storage, files.claim / layout.CLAIMED_BY).get("job_id"))
+
+
+def at_work(storage: Storage, files: RunPaths, evidence: Evidence, now: datetime) -> bool:
+    """Whether the node said a short while ago that the job is under way, and not since that it
+    has ended."""
+    if evidence.phase == "finished":
+        return False
+    said = [_moment(read_json(storage, files.claim / name).get("at")) for name in _SAYS_WHEN]
+    return any(at and abs(now - at) < SILENT_AFTER for at in (evidence.since, *said))
+
+
+def end_told(evidence: Evidence) -> JobState:
+    """The state that is nearest to how the node says the job ended."""
+    if evidence.reason == stopping.TIME_LIMIT:
+        return JobState.TIMEOUT
+    return JobState.COMPLETED if evidence.exit_code == 0 else JobState.FAILED
 
 
 def read_json(storage: Storage, file: PurePosixPath) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -86,8 +87,16 @@ class CliScheduler:
             commands.parse_cancel(self._others().cancel(user, job_id, name=name))
 
     def commands(self, job_ids: Sequence[int]) -> dict[int, str]:
-        """Raises Unreachable."""
-        return commands.parse_command_lines(self.run(commands.command_lines_argv(job_ids)))
+        """Raises Unreachable. Of a job younger than some seconds the arguments can be missing."""
+        told = commands.parse_command_lines(self.run(commands.command_lines_argv(job_ids)))
+        typed: dict[int, str] = {}
+        if told:
+            with suppress(Unreachable):  # the accounting is away: they are not known now
+                typed = commands.parse_submit_lines(self.run(commands.submit_lines_argv(told)))
+        return {
+            job_id: commands.with_arguments(command, typed.get(job_id, ""))
+            for job_id, command in told.items()
+        }
 
     def estimate(self, script: PurePosixPath) -> datetime | None:
         """Raises Rejected, TryLater or Unreachable."""

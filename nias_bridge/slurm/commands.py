@@ -170,6 +170,36 @@ def parse_command_lines(output: Output) -> dict[int, str]:
     return told
 
 
+def submit_lines_argv(job_ids: Iterable[int]) -> Argv:
+    """What was typed to submit these jobs: one call."""
+    return [
+        *("sacct", "--allusers", "--allocations", "--parsable2", "--noheader"),
+        *(f"--delimiter={COLUMN}", "--starttime=uts0", "--format=JobID,SubmitLine"),
+        f"--jobs={','.join(map(str, job_ids))}",
+    ]
+
+
+def parse_submit_lines(output: Output) -> dict[int, str]:
+    """By job id. Raises Unreachable."""
+    must_be_well("sacct", output)
+    told = {}
+    for line in output.stdout.splitlines():
+        job_id, _, typed = line.partition(COLUMN)
+        number, _ = values.job(job_id)
+        if number is not None:
+            told[number] = typed
+    return told
+
+
+def with_arguments(command: str, typed: str) -> str:
+    """A job's script as squeue tells it, with the arguments that were typed behind it.
+
+    squeue tells them itself up to Slurm 22.05, and then nothing is behind the last of them.
+    """
+    _, found, arguments = typed.rpartition(command.rpartition("/")[2])
+    return f"{command} {arguments.strip()}".rstrip() if found else command
+
+
 def placed(reports: Iterable[tuple[int, SlurmReport]]) -> list[SlurmReport]:
     """The reports, highest priority first; a held job (priority 0) has no place."""
     waiting: dict[str, int] = {}

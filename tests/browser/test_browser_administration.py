@@ -127,7 +127,9 @@ def test_jobs_of_nobodys_account_are_a_persons_once_they_are_linked_there(
     his.get_by_label("Link this account to").select_option(str(live.bridge.person.id))
     his.get_by_role("button", name="Link ana").click()
     expect(his.get_by_role("status")).to_contain_text("ana is linked to Lab")
-    adopt.look(live.bridge, FakeScheduler(), [], ())  # what the poller does in each round
+    adopt.look(
+        live.bridge, FakeScheduler(), [], (), datetime.now(UTC)
+    )  # what the poller does in each round
     hers = open_context().new_page()
     hers.goto("/results")
     expect(hers.get_by_role("link", name="psd-study", exact=True)).to_be_visible()

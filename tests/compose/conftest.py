@@ -1,20 +1,20 @@
-"""One cluster of containers for all tests of this folder."""
+"""A cluster of containers for the tests of this folder: of each process that runs some of them."""
 
 from __future__ import annotations
 
-import os
+import fcntl
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from client import Client
 from containers import BUILD_SECONDS, Containers, checkout
-from engine import Engine, NoEngine, engine
+from engine import IN_CI, Engine, NoEngine, engine
 from sites import free_port
-
-IN_CI = os.environ.get("CI") == "true"
 
 
 @pytest.fixture(scope="session")
@@ -29,14 +29,24 @@ def docker() -> Iterator[Engine]:
         pytest.skip(str(error))
 
 
+@contextmanager
+def one_at_a_time(place: Path) -> Iterator[None]:
+    """What another process has built is then there, and taken from it."""
+    with (place / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
-def containers(docker: Engine) -> Iterator[Containers]:
+def containers(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     """The cluster, up, as it comes: two nodes."""
     folder = Path(tempfile.mkdtemp(prefix="nias-compose-", dir="/tmp"))
-    cluster = Containers(docker, folder, folder.name.lower(), free_port(), free_port())
+    name = f"nias-compose-{secrets.token_hex(4)}"  # mkdtemp's can be none of an image
+    cluster = Containers(docker, folder, name, free_port(), free_port())
     try:
         checkout(folder)
-        cluster.compose("build", seconds=BUILD_SECONDS)
+        with one_at_a_time(tmp_path_factory.getbasetemp().parent):
+            cluster.compose("build", seconds=BUILD_SECONDS)
         cluster.up()
         yield cluster
     finally:

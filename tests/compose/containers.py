@@ -6,8 +6,9 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ COMPOSE = "docker/slurm-cluster"
 BUILD_SECONDS = 600
 UP_SECONDS = 180
 LOOK_SECONDS = 0.2
+OUTSIDE = "compose.ssh.yaml"  # the overlay with an image of its own
 
 
 @dataclass(frozen=True)
@@ -61,23 +63,52 @@ class Containers:
     def key(self) -> Path:
         return self.folder / "researcher.key"
 
+    @property
+    def public_key(self) -> Path:
+        return self.key.with_name(f"{self.key.name}.pub")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of `docker compose`, so that this cluster is meant and no other."""
+        return {
+            **self.engine.variables,
+            "COMPOSE_PROJECT_NAME": self.project,
+            "NIAS_IMAGE": self.image,
+            "NIAS_HTTP_PORT": str(self.http_port),
+            "NIAS_SSH_PORT": str(self.ssh_port),
+            **indexes(),
+        }
+
     def compose(self, *argv: str, seconds: float = 60, check: bool = True) -> str:
         """What `docker compose ARGV` prints."""
         files = [self.folder / COMPOSE / name for name in ("compose.yaml", *self.overlays)]
         return self.engine.run(
-            *("compose", "--project-name", self.project, *(f"--file={file}" for file in files)),
+            *("compose", *(f"--file={file}" for file in files)),
             *argv,
             seconds=seconds,
             check=check,
-            NIAS_IMAGE=self.image,
-            NIAS_HTTP_PORT=str(self.http_port),
-            NIAS_SSH_PORT=str(self.ssh_port),
-            **indexes(),
+            **self.variables,
         ).stdout
 
     def up(self, *argv: str) -> None:
         """Return when all is ready, by the health checks."""
         self.compose("up", "--detach", "--wait", *argv, seconds=UP_SECONDS)
+
+    @contextmanager
+    def overlaid(self, *overlays: str) -> Iterator[Containers]:
+        """This cluster with these overlays, and then without them and what they alone know of."""
+        cluster = replace(self, overlays=overlays)
+        outside = OUTSIDE in overlays
+        if outside:
+            cluster.compose("build", "gateway", seconds=BUILD_SECONDS)
+        cluster.up()
+        try:
+            yield cluster
+        finally:
+            self.up()
+            if outside:
+                self.engine.run("network", "rm", f"{self.project}_outside")
+                self.engine.run("image", "rm", f"{self.image}-outside")
 
     def inside(self, service: str, *argv: str, user: str = "root") -> str:
         """What a program in a service's container prints."""
@@ -123,14 +154,23 @@ class Containers:
             records.append(Record(int(job_id), name, state, user, node, *times))
         return records
 
-    def authorize(self, *people: str) -> None:
-        """Let the test's key log in as these researchers."""
+    def make_key(self) -> None:
+        """The key of the test's researchers, where there is none yet."""
         if not self.key.exists():
             argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)]
             subprocess.run(argv, check=True, timeout=60)
-        public = self.key.with_name(f"{self.key.name}.pub").read_text().strip()
+
+    def authorize(self, *people: str) -> None:
+        """Let the test's key log in as these researchers."""
+        self.make_key()
+        public = self.public_key.read_text().strip()
         for person in people:
             self.inside("login", "sh", "-c", f"echo '{public}' | authorize {person}")
+
+    def sbatch(self, person: str, name: str, code: str) -> int:
+        """The id of a job by plain sbatch: a researcher's project, given to it in her home."""
+        made = f"mkdir -p {name}/output && cat >{name}/code.py <<'CODE'\n{code}\nCODE\n"
+        return int(self.ssh(person, f"{made}sbatch --parsable /shared/nias/bin/nias.sbatch {name}"))
 
     def ssh(self, person: str, command: str) -> str:
         """What a researcher's command on the login node prints, over real ssh."""

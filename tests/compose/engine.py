@@ -1,4 +1,7 @@
-"""A Docker engine with Compose and the base image: what is here, or one started for the tests."""
+"""A Docker engine with Compose and the base image: what is here, or one started for the tests.
+
+`python engine.py COMMAND …` runs a command to which it answers, and so all that the command starts.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +22,7 @@ from pathlib import Path
 from nias_bridge import pipconfig
 from nias_bridge.site import ENDS_WITH_US
 
+IN_CI = os.environ.get("CI") == "true"
 BASE = "debian:trixie-slim"
 SUITE = BASE.partition(":")[2].removesuffix("-slim")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -71,18 +77,30 @@ def engine(*, start: bool) -> Iterator[Engine]:
                 raise NoEngine("No Docker engine answers here.")
             folder = stack.enter_context(_folder())
             found = stack.enter_context(_started(folder))
-        if not _well(found, "compose", "version"):
-            if not start:
-                raise NoEngine("Docker has no “compose” here: install its plugin (version 2).")
-            folder = stack.enter_context(_folder())
-            _add_compose(folder)
-            found = Engine({**found.variables, "DOCKER_CONFIG": str(folder)})
-        if not _well(found, "image", "inspect", BASE) and not _well(found, "pull", "-q", BASE):
-            if not start:
-                raise NoEngine(f"{BASE} can't be pulled here.")
-            folder = stack.enter_context(_folder())
-            _bootstrap(found, folder)
+        with ThreadPoolExecutor(2) as both:  # one waits for the network while the other computes
+            made = both.submit(_base_made, found, stack, start)
+            found = both.submit(_with_compose, found, stack, start).result()
+            made.result()
         yield found
+
+
+def _with_compose(engine: Engine, stack: ExitStack, start: bool) -> Engine:
+    if _well(engine, "compose", "version"):
+        return engine
+    if not start:
+        raise NoEngine("Docker has no “compose” here: install its plugin (version 2).")
+    folder = stack.enter_context(_folder())
+    _add_compose(folder)
+    return Engine({**engine.variables, "DOCKER_CONFIG": str(folder)})
+
+
+def _base_made(engine: Engine, stack: ExitStack, start: bool) -> None:
+    if _well(engine, "image", "inspect", BASE) or _well(engine, "pull", "-q", BASE):
+        return
+    if not start:
+        raise NoEngine(f"{BASE} can't be pulled here.")
+    folder = stack.enter_context(_folder())
+    _bootstrap(engine, folder)
 
 
 def _answers(engine: Engine) -> bool:
@@ -274,3 +292,19 @@ def indexes() -> dict[str, str]:
         for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
         if told.get(name, "").startswith(("http://", "https://"))
     }
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command to which the engine answers; in CI one is started where there is none."""
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(engine(start=IN_CI)).variables
+        except NoEngine:  # the tests tell what that means to them
+            found = {}
+        # Ctrl-C reaches the command too, which is to tidy up before the engine goes.
+        signal.signal(signal.SIGINT, lambda *_: None)
+        return subprocess.run(argv, env={**os.environ, **found}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

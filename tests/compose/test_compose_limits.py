@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from client import Client
@@ -15,10 +14,8 @@ LIMIT = 200 << 20
 
 @pytest.fixture(scope="module")
 def limited(containers: Containers, client: Client) -> Iterator[Client]:
-    """The cluster with the overlay, and afterwards without it again."""
-    replace(containers, overlays=("compose.cgroup.yaml",)).up()
-    yield client
-    containers.up()
+    with containers.overlaid("compose.cgroup.yaml"):
+        yield client
 
 
 def test_a_job_never_has_more_memory_than_it_asked_for(limited: Client) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
+import pytest
 from client import Client
-from containers import Containers
+from containers import Containers, eventually
+
+SBATCH = Path(__file__).parents[2] / "docs/sbatch.md"
 
 SAYS_WHERE = """
 import iniconfig, os, socket
@@ -39,6 +44,19 @@ def test_the_page_lists_it_and_all_parts_say_that_they_are_well(client: Client) 
     assert set(health.values()) == {"ok"}, health
 
 
+def test_the_doctor_finds_the_site_well_but_for_an_address_that_is_not_the_containers_own(
+    containers: Containers,
+) -> None:
+    told = json.loads(containers.bridge("doctor", "--json"))
+    unwell = {
+        (point["grade"], point["point"]): point["seen"]
+        for point in told["points"]
+        if point["grade"] not in ("well", "skipped")
+    }
+    assert unwell.keys() == {("warning", "gateway")}, unwell
+    assert f"{containers.url} does not answer" in unwell["warning", "gateway"]
+
+
 def test_a_researcher_submits_by_sbatch_over_ssh_as_herself(containers: Containers) -> None:
     containers.authorize("ana", "ben")
     command = "sbatch --parsable --wait --wrap 'id -un; hostname' && cat slurm-*.out"
@@ -47,6 +65,29 @@ def test_a_researcher_submits_by_sbatch_over_ssh_as_herself(containers: Containe
     (record,) = (r for r in containers.records() if r.job_id == int(job_id))
     assert (record.user, record.node, record.state) == ("ana", node, "COMPLETED")
     assert job_id in containers.ssh("ben", "sacct --allusers --allocations --parsable2")
+
+
+def test_projects_by_plain_sbatch_are_on_their_owners_pages_and_in_sacct_as_documented(
+    containers: Containers,
+) -> None:
+    containers.authorize("ana", "ben")
+    clients = {person: containers.client_of(person) for person in ("ana", "ben")}
+    code = "import getpass; open('output/who.txt', 'w').write(getpass.getuser())"
+    jobs = {person: containers.sbatch(person, "by-sbatch", code) for person in clients}
+    for person, job_id in jobs.items():
+        eventually(lambda: clients[person].run_of_job(job_id)["ended"], seconds=30)  # noqa: B023
+        run = clients[person].run_of_job(job_id)
+        assert (run["state"], run["origin"], run["project"]) == ("COMPLETED", "sbatch", "by-sbatch")
+        assert clients[person].results(run["id"]) == {"who.txt": person.encode()}
+    with pytest.raises(AssertionError, match="is not on the page"):
+        clients["ana"].run_of_job(jobs["ben"])
+
+    queries = re.findall(r"^\$ (sacct --name=.+|sacct --starttime.+)$", SBATCH.read_text(), re.M)
+    assert len(queries) == 3
+    for query in queries:
+        told = containers.ssh("ben", query)
+        assert re.search(rf"^{jobs['ben']}\b", told, re.MULTILINE), query
+        assert not re.search(rf"^{jobs['ana']}\b", told, re.MULTILINE), query
 
 
 def test_more_memory_than_asked_ends_the_run_and_is_told(client: Client) -> None:

@@ -54,7 +54,7 @@ class Lab:
         for run in runs:
             advance(Desk(self.bridge, self.slurm, lambda: self.now, sight), run)
         assert sight.queue is not None
-        self.seen = adopt.look(self.bridge, self.slurm, sight.queue, self.seen)
+        self.seen = adopt.look(self.bridge, self.slurm, sight.queue, self.seen, self.now)
 
     def ticks(self, count: int = 2) -> None:
         for _ in range(count):
@@ -100,6 +100,30 @@ def test_it_is_asked_for_once_however_long_it_takes(lab: Lab) -> None:
     lab.ticks(5)
     assert lab.slurm.calls["commands"] == 1
     assert lab.slurm.calls["queue"] == 5
+
+
+def test_where_slurm_does_not_tell_the_project_at_once_the_run_waits_for_its_name(lab: Lab) -> None:
+    job_id = lab.sbatch()
+    (job,) = lab.slurm.jobs
+    job.arguments, given = "", job.arguments
+    lab.ticks(5)
+    assert not lab.runs(job_id)
+    job.arguments = given
+    lab.tick()
+    assert lab.run(job_id).project == "psd-study"
+
+
+def test_the_accounts_own_file_tells_it_sooner(lab: Lab) -> None:
+    job_id = lab.sbatch("")
+    lab.works(f"{ME}/{job_id}")
+    lab.ticks(2)
+    assert lab.run(job_id).project == "psd-study"
+
+
+def test_it_does_not_wait_for_long(lab: Lab) -> None:
+    job_id = lab.sbatch("")
+    lab.ticks(20)
+    assert lab.run(job_id).project == "nias"
 
 
 def test_its_log_files_and_record_are_there(lab: Lab) -> None:

@@ -57,11 +57,16 @@ class Lab:
     def claim(self, run: Run, job_id: int | None) -> None:
         folder = staged.here(self.bridge).run(run).claim
         folder.mkdir(parents=True)
-        (folder / "job").write_text(json.dumps({"job_id": job_id}))
+        told = {"job_id": job_id, "at": self.now.timestamp()}
+        (folder / "job").write_text(json.dumps(told))
 
-    def node_says(self, run: Run, exit_code: int) -> None:
-        said = {"exit_code": exit_code, "reason": "finished"}
+    def node_says(self, run: Run, exit_code: int | None, reason: str = "finished") -> None:
+        said = {"exit_code": exit_code, "reason": reason}
         staged.here(self.bridge).run(run).exit.write_text(json.dumps(said))
+
+    def node_is_alive(self, run: Run) -> None:
+        told = {"at": self.now.timestamp()}
+        (staged.here(self.bridge).run(run).claim / "alive").write_text(json.dumps(told))
 
 
 @pytest.fixture
@@ -195,17 +200,101 @@ def test_a_job_that_vanished_after_it_started_is_not_submitted_again(lab: Lab) -
     assert run.note
 
 
-def test_where_slurm_has_lost_the_record_the_nodes_word_decides_and_that_is_said(
-    lab: Lab,
+def test_a_job_that_slurm_forgot_is_shown_as_its_node_tells_and_that_is_said(lab: Lab) -> None:
+    run = lab.submitted()
+    lab.claim(run, run.job_id)
+    lab.slurm.lose(run.job_id or 0)
+    run = lab.step(run)
+    assert (run.state, run.job_id) == (JobState.RUNNING, lab.bridge.store.run(run.id).job_id)
+    assert run.note == "Slurm has forgotten this job; its node last said that it is at work on it."
+    lab.node_says(run, exit_code=0)
+    run = lab.step(run)
+    assert run.state is JobState.COMPLETING
+    assert run.note == "Slurm has forgotten this job; its node says that it has ended."
+    lab.wait(31)
+    run = lab.step(run)
+    assert run.state is JobState.COMPLETED
+    assert run.note == "Slurm has forgotten this job; this is what its node wrote."
+
+
+def test_what_slurm_tells_again_goes_before_what_the_node_said(lab: Lab) -> None:
+    run = lab.submitted()
+    lab.claim(run, run.job_id)
+    (job,) = lab.slurm.jobs
+    lab.slurm.jobs.remove(job)
+    assert lab.step(run).state is JobState.RUNNING
+    lab.slurm.jobs.append(job)
+    run = lab.step(run)
+    assert (run.state, run.note, run.missing_since) == (JobState.PENDING, "", None)
+
+
+def test_a_forgotten_job_runs_for_as_long_as_its_node_says_so(lab: Lab) -> None:
+    run = lab.started()
+    lab.slurm.lose(run.job_id or 0)
+    for _ in range(100):
+        lab.wait(15)
+        lab.node_is_alive(run)
+        assert lab.step(run).state is JobState.RUNNING
+    lab.wait(130)
+    run = lab.step(run)
+    assert run.state is JobState.NODE_FAIL, "both have been silent"
+    assert "its node has written no end" in run.note
+
+
+@pytest.mark.parametrize("at", ["now", None, [], float("nan"), 1e300, -1, 99_999_999_999])
+def test_what_is_no_time_of_late_is_no_sign_of_life(lab: Lab, at: object) -> None:
+    run = lab.started()
+    lab.slurm.lose(run.job_id or 0)
+    lab.step(run)
+    (staged.here(lab.bridge).run(run).claim / "alive").write_text(json.dumps({"at": at}))
+    lab.wait(601)
+    assert lab.step(run).state is JobState.NODE_FAIL
+
+
+def test_a_forgotten_job_whose_submission_was_unclear_is_shown_as_its_node_tells(lab: Lab) -> None:
+    run = lab.step(staged.add(lab.bridge, "psd-study"))
+    lab.slurm.next_submit("unclear-but-there")
+    run = lab.step(run)
+    (job,) = lab.slurm.jobs
+    lab.claim(run, job.report.job_id)
+    lab.slurm.lose(job.report.job_id)
+    run = lab.step(run)
+    assert (run.state, run.job_id) == (JobState.RUNNING, job.report.job_id)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "reason", "state"),
+    [
+        (0, "finished", JobState.COMPLETED),
+        (3, "finished", JobState.FAILED),
+        (None, "told to stop", JobState.FAILED),
+        (None, "time limit", JobState.TIMEOUT),
+    ],
+)
+def test_the_end_of_a_forgotten_job_is_what_its_node_wrote(
+    lab: Lab, exit_code: int | None, reason: str, state: JobState
 ) -> None:
+    run = lab.started()
+    lab.node_says(run, exit_code, reason)
+    lab.slurm.lose(run.job_id or 0)
+    assert lab.step(run).state is JobState.COMPLETING
+    lab.wait(31)
+    run = lab.step(run)
+    assert (run.state, "its node wrote" in run.note) == (state, True)
+
+
+def test_only_denials_in_a_row_count(lab: Lab) -> None:
     run = lab.started()
     lab.node_says(run, exit_code=0)
     lab.slurm.lose(run.job_id or 0)
     lab.step(run)
-    lab.wait(601)
-    run = lab.step(run)
-    assert run.state is JobState.COMPLETED
-    assert "node" in run.note
+    lab.slurm.unreachable(accounting=True)
+    lab.wait(100)
+    assert lab.step(run).state is JobState.COMPLETING
+    lab.slurm.unreachable()
+    assert lab.step(run).state is JobState.COMPLETING, "the denial has just begun anew"
+    lab.wait(31)
+    assert lab.step(run).state is JobState.COMPLETED
 
 
 def test_of_two_jobs_under_one_name_the_one_with_the_claim_is_the_runs(lab: Lab) -> None:

@@ -61,7 +61,8 @@ class Lab:
     def claim(self, index: int, job_id: int) -> None:
         claim = staged.here(self.bridge).run(self.run).task(index).claim
         claim.mkdir(parents=True)
-        (claim / "job").write_text(json.dumps({"job_id": job_id}))
+        told = {"job_id": job_id, "at": self.now.timestamp()}
+        (claim / "job").write_text(json.dumps(told))
 
 
 def received(folder: Path, tasks: int) -> Lab:
@@ -165,18 +166,34 @@ def test_an_array_with_a_claim_is_never_submitted_again(lab: Lab) -> None:
     assert lab.states() == "CANCELLED COMPLETED CANCELLED"
 
 
-def test_a_task_that_slurm_forgot_is_told_by_the_node_after_long(lab: Lab) -> None:
+def test_a_task_that_slurm_forgot_is_told_by_its_node(lab: Lab) -> None:
     lab.slurm.start(lab.job)
     lab.step()
     gone = next(job for job in lab.slurm.jobs if job.report.array_tasks == (2,))
     lab.slurm.jobs.remove(gone)
+    lab.claim(2, lab.job)
+    lab.step()
+    lab.step()
+    assert lab.states() == "RUNNING RUNNING RUNNING"
+    assert "its node last said that it is at work" in lab.bridge.store.task(lab.run.id, 2).note
     lab.leave(2, exit_code=1)
+    lab.step()
+    assert lab.states() == "RUNNING RUNNING COMPLETING"
+    lab.step(31)
+    assert lab.states() == "RUNNING RUNNING FAILED"
+    assert "this is what its node wrote" in lab.bridge.store.task(lab.run.id, 2).note
+
+
+def test_a_task_that_slurm_and_its_node_are_silent_of_has_failed_with_its_node(lab: Lab) -> None:
+    lab.slurm.start(lab.job)
+    lab.step()
+    gone = next(job for job in lab.slurm.jobs if job.report.array_tasks == (2,))
+    lab.slurm.jobs.remove(gone)
     lab.step()
     lab.step(590)
     assert lab.states() == "RUNNING RUNNING RUNNING"
     lab.step(20)
-    assert lab.states() == "RUNNING RUNNING FAILED"
-    assert "this is what the node wrote" in lab.bridge.store.task(lab.run.id, 2).note
+    assert lab.states() == "RUNNING RUNNING NODE_FAIL"
 
 
 def test_one_task_is_cancelled_and_the_others_go_on(lab: Lab) -> None:

@@ -151,9 +151,9 @@ def test_what_asks_for_the_same_is_the_same():
     ],
 )
 def test_a_text_made_to_be_slow_is_read_quickly(text):
-    started = time.monotonic()
+    started = time.process_time()
     requirements.parse(text)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 @given(st.text(alphabet=" ab1=<>@:/.-+[]();#\\\n\"'~é", max_size=60))

@@ -335,3 +335,28 @@ def test_the_gpus_of_a_node_are_counted_whatever_their_kind(gres: str, gpus: int
     line = f"NodeName=n1 CPUTot=4 Gres={gres} NodeAddr=n1 RealMemory=100 State=IDLE Partitions=main"
     (node,) = cluster.parse_nodes(Output(0, line, ""))
     assert node.gpus == gpus
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "whole"),
+    [
+        ("/s/nias.sbatch", "sbatch --mem=1G /s/nias.sbatch a/psd", "/s/nias.sbatch a/psd"),
+        ("/s/nias.sbatch", "sbatch nias.sbatch a psd", "/s/nias.sbatch a psd"),
+        ("/s/nias.sbatch", "sbatch --job-name=nias.sbatch nias.sbatch a", "/s/nias.sbatch a"),
+        ("/s/nias.sbatch a/psd", "sbatch --job-name=psd /s/nias.sbatch a/psd", None),
+        ("/s/nias.sbatch a psd", "sbatch /s/nias.sbatch a psd", None),
+        ("/s/nias.sbatch", "", None),
+        ("/s/nias.sbatch", "sbatch --wrap=other", None),
+    ],
+)
+def test_a_script_has_its_arguments_whatever_the_release_tells(
+    command: str, typed: str, whole: str | None
+) -> None:
+    assert commands.with_arguments(command, typed) == (whole or command)
+
+
+def test_what_was_typed_is_told_by_job() -> None:
+    told = f"12{commands.COLUMN}sbatch a b\n13_2{commands.COLUMN}sbatch c\n"
+    assert commands.parse_submit_lines(Output(0, told, "")) == {12: "sbatch a b", 13: "sbatch c"}
+    with pytest.raises(Unreachable):
+        commands.parse_submit_lines(Output(1, "", "sacct: error: Problem talking to the database"))

@@ -73,7 +73,7 @@ def test_linked_they_are_that_persons_runs_at_the_pollers_next_look(chief: Bridg
     linked = unclaimed.link(chief, "ana", lab(chief))
     assert (linked.handle, linked.unix_account) == ("lab", "ana")
     assert unclaimed.jobs(chief) == []
-    adopt.look(chief, FakeScheduler(), [], ())
+    adopt.look(chief, FakeScheduler(), [], (), datetime.now(UTC))
     (run,) = chief.store.adopted([7])
     assert (run.owner, run.project) == ("lab", "psd-study")
     ((_, deed),) = administration.audit_log(chief, action="Unix account linked").deeds
