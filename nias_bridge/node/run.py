@@ -24,12 +24,10 @@ from . import (
     environment,
     facts,
     files,
+    given,
     layout,
     metrics,
-    needs,
-    parameters,
     program,
-    requirements,
     sandbox,
     soundness,
 )
@@ -73,14 +71,6 @@ class Ending(NamedTuple):
         if self.signal is not None:
             return 128 + self.signal
         return _FAILED if self.exit_code is None else self.exit_code
-
-
-class NoSuchTask(Exception):
-    """The job array has more tasks than the sweep: somebody gave it another --array by hand."""
-
-
-class NoSuchDataset(Exception):
-    """A dataset that the run is to see is not there."""
 
 
 class Course:
@@ -199,7 +189,7 @@ def _supervise(
     collected = None
     if ending.reason != "archive" and (job.work / layout.PROJECT).exists():
         try:
-            tools = environment.lent(job.shared, _wish(job, site, TOOLS))
+            tools = environment.lent(job.shared, given.wish(job, site, TOOLS))
             with course.timed("collecting", "collect"), tools:
                 collected = collect.collect(job.work, time_is_up=signals.time_is_up)
             say(_told(collected))
@@ -214,7 +204,7 @@ def _supervise(
     hand_back()
     if site.get("previews") and collected and collected.files:
         took = course.timings.get("code", 0.0)
-        wish = _wish(job, site, TOOLS)
+        wish = given.wish(job, site, TOOLS)
         after.make_previews(job, wish, signals, say, reason=ending.reason, took=took)
     if course.made and ending.reason == "finished":
         after.complete(job.shared, course.made, sandbox.walls(site), signals, say)
@@ -291,7 +281,7 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         shutil.rmtree(project, ignore_errors=True)
         limits = LIMITS._replace(**site.get("limits", {}))
         archive.unpack(job.run / layout.ARCHIVE, project, limits, layout.ARCHIVE)
-        wish = _wish(job, site, _wanted(job, project, course.command[0]))
+        wish = given.wish(job, site, given.wanted(job, project, course.command[0], say))
     with course.timed("environment", "environment"), signals.breaking_off():
         made = _obtained(job, wish)
         with suppress(OSError):
@@ -304,13 +294,12 @@ def _work(course: Course, site: Mapping[str, Any], signals: StopSignals) -> Endi
         walls = sandbox.walls(site).around(
             hidden=[job.shared], readable=[made.folder], private=private
         )
-        walls, data = _with_datasets(job, walls, private)
-        given = site.get("run_variables", {})
+        walls, data = given.with_datasets(job, walls, private)
         variables = {
-            **program.variables(made, project, walls, private, given),
+            **program.variables(made, project, walls, private, site.get("run_variables", {})),
             "NIAS_RUN": "/".join(job.run.parts[-3:]),
             **data,
-            **_parameters(job),
+            **given.of_task(job),
         }
         try:
             command = [str(made.python), *course.command]
@@ -338,82 +327,6 @@ def _obtained(job: claim.Job, wish: environment.Wish) -> environment.Environment
     if exactly.is_file():
         return environment.obtain_again(job.shared, wish, exactly.read_text("utf-8"), say)
     return environment.obtain(job.shared, wish, say)
-
-
-def _with_datasets(
-    job: claim.Job, walls: sandbox.Walls, private: Path
-) -> tuple[sandbox.Walls, dict[str, str]]:
-    """The walls with the run's datasets between them, and how the program is told where they are.
-
-    Without walls they are links in a folder of the job's, and kept by their modes alone.
-    """
-    seen = files.read_json(job.run / layout.SEEN) or {}
-    if not seen:
-        return walls, {}
-    place = job.shared / layout.DATASETS / layout.CONTENT
-    data = sandbox.DATA if walls.standing else private / "data"
-    if not walls.standing:
-        data.mkdir()
-    for name, sha256 in seen.items():
-        content = place / sha256 / layout.CONTENT_FILES
-        if not content.is_dir():
-            raise NoSuchDataset(f"the dataset {name} ({sha256}) is not on the shared storage")
-        if walls.standing:
-            walls = walls._replace(readable=(*walls.readable, (content, data / name)))
-        else:
-            (data / name).symlink_to(content)
-    return walls, {"NIAS_DATA": str(data)}
-
-
-def _parameters(job: claim.Job) -> dict[str, str]:
-    """By what a task of a sweep is told which one it is."""
-    if job.task is None:
-        return {}
-    if job.home and not (job.run / layout.SWEEP).exists():
-        return {"NIAS_TASK": str(job.task)}  # an array of one's own, not a sweep's
-    tasks = files.read_json(job.run / layout.SWEEP)
-    if not isinstance(tasks, list) or not job.task < len(tasks):
-        raise NoSuchTask(f"{layout.SWEEP} has no task {job.task}")
-    return {"NIAS_TASK": str(job.task), **parameters.variables(tasks[job.task])}
-
-
-def _wish(job: claim.Job, site: Mapping[str, Any], wanted: Sequence[str]) -> environment.Wish:
-    return environment.Wish(
-        requirements=tuple(wanted),
-        owner=job.owner,
-        variables=site.get("build_variables", {}),
-        source=site.get("source_builds") != "forbid",
-        walls=sandbox.walls(site),
-        alone=site.get("identity") == "unix",
-        home=job.home,
-    )
-
-
-def _wanted(job: claim.Job, project: Path, main: str) -> tuple[str, ...]:
-    mended = job.run / layout.MENDED_REQUIREMENTS
-
-    def read(name: str) -> Optional[bytes]:
-        with suppress(OSError):
-            return (project / name).read_bytes()
-        return None
-
-    try:
-        needed = needs.read(read, main)
-    except needs.NeedsError as error:
-        if not mended.is_file():
-            raise environment.BuildFailed(str(error), "") from None
-        needed = needs.Needs("", "")
-    if mended.is_file():
-        needed = needed._replace(text=requirements.decode(mended.read_bytes()))
-    if needed.source not in ("", needs.REQUIREMENTS):
-        say(f"There is no {needs.REQUIREMENTS}: the packages are those that {needed.source} names.")
-    lines, problems = requirements.parse(needed.text)
-    if problems:
-        raise environment.BuildFailed(
-            f"{needed.source or needs.REQUIREMENTS} has lines that can't work on the cluster.",
-            "\n".join(f"line {p.line}: {p.text}: {p.why}" for p in problems),
-        )
-    return tuple(lines)
 
 
 def _finished(name: str, code: int) -> Ending:
