@@ -340,8 +340,8 @@ def _described(run: Run) -> Iterator[str]:
         rows.append(("exit code", str(run.exit_code)))
     if run.accounting:
         rows.append(("took", f"{run.accounting.elapsed_seconds:g} s"))
-        if run.accounting.max_rss_bytes is not None:
-            rows.append(("memory", f"{run.accounting.max_rss_bytes / 1024**2:,.0f} MB at its peak"))
+    if run.peak_memory is not None:
+        rows.append(("memory", f"{run.peak_memory / 1024**2:,.0f} MB at its peak"))
     rows.append(("page", run.page))
     yield from terminal.table(rows)
 

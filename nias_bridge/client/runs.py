@@ -79,9 +79,10 @@ class Run:
     """One run as it was when it was asked for; `state` is Slurm's word, “RUNNING”.
 
     number: its own within the project; note: why it is as it is, where that is known; tasks: how
-    many a sweep has, 0 for a single job; told: all that the gateway said, as it is in the API. What
-    is None of accounting and diagnosis is not known (yet), or of no run in a list. All methods
-    raise Refused and NoAnswer.
+    many a sweep has, 0 for a single job; peak_memory: the most it was seen to have, in bytes, by
+    Slurm or by its node; told: all that the gateway said, as it is in the API. What is None of
+    these is not known (yet), and accounting, diagnosis and peak_memory are of no run in a list. All
+    methods raise Refused and NoAnswer.
     """
 
     id: int
@@ -100,6 +101,7 @@ class Run:
     started_at: datetime | None
     ended_at: datetime | None
     accounting: Accounting | None
+    peak_memory: int | None
     diagnosis: Diagnosis | None
     warnings: tuple[Warned, ...]
     page: str
@@ -183,6 +185,7 @@ class Run:
 def run_of(gateway: Gateway, told: Mapping[str, Any]) -> Run:
     """The run that the API tells of."""
     accounting, diagnosis = told["accounting"], told.get("diagnosis")
+    peak = told.get("peak_memory")
     return Run(
         **{
             **_known(Run, told),
@@ -190,6 +193,7 @@ def run_of(gateway: Gateway, told: Mapping[str, Any]) -> Run:
             "started_at": _time(told["started_at"]),
             "ended_at": _time(told["ended_at"]),
             "accounting": Accounting(**_known(Accounting, accounting)) if accounting else None,
+            "peak_memory": peak and peak["bytes"],
             "diagnosis": Diagnosis(**_known(Diagnosis, diagnosis)) if diagnosis else None,
             "warnings": tuple(Warned(**_known(Warned, each)) for each in told["warnings"] or ()),
             "page": gateway.url + told["links"]["page"],

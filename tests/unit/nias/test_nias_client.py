@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import zipfile
 from datetime import UTC, datetime
@@ -88,6 +89,17 @@ def test_a_run_is_found_by_id_name_or_number(client: Client, bridge: Bridge) -> 
         client.run("psd-study/3")
     with pytest.raises(Refused, match="There is no run 999"):
         client.run(999)
+
+
+def test_the_most_memory_is_the_nodes_word_where_slurm_saw_less(
+    client: Client, bridge: Bridge
+) -> None:
+    run = staged.completed(bridge)
+    assert run.report and client.run(run.id).peak_memory == run.report.max_rss
+    more = 2 * (run.report.max_rss or 0)
+    written = staged.here(bridge).run(run).exit
+    written.write_text(json.dumps({**json.loads(written.read_text()), "max_rss": more}))
+    assert client.run(run.id).peak_memory == more
 
 
 def test_a_sweep_is_made_of_values(client: Client, bridge: Bridge, tmp_path: Path) -> None:
