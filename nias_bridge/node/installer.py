@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Optional
 from urllib.parse import unquote, urlsplit
 
-from . import blame, files, layout, requirements, sandbox
+from . import blame, files, layout, requirements, sandbox, stopping
 from .environment import BuildFailed, OnlySource
 from .interpreter import base_python, site_packages
 
@@ -260,21 +260,27 @@ def _run(command: Sequence[str], job: Job, variables: Mapping[str, str]) -> None
         )
         command = sandbox.confined(command, walls)
     own = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(folder), "TMPDIR": str(folder)}
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**own, **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    ) as process:
-        try:
-            told, _ = process.communicate()
-        except BaseException:  # the job is being stopped: so is all that the installer started
-            with suppress(ProcessLookupError):
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        # Whoever is stopped just then must know already what there is to stop.
+        with stopping.held_back() as hear_again:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={**own, **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=hear_again,  # noqa: PLW1509  # one thread, and it only sets a mask
+            )
+            started.append(process)
+        told, _ = process.communicate()
+    except BaseException:  # the job is being stopped: so is all that the installer started
+        for process in started:
+            with process, suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)
-            raise
+        raise
     if process.returncode:
         words = told.decode(errors="replace").replace(str(folder) + os.sep, "").splitlines()
         details = "\n".join(words[-_WORDS_KEPT:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Optional
@@ -29,11 +29,12 @@ class Stopped(BaseException):
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """No signal is heard within this block but after it; what is started in it never hears any."""
+def held_back() -> Iterator[Callable[[], object]]:
+    """No signal is heard within this block but after it; what is started in it never hears any,
+    unless it begins by calling what this gives."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        yield
+        yield lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

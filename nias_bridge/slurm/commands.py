@@ -366,9 +366,11 @@ def parse_usage(output: Output) -> dict[int, Usage]:
         job_id = values.count(step.partition(".")[0])
         if job_id is not None and figures.count("|") == 1:
             cpu_time, max_rss = figures.split("|")
-            used[job_id] = Usage(
+            measured = Usage(
                 cpu_time=values.duration(cpu_time), max_rss=values.size(max_rss) or None
             )
+            if measured.cpu_time is not None or measured.max_rss is not None:
+                used[job_id] = measured
     return used
 
 

@@ -53,7 +53,10 @@ def open_context(
         context.on("weberror", lambda error: complaints.append(str(error.error)))
         context.on(
             "console",
-            lambda message: message.type == "error" and complaints.append(message.text),
+            lambda message: (
+                message.type == "error"
+                and complaints.append(f"{message.text} ({message.location['url']})")
+            ),
         )
         opened.append(context)
         return context

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from ways import Ending, Way, until
 
-from nias_bridge.domain import JobState, SlurmReport
+from nias_bridge.domain import JobState, SlurmReport, Usage
 from nias_bridge.errors import Rejected
 
 UNKNOWN_ID = 99_999_999
@@ -70,9 +70,13 @@ def test_what_a_job_that_runs_uses_is_told_where_it_is_the_bridges(way: Way) -> 
         way.queued_as(job_id, JobState.RUNNING)
         asked = [job_id, UNKNOWN_ID]
         if way.tells_usage:
-            used = until(lambda: way.scheduler.usage(asked).get(job_id))
-            assert used.cpu_time is not None and used.cpu_time < 5
-            assert used.max_rss and used.max_rss < 100 * 1024**2
+
+            def measured() -> Usage | None:
+                used = way.scheduler.usage(asked).get(job_id)
+                return used if used and used.cpu_time is not None and used.max_rss else None
+
+            used = until(measured)
+            assert (used.cpu_time or 0) < 5 and (used.max_rss or 0) < 100 * 1024**2
         else:
             assert way.scheduler.usage(asked) == {}
     finally:

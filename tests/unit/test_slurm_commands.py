@@ -278,12 +278,12 @@ def test_what_slurm_does_not_know_is_none(text: str) -> None:
 def test_usage_is_asked_of_the_batch_steps_and_missing_ones_are_no_harm() -> None:
     (argv,) = commands.usage_argvs([7, 8])
     assert argv[-1] == "--jobs=7.batch,8.batch"
-    said = "7.batch|00:01:05|60860K\n9.batch||0\nnoise\n"
+    said = "7.batch|00:01:05|60860K\n9.batch||0\n10.batch|00:00:00|0\nnoise\n"
     used = commands.parse_usage(Output(0, said, "sstat: error: StepId=8.batch not found running."))
     assert used == {
         7: Usage(cpu_time=65.0, max_rss=60860 * 1024),
-        9: Usage(cpu_time=None, max_rss=None),
-    }
+        10: Usage(cpu_time=0.0, max_rss=None),
+    }, "of 9 nothing was measured yet"
     assert commands.usage_argvs([]) == []
     with pytest.raises(Unreachable):
         commands.parse_usage(Output(1, "", "slurm_load_jobs error: Unable to contact"))

@@ -93,11 +93,17 @@ const seen = () => document.visibilityState === "visible"
   ? Promise.resolve()
   : new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
 
+// A form that was sent may take away what is asked for, before the page that comes of it is here.
+let leaving = false;
+addEventListener("submit", (event) => { leaving = !event.defaultPrevented; });
+addEventListener("pageshow", () => { leaving = false; });
+
 async function refresh(root) {
   let etag = null;
   while (!root.hasAttribute("data-ended")) {
     await pause(Number(root.dataset.every));
     await seen();
+    if (leaving) continue;
     const url = root.dataset.refresh, answer = await ask(url, { headers: etag ? { "If-None-Match": etag } : {} });
     if (answer?.status === 404) return;
     if (!answer?.ok) { if (answer?.status !== 304) await pause(3000); continue; }
