@@ -17,6 +17,7 @@ from nias_bridge.errors import (
     BadRequest,
     BadRequirements,
     BadUpload,
+    NotFound,
     NotPossible,
     ProjectExists,
     RequirementProblem,
@@ -195,8 +196,7 @@ def keep(bridge: Bridge, part: PurePosixPath, filename: str) -> None:
 
 def look_at_held(bridge: Bridge, upload_id: str) -> Judged:
     """What is in a held upload. Raises NotFound."""
-    there = held.find(bridge, upload_id)
-    return judge(bridge, there.part, there.filename, there.cautions)
+    return _judge_held(bridge, held.find(bridge, upload_id))
 
 
 def receive_held(
@@ -211,12 +211,19 @@ def receive_held(
 ) -> Run:
     """Accept a held upload as a run. Raises as `receive` does, but keeps the upload then."""
     there = held.find(bridge, upload_id)
-    judged = judge(bridge, there.part, there.filename, there.cautions)
+    judged = _judge_held(bridge, there)
     run = _accept(
         bridge, there.part, judged, again=again, mend=mend, add=add, resources=resources, seen=seen
     )
     held.forget(bridge, upload_id)
     return run
+
+
+def _judge_held(bridge: Bridge, there: held.Held) -> Judged:
+    try:
+        return judge(bridge, there.part, there.filename, there.cautions)
+    except FileNotFoundError:  # it became a run, or was dropped, just now
+        raise NotFound(held.GONE) from None
 
 
 def sources_of(bridge: Bridge, run: Run) -> dict[str, str]:

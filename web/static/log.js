@@ -136,9 +136,9 @@ async function followLog(box) {
     await seen();
     const answer = await ask(`${box.dataset.log}?offset=${offset}&limit=262144`);
     if (!answer?.ok) { await pause(3000); continue; }
-    let part = await answer.json();
+    let part = JSON.parse(answer.text);
     if (part.size - part.next_offset > 1_000_000) { // far behind: go where it is written now
-      part = await (await ask(`${box.dataset.log}?offset=-1`)).json();
+      part = JSON.parse((await ask(`${box.dataset.log}?offset=-1`)).text);
       screen.clear();
       cut.hidden = false;
     }

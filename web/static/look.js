@@ -10,7 +10,7 @@ async function fetchLook(details) {
   const answer = await ask(`${details.dataset.look}?part`);
   if (!answer?.ok) return;
   const page = document.createElement("template");
-  page.innerHTML = await answer.text(); // escaped by the gateway's templates, as all its pages are
+  page.innerHTML = answer.text; // escaped by the gateway's templates, as all its pages are
   details.querySelector(":scope > :not(summary)").replaceWith(page.content);
 }
 

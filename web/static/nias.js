@@ -76,14 +76,21 @@ function syncChildren(old, fresh) {
 
 const offline = document.getElementById("offline");
 
+// A form that was sent may take away what is asked for, before the page that comes of it is here.
+let going = new AbortController();
+addEventListener("submit", (event) => { if (!event.defaultPrevented) going.abort(); });
+addEventListener("pageshow", () => { going = new AbortController(); });
+
 async function ask(url, options) {
+  const { signal } = going;
   try {
-    const answer = await fetch(url, { cache: "no-store", ...options });
+    const answer = await fetch(url, { cache: "no-store", signal, ...options });
     if (answer.status === 401) location.reload(); // signed out meanwhile: the page says so
     offline.hidden = answer.ok || answer.status === 304 || answer.status < 500;
-    return answer;
+    const { ok, status } = answer;
+    return { ok, status, etag: answer.headers.get("ETag"), text: ok ? await answer.text() : "" };
   } catch {
-    offline.hidden = false;
+    offline.hidden = signal.aborted;
     return null;
   }
 }
@@ -93,24 +100,17 @@ const seen = () => document.visibilityState === "visible"
   ? Promise.resolve()
   : new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
 
-// A form that was sent may take away what is asked for, before the page that comes of it is here.
-let leaving = false;
-addEventListener("submit", (event) => { leaving = !event.defaultPrevented; });
-addEventListener("pageshow", () => { leaving = false; });
-
 async function refresh(root) {
   let etag = null;
   while (!root.hasAttribute("data-ended")) {
     await pause(Number(root.dataset.every));
     await seen();
-    if (leaving) continue;
     const url = root.dataset.refresh, answer = await ask(url, { headers: etag ? { "If-None-Match": etag } : {} });
     if (answer?.status === 404) return;
     if (!answer?.ok) { if (answer?.status !== 304) await pause(3000); continue; }
-    const text = await answer.text();
     if (url !== root.dataset.refresh) { etag = null; continue; } // it looks at something else now
-    etag = answer.headers.get("ETag");
-    fill(root, text);
+    etag = answer.etag;
+    fill(root, answer.text);
   }
 }
 
@@ -132,10 +132,9 @@ async function follow(link) {
   root.dataset.refresh = live;
   const answer = await ask(live);
   if (!answer?.ok) { location.assign(href); return; }
-  const text = await answer.text();
   if (root.dataset.refresh !== live) return; // another was chosen meanwhile
   history.replaceState(null, "", href);
-  fill(root, text);
+  fill(root, answer.text);
 }
 
 document.addEventListener("click", (event) => {
@@ -154,11 +153,9 @@ function watchWish(form) {
   const tell = async () => {
     const mine = ++turn;
     const answer = await ask(form.dataset.wish, { method: "POST", body: new FormData(form) });
-    if (!answer?.ok) return;
-    const text = await answer.text();
-    if (mine !== turn) return;
+    if (!answer?.ok || mine !== turn) return;
     const stood = root.hasAttribute("data-ended");
-    fill(root, text);
+    fill(root, answer.text);
     root.dataset.refresh = document.getElementById("before").dataset.live;
     if (stood) refresh(root);
   };
