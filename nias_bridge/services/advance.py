@@ -18,17 +18,15 @@ from nias_bridge.errors import (
 )
 from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.script import render
-from nias_bridge.services import adopt, arrays, identity
+from nias_bridge.services import adopt, arrays, denied, identity
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.evidence import at_work, claimed_job, end_told, read_evidence
+from nias_bridge.services.evidence import Evidence, at_work, claimed_job, read_evidence
 from nias_bridge.services.sight import Desk, alike, merged, runs_again
 
 log = logging.getLogger(__name__)
 
 RETRY_MAX = timedelta(seconds=60)
 NICE_MAX = 1_000_000_000  # Slurm takes twice that
-# While one of these was the last word, the job had certainly not started.
-_NOT_STARTED = frozenset({JobState.PENDING, JobState.CONFIGURING})
 
 
 def advance(desk: Desk, run: Run) -> Run:
@@ -119,9 +117,9 @@ def follow(desk: Desk, run: Run) -> Run:
         return _end(desk, run, recorded)
     if run.native and queued is None and sight.given_again(run):
         why, files = "Slurm has given the job's number to another job", desk.bridge.paths.run(run)
-        storage = desk.bridge.storage
-        working = at_work(storage, files, read_evidence(storage, files), desk.clock())
-        return (_told_by_node if working else _end_by_evidence)(desk, run, why)
+        evidence = read_evidence(desk.bridge.storage, files)
+        working = at_work(desk.bridge.storage, files, evidence, desk.clock())
+        return (_told_by_node if working else _end_by_evidence)(desk, run, why, evidence)
     told = queued or (None if sight.complete else recorded)
     if queued and recorded:
         told = replace(queued, memory_asked=recorded.memory_asked)
@@ -179,10 +177,10 @@ def _end(desk: Desk, run: Run, recorded: SlurmReport) -> Run:
         # A slurmctld that was killed can start a job twice: this is the second start's end.
         why = "Slurm started the job twice and has the wrong end on record"
         if evidence.phase == "finished":
-            return _end_by_evidence(desk, run, why)
+            return _end_by_evidence(desk, run, why, evidence)
         if run.missing_since is None:
             run = desk.bridge.store.update(run, missing_since=desk.clock())
-        return _told_by_node(desk, run, why)
+        return _told_by_node(desk, run, why, evidence)
     return _move(desk, run, recorded.state, report=recorded, note="", missing_since=None)
 
 
@@ -195,58 +193,31 @@ def _denied(desk: Desk, run: Run) -> Run:
         return desk.bridge.store.update(run, missing_since=None) if run.missing_since else run
     if run.missing_since is None:
         run = desk.bridge.store.update(run, missing_since=desk.clock())
-    not_started = run.state in _NOT_STARTED or run.state is JobState.SUBMITTING
-    claim = desk.bridge.paths.run(run).claim
-    if run.native or not not_started or desk.bridge.storage.info(claim):
-        return _told_by_node(desk, run, "Slurm has forgotten this job")
-    if _missing_seconds(desk, run) < desk.bridge.settings.lost_after:
+    not_started = run.state in denied.NOT_STARTED or run.state is JobState.SUBMITTING
+    files = desk.bridge.paths.run(run)
+    if run.native or not not_started or desk.bridge.storage.info(files.claim):
+        evidence = read_evidence(desk.bridge.storage, files)
+        return _told_by_node(desk, run, "Slurm has forgotten this job", evidence)
+    if denied.missing_seconds(desk, run) < desk.bridge.settings.lost_after:
         return run
-    log.warning("run %d: Slurm lost job %s before it started.", run.id, run.job_id)
-    return _move(
-        desk,
-        run,
-        JobState.STAGED,
-        job_id=None,
-        report=None,
-        missing_since=None,
-        note="Slurm lost the job before it started; it is submitted once more.",
-    )
+    return denied.submit_again(desk, run)
 
 
-def _told_by_node(desk: Desk, run: Run, why: str) -> Run:
-    """Slurm has no word on the job, so that its node's is shown, and said to be that.
-
-    The end that the node wrote stands once Slurm has denied the job for `lost_after`; that it wrote
-    none, once both have been silent for `verdict_after`.
-    """
-    settings, storage, files = desk.bridge.settings, desk.bridge.storage, desk.bridge.paths.run(run)
-    evidence, missing = read_evidence(storage, files), _missing_seconds(desk, run)
-    state, note = run.state, f"{why}, and its node is silent; waiting for a word of either."
-    if evidence.phase == "finished":
-        if missing >= settings.lost_after:
-            return _end_by_evidence(desk, run, why)
-        state, note = JobState.COMPLETING, f"{why}; its node says that it has ended."
-    elif at_work(storage, files, evidence, desk.clock()):
-        state, note = JobState.RUNNING, f"{why}; its node last said that it is at work on it."
-    elif missing >= settings.verdict_after:
-        return _end_by_evidence(desk, run, why)
-    known = {"job_id": run.job_id or claimed_job(storage, files), "note": note}
+def _told_by_node(desk: Desk, run: Run, why: str, evidence: Evidence) -> Run:
+    """Slurm has no word on the job, so that its node's is shown, and said to be that."""
+    files = desk.bridge.paths.run(run)
+    state, note = denied.nodes_word(desk, run, files, evidence, state=run.state, why=why)
+    if state.ended:
+        return _move(desk, run, state, note=note)
+    known = {"job_id": run.job_id or claimed_job(desk.bridge.storage, files), "note": note}
     if state != run.state:
         return _move(desk, run, state, **known)
     return run if run.note == note else desk.bridge.store.update(run, **known)
 
 
-def _end_by_evidence(desk: Desk, run: Run, why: str) -> Run:
-    evidence = read_evidence(desk.bridge.storage, desk.bridge.paths.run(run))
-    if evidence.phase != "finished":
-        note = f"{why}, and its node has written no end of it."
-        return _move(desk, run, JobState.NODE_FAIL, note=note)
-    return _move(desk, run, end_told(evidence), note=f"{why}; this is what its node wrote.")
-
-
-def _missing_seconds(desk: Desk, run: Run) -> float:
-    since = run.missing_since
-    return (desk.clock() - since).total_seconds() if since else 0.0
+def _end_by_evidence(desk: Desk, run: Run, why: str, evidence: Evidence) -> Run:
+    state, note = denied.end(evidence, why)
+    return _move(desk, run, state, note=note)
 
 
 def _adopt(desk: Desk, run: Run, found: SlurmReport) -> Run:

@@ -11,13 +11,12 @@ from nias_bridge.domain import OPEN_STATES, JobState, Run, SlurmReport
 from nias_bridge.errors import NotAllowed, Unreachable
 from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.services import identity
-from nias_bridge.services.evidence import at_work, claimed_job, end_told, read_evidence
+from nias_bridge.services.denied import NOT_STARTED, missing_seconds, nodes_word, submit_again
+from nias_bridge.services.evidence import claimed_job, read_evidence
 from nias_bridge.services.sight import Desk, Sight, alike, runs_again
 from nias_bridge.tasks import Task, run_report, run_state
 
 log = logging.getLogger(__name__)
-
-_WAITING = frozenset({JobState.PENDING, JobState.CONFIGURING})
 
 
 def stage(desk: Desk, run: Run) -> None:
@@ -62,7 +61,7 @@ def follow(desk: Desk, run: Run) -> Run:
         if run.missing_since is None:
             run = store.update(run, missing_since=desk.clock())
         elif _lost_before_it_started(desk, run, denied):
-            return _submit_again(desk, run)
+            return submit_again(desk, run)
         else:
             changed += _told_by_node(desk, run, denied)
     elif run.missing_since and not denied:
@@ -132,37 +131,22 @@ def _ended(desk: Desk, run: Run, task: Task, recorded: SlurmReport) -> Task | No
     )
 
 
-def _told_by_node(desk: Desk, run: Run, denied: Iterable[Task]) -> list[Task]:
+def _told_by_node(desk: Desk, run: Run, unknown: Iterable[Task]) -> list[Task]:
     """Slurm has no word on these tasks, so that their nodes' is shown, and said to be that.
 
-    The end that a node wrote stands once Slurm has denied tasks for `lost_after`; that it wrote
-    none, once both have been silent for `verdict_after`. Of a task that was cancelled while it
-    waited, Slurm keeps no record at all.
+    Of a task that was cancelled while it waited, Slurm keeps no record at all.
     """
-    missing, settings, storage = (
-        _missing_seconds(desk, run),
-        desk.bridge.settings,
-        desk.bridge.storage,
-    )
-    why = "Slurm has forgotten this task"
     told = []
-    for task in denied:
+    for task in unknown:
         if _never_started(desk, run, task):
-            if missing >= settings.lost_after:
+            if missing_seconds(desk, run) >= desk.bridge.settings.lost_after:
                 note = "Slurm has it no longer: it was cancelled before it started."
                 told.append(replace(task, state=JobState.CANCELLED, note=note))
             continue
         files = desk.bridge.paths.run(run).task(task.index)
-        evidence = read_evidence(storage, files)
-        state, note = task.state, f"{why}, and its node is silent; waiting for a word of either."
-        if evidence.phase == "finished":
-            state, note = JobState.COMPLETING, f"{why}; its node says that it has ended."
-            if missing >= settings.lost_after:
-                state, note = end_told(evidence), f"{why}; this is what its node wrote."
-        elif at_work(storage, files, evidence, desk.clock()):
-            state, note = JobState.RUNNING, f"{why}; its node last said that it is at work on it."
-        elif missing >= settings.verdict_after:
-            state, note = JobState.NODE_FAIL, f"{why}, and its node has written no end of it."
+        evidence = read_evidence(desk.bridge.storage, files)
+        why = "Slurm has forgotten this task"
+        state, note = nodes_word(desk, run, files, evidence, state=task.state, why=why)
         after = replace(task, state=state, note=note)
         if state.ended:
             after = replace(after, metrics=evidence.metrics)
@@ -174,30 +158,17 @@ def _told_by_node(desk: Desk, run: Run, denied: Iterable[Task]) -> list[Task]:
 def _lost_before_it_started(desk: Desk, run: Run, denied: list[Task]) -> bool:
     """Slurm has denied the whole array for a while, and no task of it was ever seen to run."""
     return (
-        run.state in _WAITING
+        run.state in NOT_STARTED
         and not run.native
         and len(denied) == run.tasks
-        and _missing_seconds(desk, run) >= desk.bridge.settings.lost_after
+        and missing_seconds(desk, run) >= desk.bridge.settings.lost_after
         and all(_never_started(desk, run, task) for task in denied)
     )
 
 
 def _never_started(desk: Desk, run: Run, task: Task) -> bool:
     claim = desk.bridge.paths.run(run).task(task.index).claim
-    return task.state in _WAITING and not desk.bridge.storage.info(claim)
-
-
-def _submit_again(desk: Desk, run: Run) -> Run:
-    log.warning("run %d: Slurm lost job %s before it started.", run.id, run.job_id)
-    return desk.bridge.store.move(
-        run,
-        JobState.STAGED,
-        at=desk.clock(),
-        job_id=None,
-        report=None,
-        missing_since=None,
-        note="Slurm lost the job before it started; it is submitted once more.",
-    )
+    return task.state in NOT_STARTED and not desk.bridge.storage.info(claim)
 
 
 def _take_over(desk: Desk, run: Run, queued: dict[int, SlurmReport]) -> Run:
@@ -242,8 +213,3 @@ def _cancel(desk: Desk, run: Run, tasks: list[Task]) -> None:
 
 def _answered(sight: Sight | None) -> bool:
     return sight is not None and sight.complete
-
-
-def _missing_seconds(desk: Desk, run: Run) -> float:
-    since = run.missing_since
-    return (desk.clock() - since).total_seconds() if since else 0.0

@@ -196,7 +196,7 @@ def finish(bridge: Bridge, upload_id: str) -> None:
     except BadUpload:
         end(bridge, upload_id)
         raise
-    bridge.storage.remove(_announced(part))
+    taken(bridge, upload_id)
 
 
 def whole(bridge: Bridge, upload_id: str) -> Arriving:
