@@ -191,11 +191,7 @@ def clear(root: str, inside: str, stays: list[str], logs: str, tasks: str) -> li
     alike. Returns what could not be removed, and why.
     """
     try:
-        folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for part in inside.split("/"):
-            deeper = os.open(part, _INTO, dir_fd=folder)
-            os.close(folder)
-            folder = deeper
+        folder = _opened(root, inside)
     except OSError as error:
         return [f"{inside}: {error}"]
     staying = {*stays, tasks}
@@ -265,6 +261,18 @@ def _unheld(path: str) -> Iterator[bool]:
         yield True
     finally:
         os.close(opened)
+
+
+def _opened(root: str, inside: str) -> int:
+    """The folder `inside` of `root`, to which no link leads. Raises OSError."""
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in inside.split("/"):
+        try:
+            deeper = os.open(part, _INTO, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = deeper
+    return folder
 
 
 def _clear_folder(folder: int, staying: set[str], logs: str) -> list[str]:
