@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,10 +76,26 @@ def served(site: Site) -> Iterator[Site]:
 
 
 def killed(pid: int) -> None:
-    """Every process of the gateway ends at once, with no word to any of them."""
+    """Every process of the gateway ends at once, with no word to any of them.
+
+    When it returns, none of them can take a connection any more.
+    """
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    for each in (pid, *map(int, children)):
+    processes = (pid, *map(int, children))
+    for each in processes:
         os.kill(each, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while not all(map(_has_ended, processes)):
+        assert time.monotonic() < deadline, "killed, and still there"
+        time.sleep(0.01)
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return told.rpartition(")")[2].split()[0] in "ZX"
 
 
 @pytest.fixture(scope="session")
