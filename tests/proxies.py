@@ -15,8 +15,8 @@ from email.message import Message
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path, PurePath
 
+from freeports import free_port
 from promised import missing
-from sites import free_port
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from nias_bridge.http import create_app

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from client import Client
+from freeports import free_port
 
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.site import Site, running, said, set_up, wait_until_served
@@ -32,12 +32,6 @@ QUICK = {
 
 
 OWNER = "lab@example.org"  # whose runs are those of the handle “lab”
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
@@ -85,12 +79,13 @@ def killed(pid: int) -> None:
     for each in processes:
         os.kill(each, signal.SIGKILL)
     deadline = time.monotonic() + 20
-    while not all(map(_has_ended, processes)):
+    while not all(map(has_ended, processes)):
         assert time.monotonic() < deadline, "killed, and still there"
         time.sleep(0.01)
 
 
-def _has_ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
+    """Whether this process does nothing any more, whether or not it was waited for."""
     try:
         told = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

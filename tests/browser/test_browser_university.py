@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import staged
+from freeports import free_port
 from issuers import provider, vouch
 from playwright.sync_api import BrowserContext, expect
-from sites import free_port
 from watched import DESKTOP, PHONE, Live, served, unsound
 
 from nias_bridge.services import hooks

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sites import free_port
+from freeports import free_port
 
 from nias_bridge import localcluster
 

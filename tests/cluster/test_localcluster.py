@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from accounts import once_unlocked
 
 from nias_bridge import localcluster
 from nias_bridge.errors import ClusterError
@@ -304,7 +305,7 @@ def test_a_path_that_slurm_cannot_hold_is_refused(tmp_path: Path) -> None:
 @as_root
 def test_an_ordinary_user_runs_everything_as_himself(new_state: Callable[[str], Path]) -> None:
     name = f"lc{os.getpid()}"
-    subprocess.run(["useradd", "--no-create-home", name], check=True)
+    once_unlocked(["useradd", "--no-create-home", name])
     account = pwd.getpwnam(name)
     state = new_state("users")
     os.chown(state.parent, account.pw_uid, account.pw_gid)
@@ -341,4 +342,4 @@ def test_an_ordinary_user_runs_everything_as_himself(new_state: Callable[[str], 
         assert all(part.pid is None for part in localcluster.status(state))
     finally:
         call("down")
-        subprocess.run(["userdel", name], check=True)
+        once_unlocked(["userdel", name])

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from client import Client
 from databases import create_database
+from freeports import free_port
 from proxies import nginx
-from sites import OWNER, QUICK, free_port, jobs_named, killed, served
+from sites import OWNER, QUICK, jobs_named, killed, served
 from sqlalchemy import select
 
 from nias_bridge.localcluster import LocalCluster

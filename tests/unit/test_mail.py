@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -17,9 +16,9 @@ import staged
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from freeports import free_port
 from postbox import Postbox, postbox
 from pydantic import ValidationError
-from sites import free_port
 
 from nias_bridge import mail
 from nias_bridge.domain import JobState, Run
@@ -211,7 +210,9 @@ def test_nothing_tells_whether_anybody_has_the_address(bridge: Bridge, box: Post
             except TooManyTries:
                 assert number >= 3
             times.append(time.perf_counter() - begun)
-    assert 1 / 3 < median(took["lab"]) / median(took["nobody"]) < 3
+    for which in (slice(3), slice(3, None)):  # those that are taken, and those that are refused
+        # What each takes at least: a busy machine adds to any of them, and takes away from none.
+        assert 1 / 3 < min(took["lab"][which]) / min(took["nobody"][which]) < 3
     outbox.deliver(bridge)
     assert {tuple(to) for to, _ in box.came} == {("lab@lab.org",)}
     assert len(box.came) == 3, "then it is told to wait"
@@ -316,11 +317,11 @@ def test_the_poller_sees_to_the_outbox_and_waits_for_no_mail_server(
     accounts.ask_password(asked(bridge), "lab@lab.org")
     rounds = Rounds(replace(bridge, who=NOBODY), FakeScheduler())
     rounds.turn()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not box.came:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    rounds.wait_aside(10)
+    rounds.wait_aside(30)
 
 
 @pytest.mark.parametrize("evil", ["a\nBcc: x@evil.org", "a\r\n\r\nbody", "a\u2028b\x00", "x" * 999])

@@ -16,8 +16,8 @@ import requests
 import staged
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from freeports import free_port
 from issuers import provider, vouch
-from sites import free_port
 from werkzeug.test import TestResponse
 
 from nias_bridge.errands import Hook
