@@ -10,10 +10,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import processes
 from accounts import once_unlocked
 from freeports import free_port
 
@@ -77,9 +78,7 @@ class LoginNode:
 
     def signal(self, number: int) -> None:
         """Sends a signal to all that serve a connection, not to what they run."""
-        for pid in self.connections():
-            with suppress(ProcessLookupError):  # it ends with the one before
-                os.kill(pid, number)
+        processes.send(number, self.connections())
 
 
 @contextmanager

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from client import Client
 from freeports import free_port
@@ -75,22 +74,7 @@ def killed(pid: int) -> None:
     When it returns, none of them can take a connection any more.
     """
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    processes = (pid, *map(int, children))
-    for each in processes:
-        os.kill(each, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while not all(map(has_ended, processes)):
-        assert time.monotonic() < deadline, "killed, and still there"
-        time.sleep(0.01)
-
-
-def has_ended(pid: int) -> bool:
-    """Whether this process does nothing any more, whether or not it was waited for."""
-    try:
-        told = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return told.rpartition(")")[2].split()[0] in "ZX"
+    processes.send(signal.SIGKILL, (pid, *map(int, children)))
 
 
 @pytest.fixture(scope="session")

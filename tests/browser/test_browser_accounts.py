@@ -105,6 +105,7 @@ def test_a_run_is_shared_by_a_link_and_taken_back(live: Live, page: Page, strang
     expect(stranger.get_by_role("link", name="Download results")).to_be_visible()
     expect(stranger.get_by_role("button", name="Run again")).to_have_count(0)
     page.get_by_role("button", name="Take back").click()
+    expect(page.get_by_role("button", name="Take back")).to_have_count(0)
     stranger.reload()
     expect(stranger).to_have_title("Sign in · NIAS bridge")
 

@@ -38,6 +38,7 @@ def test_a_person_who_registered_is_approved_and_comes_in(
     hers.get_by_label("E-mail").fill("nina@lab.org")
     hers.locator("input[name=password]").fill("rhubarb lantern gravel")
     hers.locator("main form button").click()
+    expect(hers.get_by_role("heading", level=1)).to_have_text("Thank you")
     hers.goto("/sign-in")
     hers.get_by_label("E-mail").fill("nina@lab.org")
     hers.locator("input[name=password]").fill("rhubarb lantern gravel")

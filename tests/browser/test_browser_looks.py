@@ -136,7 +136,7 @@ def test_the_system_decides_between_light_and_dark(
     dark = page.evaluate(ground)
     page.emulate_media(color_scheme="light")
     # Asked anew from here: the page's policy forbids Playwright's own waiting for an expression.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while page.evaluate(ground) == dark:
         assert time.monotonic() < deadline
         page.wait_for_timeout(50)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from accounts import a_place_for_it, account, do, run_as_installed
-from sites import has_ended
+from processes import has_ended
 
 from nias_bridge.identity import install, place
 from nias_bridge.settings import Settings

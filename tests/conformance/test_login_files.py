@@ -13,11 +13,12 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import loginnode
+import processes
 import pytest
 from loginnode import HOST, LoginNode, make_key
 from ways import until
@@ -75,14 +76,11 @@ def served_by(node: LoginNode) -> list[int]:
 def stopped(node: LoginNode) -> Iterator[None]:
     """All that serve files there hang, as on a file system that does not answer."""
     pids = served_by(node)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    processes.send(signal.SIGSTOP, pids)
     try:
         yield
     finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        processes.send(signal.SIGKILL, pids)
 
 
 def with_command(node: LoginNode, folder: Path, command: str) -> Login:
@@ -158,10 +156,12 @@ def test_a_login_node_that_is_not_to_be_reached_is_no_storage_without_files(
 def test_a_connection_that_broke_while_idle_is_made_again_unnoticed(
     node: LoginNode, reach: Callable[..., LoginFiles], root: Path
 ) -> None:
-    storage = Storage(reach())
+    there = reach()
+    storage = Storage(there)
     storage.create(PurePosixPath(root, "one"))
+    before = there.connection._transport
     node.signal(signal.SIGKILL)
-    until(lambda: not node.connections() or None)
+    until(lambda: (before and not before.is_active()) or None)  # the end of it has come to us
     storage.create(PurePosixPath(root, "two"))
 
 
@@ -260,9 +260,7 @@ def test_a_frozen_login_node_is_dialled_anew(
         assert storage.is_plain(PurePosixPath(root, "file"))
         assert time.monotonic() - begin < 20
     finally:
-        for pid in frozen:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        processes.send(signal.SIGKILL, frozen)
 
 
 # --- many at once ---

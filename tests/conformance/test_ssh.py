@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from loginnode import HOST, LoginNode, make_key
-from sites import has_ended
+from processes import has_ended
 from ways import until
 
 from nias_bridge.errors import SubmissionUnclear, Unreachable

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sites import has_ended
+from processes import has_ended
 
 from nias_bridge.errors import Unreachable
 from nias_bridge.slurm.local import LocalRunner
