@@ -23,7 +23,7 @@ def provider(port: int, host: str = "127.0.0.1") -> Iterator[str]:
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
