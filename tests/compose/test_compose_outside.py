@@ -104,7 +104,7 @@ def test_a_project_by_plain_sbatch_is_on_its_owners_page(outside: Containers, be
     outside.authorize("ben")
     code = "open('output/by', 'w').write('sbatch')"
     job_id = outside.sbatch("ben", "from-login", code)
-    eventually(lambda: ben.run_of_job(job_id)["ended"], seconds=30)
+    eventually(lambda: ben.run_of_job(job_id)["ended"], seconds=60)
     run = ben.run_of_job(job_id)
     assert (run["state"], run["origin"]) == ("COMPLETED", "sbatch")
     assert ben.results(run["id"]) == {"by": b"sbatch"}

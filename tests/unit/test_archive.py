@@ -432,7 +432,8 @@ def test_one_member_is_read_within_its_limit(zip_of):
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
 def test_no_damaged_zip_gives_anything_but_a_sentence(tmp_path_factory, data):
