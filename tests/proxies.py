@@ -97,7 +97,7 @@ def nginx(folder: Path, gateways: Sequence[int], shared: PurePath) -> Iterator[P
         yield proxy
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 def _configured(folder: Path, gateways: Sequence[int], shared: PurePath, proxy: Proxy) -> Path:

@@ -66,9 +66,12 @@ def frozen(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def wait_until_saved(cluster: LocalCluster) -> None:
-    """Return when slurmctld has written its jobs down, as it does every few seconds."""
+def wait_until_saved(cluster: LocalCluster, slurm: Callable[..., str], user: str | None) -> None:
+    """Return when slurmctld has written down how its jobs are now."""
     now, deadline = time.time(), time.monotonic() + 60
+    # It does so within seconds of a change, such as this one, and not before there is one.
+    held = ("sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true")
+    slurm("scancel", slurm(*held, user=user).strip())
     saved = cluster.state / "data/slurmctld/job_state"
     while not saved_since(saved, now):
         assert time.monotonic() < deadline, "slurmctld did not save its state"
@@ -123,7 +126,7 @@ def test_a_job_that_slurmctld_forgot_is_submitted_once_more_and_not_taken_for_an
     fillers = [client.upload(FILLS_A_SLOT)["id"] for _ in range(2)]
     for filler in fillers:
         client.wait(filler, lambda run: run["state"] == "RUNNING")
-    wait_until_saved(own_cluster)  # the fillers are to survive
+    wait_until_saved(own_cluster, slurm, fragile.user)  # the fillers are to survive
 
     run_id = client.upload(COUNTS_ITSELF.format(seconds=0))["id"]
     lost = client.wait(run_id, lambda run: run["job_id"] is not None)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -78,7 +79,8 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(cluster: LocalCluster, postgresql: str) -> Iterator[Pair]:
-    folder = Path("/tmp", f"nias-two-{os.getpid()}")
+    folder = Path(tempfile.mkdtemp(prefix="nias-two-", dir="/tmp"))
+    folder.chmod(0o755)
     database = create_database(postgresql)
     shared: dict[str, Any] = {
         **QUICK,
