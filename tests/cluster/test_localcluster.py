@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 )
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
 T = TypeVar("T")
-SECONDS = 30.0
+SECONDS = 60.0
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL"}
 EAT_400_MB = "python3 -c 'import time; b = b\"x\" * 400_000_000; time.sleep(8)'"
 
