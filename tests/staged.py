@@ -291,7 +291,7 @@ def pending(bridge: Bridge, project: str = "Análise EMG 2") -> Run:
         *SUBMITTED,
         reason="Resources",
         place=2,
-        expected_start=datetime.now(UTC) + timedelta(minutes=12, seconds=30),
+        expected_start=datetime.now(UTC) + timedelta(minutes=12, seconds=55),
     )
 
 
