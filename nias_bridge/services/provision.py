@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from importlib.metadata import version
@@ -81,9 +82,12 @@ def _put_program(bridge: Bridge) -> None:
 
 def _put_if_new(bridge: Bridge, source: Path, target: PurePosixPath) -> None:
     there = bridge.storage.info(target)
-    if there is None or there.size != source.stat().st_size:
-        with source.open("rb") as file:
-            bridge.storage.put(target, file, 0o755)
+    with source.open("rb") as file:
+        if there and there.plain and there.size == source.stat().st_size:
+            if bridge.storage.sha256(target) == hashlib.file_digest(file, "sha256").hexdigest():
+                return
+            file.seek(0)
+        bridge.storage.put(target, file, 0o755)
 
 
 def _open_to_login_nodes(bridge: Bridge) -> None:
