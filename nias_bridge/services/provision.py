@@ -25,10 +25,7 @@ def install(bridge: Bridge) -> None:
     Each is replaced by rename, and only where it changed: running jobs are not disturbed.
     """
     root, storage, settings = bridge.paths.root, bridge.storage, bridge.settings
-    for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
-        storage.make_folder(root / folder)
-    storage.make_folder(bridge.paths.dataset_contents)
-    storage.permit(root / layout.DATASETS, drop=0o007)
+    make_folders(bridge)
     if settings.identity == "unix":
         _open_to_passers(bridge)
     _put_program(bridge)
@@ -63,6 +60,15 @@ def install(bridge: Bridge) -> None:
         if settings.identity == "service":
             _close_to_passers(bridge)
         _open_to_login_nodes(bridge)
+
+
+def make_folders(bridge: Bridge) -> None:
+    """The folders of shared storage, which may be there already."""
+    root, storage = bridge.paths.root, bridge.storage
+    for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
+        storage.make_folder(root / folder)
+    storage.make_folder(bridge.paths.dataset_contents)
+    storage.permit(root / layout.DATASETS, drop=0o007)
 
 
 def _is_secret(name: str, value: str) -> bool:
