@@ -20,7 +20,13 @@ import click
 from nias_bridge import demo as demonstration
 from nias_bridge import localcluster
 from nias_bridge.amounts import memory_bytes
-from nias_bridge.bootstrap import open_bridge, open_connection, open_scheduler, open_subject
+from nias_bridge.bootstrap import (
+    open_bridge,
+    open_connection,
+    open_gateway,
+    open_scheduler,
+    open_subject,
+)
 from nias_bridge.checks import report
 from nias_bridge.checks.examination import examine
 from nias_bridge.checks.points import Grade, Result, exit_status, unknown
@@ -30,7 +36,14 @@ from nias_bridge.identity.install import SUDOERS, install, script
 from nias_bridge.node.words import counted
 from nias_bridge.people import Caller, KeyKind, Role, Scope, Standing
 from nias_bridge.poller import run_poller
-from nias_bridge.services import accounts, administration, environments, keys, unixaccounts
+from nias_bridge.services import (
+    accounts,
+    administration,
+    environments,
+    keys,
+    provision,
+    unixaccounts,
+)
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import read_settings
 from nias_bridge.site import SERVICE_USER, service_user
@@ -73,7 +86,7 @@ def serve() -> None:
     # A third of all that there is to import, and no other command has a use for it.
     from nias_bridge.http.serve import serve_app  # noqa: PLC0415
 
-    serve_app(open_bridge(read_settings()))
+    serve_app(open_gateway(read_settings()))
 
 
 @main.command()
@@ -141,6 +154,7 @@ def upgrade() -> None:
 def install_shared() -> None:
     """Put on shared storage what the nodes need: the node program, uv, the site's settings."""
     bridge = open_bridge(read_settings())
+    provision.install(bridge)
     click.echo(f"{bridge.paths.bin} is up to date.")
 
 

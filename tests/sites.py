@@ -46,6 +46,7 @@ def make_site() -> Iterator[Callable[..., Site]]:
             state, port=free_port(), slurm_conf=cluster.slurm_conf, **{**QUICK, **settings}
         )
         said(made, "user", "add", OWNER)
+        said(made, "install-shared")
         return made
 
     yield make

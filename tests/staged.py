@@ -105,10 +105,11 @@ def token(bridge: Bridge, scope: Scope = Scope.ADMIN) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
 
-def cookie(app: Flask, bridge: Bridge) -> dict[str, str]:
+def cookie(app: Flask, bridge: Bridge, minutes_ago: float = 0) -> dict[str, str]:
     """The cookie of a browser in which the bridge's caller has signed in: its name and value."""
     secret = keys.open_session(bridge, bridge.person, agent="a test's browser", remember=False)
-    carried = {"key": secret, "proven": datetime.now(UTC).timestamp()}
+    proven = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+    carried = {"key": secret, "proven": proven.timestamp()}
     signer = SecureCookieSessionInterface().get_signing_serializer(app)
     return {"name": app.config["SESSION_COOKIE_NAME"], "value": signer.dumps(carried)}
 

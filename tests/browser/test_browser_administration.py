@@ -11,8 +11,15 @@ import staged
 from playwright.sync_api import BrowserContext, expect
 from watched import Live, unsound
 
-from nias_bridge.people import NewPerson, Quotas, Role
-from nias_bridge.services import administration, adopt, retention, unixaccounts
+from nias_bridge.people import KeyKind, NewPerson, Quotas, Role
+from nias_bridge.services import (
+    accounts,
+    administration,
+    adopt,
+    keys,
+    retention,
+    unixaccounts,
+)
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.fake import FakeScheduler
 
@@ -137,6 +144,26 @@ def test_jobs_of_nobodys_account_are_a_persons_once_they_are_linked_there(
     assert complaints == []
 
 
+def test_in_a_browser_left_open_a_link_for_another_is_made_by_the_password_alone(
+    live: Live, open_context: Callable[..., BrowserContext], complaints: list[str], axe: str
+) -> None:
+    chief = administrator(live)
+    password = "rhubarb lantern gravel"
+    link = keys.give_link(chief, KeyKind.PASSWORD, chief.person)
+    accounts.set_password_by_link(chief, link, password)
+    his = open_context([live.cookie_of(chief, minutes_ago=11)], bypass_csp=False).new_page()
+    his.goto(f"/admin/people/{live.bridge.person.id}")
+    expect(his.get_by_role("button", name="Link to set a password")).to_have_count(0)
+    assert unsound(his, axe) == []
+    his.locator("section", has=his.locator("#links")).get_by_role("link", name="Confirm").click()
+    his.get_by_label("Your password").fill(password)
+    his.get_by_role("button", name="Confirm").click()
+    expect(his.get_by_role("heading", name="Lab")).to_be_visible()
+    his.get_by_role("button", name="Link to set a password").click()
+    expect(his.get_by_label("The link", exact=True)).to_contain_text("/password/")
+    assert complaints == []
+
+
 def test_every_page_of_the_administration_is_accessible_and_fits(
     live: Live, open_context: Callable[..., BrowserContext], complaints: list[str], axe: str
 ) -> None:
@@ -172,7 +199,7 @@ def test_every_page_of_the_administration_is_accessible_and_fits(
         *(f"/admin{path}" for path in PAGES),
         *(f"/admin/people/{number}" for number in (waiting, live.bridge.person.id)),
         *("/admin/runs?owner=lab", "/admin/runs?owner=nobody", "/admin/log?person=chief"),
-        *("/results", f"/runs/{kept.id}", f"/runs/{removed.id}", "/account"),
+        *("/account/prove", "/results", f"/runs/{kept.id}", f"/runs/{removed.id}", "/account"),
     ):
         look(path)
     assert wrong == []

@@ -31,7 +31,7 @@ class Live:
     url: str
     bridge: Bridge
     cookie: dict[str, str]
-    cookie_of: Callable[[Bridge], dict[str, str]]
+    cookie_of: Callable[..., dict[str, str]]
 
 
 def unsound(page: Page, axe: str) -> list[str]:
@@ -81,8 +81,8 @@ def served(bridge: Bridge, port: int = 0) -> Iterator[Live]:
     thread.start()
     url = f"http://127.0.0.1:{server.port}"
 
-    def cookie_of(signed_in: Bridge) -> dict[str, str]:
-        return {**staged.cookie(app, signed_in), "url": url}
+    def cookie_of(signed_in: Bridge, minutes_ago: float = 0) -> dict[str, str]:
+        return {**staged.cookie(app, signed_in, minutes_ago), "url": url}
 
     yield Live(url, bridge, cookie_of(bridge), cookie_of)
     server.shutdown()
