@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +43,15 @@ def unsound(page: Page, axe: str) -> list[str]:
     width, window = page.evaluate("document.documentElement.scrollWidth"), page.viewport_size
     if window and width > window["width"]:
         wrong.append(f"{page.url} is {width} px wide")
+    return wrong
+
+
+def unsound_of(page: Page, axe: str, paths: Iterable[str]) -> list[str]:
+    """What is wrong with the pages at these addresses."""
+    wrong = []
+    for path in paths:
+        page.goto(path)
+        wrong += unsound(page, axe)
     return wrong
 
 
