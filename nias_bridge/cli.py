@@ -32,7 +32,6 @@ from nias_bridge.checks.examination import examine
 from nias_bridge.checks.points import Grade, Result, exit_status, unknown
 from nias_bridge.checks.subject import Wanted
 from nias_bridge.errors import NiasError, SettingsError
-from nias_bridge.http.serve import serve_app
 from nias_bridge.identity.install import SUDOERS, install, script
 from nias_bridge.node.words import counted
 from nias_bridge.people import Caller, KeyKind, Role, Scope, Standing
@@ -84,8 +83,10 @@ def main() -> None:
 @main.command()
 def serve() -> None:
     """Serve the pages and the API."""
-    settings = read_settings()
-    serve_app(open_gateway(settings))
+    # A third of all that there is to import, and no other command has a use for it.
+    from nias_bridge.http.serve import serve_app  # noqa: PLC0415
+
+    serve_app(open_gateway(read_settings()))
 
 
 @main.command()

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from client import zipped
+from databases import sqlite_database
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
@@ -40,7 +41,6 @@ from nias_bridge.slurm.getent import Getent
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.storage import mounted
 from nias_bridge.store import open_store
-from nias_bridge.store.schema import upgrade
 
 MIB = 1024**2
 GIB = 1024**3
@@ -48,8 +48,7 @@ GIB = 1024**3
 
 def make_bridge(folder: Path, **settings: Any) -> Bridge:
     """A bridge with a database and shared storage of its own, under `folder`."""
-    url = f"sqlite:///{folder}/nias.db"
-    upgrade(url)
+    url = sqlite_database(folder / "nias.db")
     made = Settings(
         **{
             "shared_root": folder / "shared",

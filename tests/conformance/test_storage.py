@@ -70,8 +70,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         yield Place(Storage(Mounted()), root, None)
     else:
         node: LoginNode = request.getfixturevalue("login_node")
-        connection = Connection(node.login, timeout=10)
-        there = LoginFiles(connection, PurePosixPath(root), timeout=10)
+        connection = Connection(node.login, timeout=20)
+        there = LoginFiles(connection, PurePosixPath(root), timeout=20)
         if os.geteuid() == 0:
             shutil.chown(root, node.user)
         yield Place(Storage(there), root, node.user if os.geteuid() == 0 else None)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from afar import Afar
 from client import zipped
+from descriptors import opened_below
 
 from nias_bridge.errors import NotFound
 from nias_bridge.node import archive, reading
@@ -64,9 +65,8 @@ def test_a_folder_that_becomes_a_link_while_it_is_listed_tells_nothing_of_where_
 
 def test_what_is_no_plain_file_is_closed_again(tmp_path: Path) -> None:
     (tmp_path / "exit.json").mkdir()
-    before = len(list(Path("/proc/self/fd").iterdir()))
     assert read_json(STORAGE, PurePosixPath(tmp_path / "exit.json")) == {}
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert opened_below(tmp_path) == []
 
 
 def test_a_file_that_was_replaced_while_it_was_opened_is_the_file(

@@ -16,8 +16,8 @@ import requests
 import staged
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from freeports import free_port
 from issuers import provider, vouch
-from sites import free_port
 from werkzeug.test import TestResponse
 
 from nias_bridge.errands import Hook
@@ -72,7 +72,7 @@ def begin(browser: FlaskClient, where: str = "/oidc") -> str:
 
 def say_yes(address: str, sub: str, **form: str) -> str:
     """She signs in at the issuer, which sends her back to this path of the gateway."""
-    answer = requests.post(address, data={"sub": sub, **form}, allow_redirects=False, timeout=10)
+    answer = requests.post(address, data={"sub": sub, **form}, allow_redirects=False, timeout=30)
     assert answer.status_code == 302, answer.text
     back = urlsplit(answer.headers["Location"])
     return f"{back.path}?{back.query}"
