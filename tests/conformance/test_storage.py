@@ -321,8 +321,17 @@ def test_a_dataset_is_made_where_the_storage_is(place: Place) -> None:
     assert (made["size"], made["files"]) == (8, 2)
     listed = place.storage.files_of_dataset(folder, made["sha256"], 10)
     assert [(path, size) for path, size, _ in listed] == [("a.csv", 4), ("deep/b.csv", 4)]
-    place.storage.drop_dataset(folder, made["sha256"])
+    content = folder / made["sha256"]
+    for known, stays in ((1, [content.name]), (modified(place, content), [])):
+        place.storage.drop_dataset(folder, made["sha256"], known)
+        assert list(place.storage.entries(folder)) == stays
     assert list((place.root / "contents").iterdir()) == []
+
+
+def modified(place: Place, path: PurePosixPath) -> int:
+    there = place.storage.info(path)
+    assert there
+    return there.modified_ns
 
 
 def files(place: Place) -> list[Path]:
