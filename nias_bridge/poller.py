@@ -25,6 +25,7 @@ from nias_bridge.services import (
     deliveries,
     environments,
     estimates,
+    grants,
     held,
     identity,
     outbox,
@@ -51,6 +52,7 @@ MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a de
 TIDY_SECONDS = 5.0
 TELL_SECONDS = 1.0
 DATASETS_SECONDS = 0.5
+GRANTS_SECONDS = 2.0
 SWEEP_SECONDS = 3600.0
 SEARCH_SECONDS = 60.0
 
@@ -114,6 +116,9 @@ class Rounds:
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
         self._seen: set[adopt.Key] = set()
+        self._granted: grants.Granted | None = None
+        if grants.are_needed(bridge.settings):
+            self._due[self.grant] = (GRANTS_SECONDS, 0.0)
         if bridge.settings.login_nodes:
             self._due[self.search] = (SEARCH_SECONDS, 0.0)
 
@@ -289,6 +294,13 @@ class Rounds:
     def keep_datasets(self) -> None:
         """Unpack datasets that arrived, and remove what nobody has: gigabytes take minutes."""
         self._aside("Datasets", lambda: deliveries.deliver(self.bridge))
+
+    def grant(self) -> None:
+        """Let who may read datasets come to them, and nobody else, as of now."""
+        self._aside("Who may read datasets", self._grant)
+
+    def _grant(self) -> None:
+        self._granted = grants.put_right(self.bridge, self._granted)
 
     def _aside(self, what: str, see_to: Callable[[], None]) -> None:
         """See to it in a thread of its own, unless one is still at it. Nothing waits for it: what

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from nias_bridge.node import archive
 from nias_bridge.node import datasets as node
 from nias_bridge.services.bridge import Bridge
+
+Failed = dict[str, tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,38 @@ def sweep(bridge: Bridge, known: Collection[str], working: Collection[str]) -> N
     bridge.storage.reach.call(
         "sweep_datasets", folder=place, known=sorted(known), working=sorted(working)
     )
+
+
+def why_no_acls(bridge: Bridge) -> str:
+    """Why the storage keeps no ACLs, "" where it does. Raises OSError."""
+    place = str(bridge.paths.dataset_contents.parent)
+    return str(bridge.storage.reach.call("why_no_acls", folder=place))
+
+
+def open_to(bridge: Bridge, readers: Mapping[str, Collection[str]]) -> Failed:
+    """Let just these accounts of the cluster read each of these contents.
+
+    Gives, by hash, the number and words of the system's error where that could not be done.
+    """
+    told: Failed = bridge.storage.reach.call(
+        "open_datasets",
+        folder=str(bridge.paths.dataset_contents),
+        readers={sha256: sorted(accounts) for sha256, accounts in readers.items()},
+    )
+    return told
+
+
+def tell(
+    bridge: Bridge, catalogues: Mapping[str, str], kept: Collection[str]
+) -> dict[str, tuple[int, str]]:
+    """Write these accounts' catalogues, and remove those of accounts that are not kept.
+
+    Gives, by account, the number and words of the system's error for what could not be written.
+    """
+    told: Failed = bridge.storage.reach.call(
+        "tell_datasets",
+        folder=str(bridge.paths.catalogues),
+        texts=dict(catalogues),
+        kept=sorted(kept),
+    )
+    return told

@@ -12,6 +12,7 @@ from uv import find_uv_bin
 
 from nias_bridge.node import layout, ship
 from nias_bridge.script import render_for_login_nodes
+from nias_bridge.services import contents
 from nias_bridge.services.bridge import Bridge
 
 _SECRET_NAME = re.compile(r"(?i)pass|secret|token|credential|(?:^|_)key")
@@ -27,7 +28,10 @@ def install(bridge: Bridge) -> None:
     for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
         storage.make_folder(root / folder)
     storage.make_folder(bridge.paths.dataset_contents)
-    storage.permit(root / layout.DATASETS, drop=0o007)
+    if settings.identity == "unix" or (settings.login_nodes and not contents.why_no_acls(bridge)):
+        _open_datasets(bridge)
+    else:
+        storage.permit(root / layout.DATASETS, drop=0o007)
     if settings.identity == "unix":
         _open_to_passers(bridge)
     _put_program(bridge)
@@ -104,6 +108,15 @@ def _close_to_passers(bridge: Bridge) -> None:
     """Let no account but the bridge's, as which jobs run, come to what is theirs."""
     for closed in (layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
         bridge.storage.permit(bridge.paths.root / closed, drop=0o007)
+
+
+def _open_datasets(bridge: Bridge) -> None:
+    """Let all accounts come through to contents and catalogues, each of which has an ACL that says
+    who may read it."""
+    storage, root = bridge.storage, bridge.paths.root
+    storage.make_folder(bridge.paths.catalogues)
+    for folder in (bridge.paths.catalogues, bridge.paths.dataset_contents, root / layout.DATASETS):
+        storage.permit(folder, add=0o711, drop=0o777)
 
 
 def _open_to_passers(bridge: Bridge) -> None:

@@ -30,11 +30,13 @@ AGAIN = frozenset(reading.OPERATIONS) | {
     *("write", "append", "seal", "make_folder", "remove", "touch"),
     *("permit", "take_group", "held", "discard", "clear"),
     *("files_of_dataset", "drop_dataset", "sweep_datasets"),
+    *("why_no_acls", "open_datasets", "tell_datasets"),
 }
 # Seconds for those that go through all of a file, or of a folder.
 LONG = {
     **dict.fromkeys(("size_of", "sha256", "seal", "join", "take", "retire"), LONG_SECONDS),
     **dict.fromkeys(("discard", "clear", "drop_dataset", "sweep_datasets"), LONG_SECONDS),
+    **dict.fromkeys(("open_datasets", "tell_datasets"), LONG_SECONDS),
     "publish_dataset": UNPACKING_SECONDS,
 }
 

@@ -1,0 +1,175 @@
+"""Who may read which contents of datasets where jobs are people's own accounts: ACLs say it.
+
+A content lets in the accounts of who may use it by any dataset that has it, and those of open runs
+that see it. The database decides; what is set there is brought after it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from nias_bridge.datasets import Dataset
+from nias_bridge.domain import Run
+from nias_bridge.errors import NotAllowed, NotPossible
+from nias_bridge.node import acls, catalogue
+from nias_bridge.people import Standing
+from nias_bridge.services import contents, identity
+from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.datasets import listed
+from nias_bridge.settings import Settings
+
+log = logging.getLogger(__name__)
+
+ALL_SECONDS = 60.0  # after which all is set anew, in case it was changed by others
+NO_ACLS = (
+    "the shared storage keeps no POSIX ACLs, by which the account of a job is let into them: the "
+    "administrator can mount it with ACLs"
+)
+TOO_MANY = (
+    "more accounts are to read it than an ACL of the shared storage can name: it can be shared "
+    "with fewer people"
+)
+# What is read of the database is set before anybody else reads there: of two threads the one that
+# came later would else be undone by the other.
+_SETTING = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Granted:
+    """What was set, and when all of it (by the monotonic clock, in seconds).
+
+    readers: accounts by content; catalogues: texts by account; without: why there are no ACLs.
+    """
+
+    at: float = 0.0
+    without: str = ""
+    readers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    catalogues: Mapping[str, str] = field(default_factory=dict)
+
+
+def are_needed(settings: Settings) -> bool:
+    """Whether any jobs are people's own accounts."""
+    return settings.identity == "unix" or settings.login_nodes
+
+
+def open_to(bridge: Bridge, run: Run, account: str) -> None:
+    """Let this account, whose job the run is to be, read what the run sees, beside all who may.
+
+    Raises NotPossible with the reason.
+    """
+    hashes = {mount.sha256 for mount in run.datasets}
+    with _SETTING:
+        readers = _readers(bridge, bridge.store.datasets.usable(hashes))
+        wanted = {sha256: {*readers.get(sha256, ()), account} for sha256 in hashes}
+        failed = contents.open_to(bridge, wanted)
+    for mount in run.datasets:
+        if mount.sha256 in failed:
+            why = _why(*failed[mount.sha256])
+            raise NotPossible(f"The dataset {mount.word} can't be opened to {account}: {why}.")
+
+
+def put_right(bridge: Bridge, before: Granted | None) -> Granted:
+    """Let in who may read, and nobody else, and write the catalogues; returns what is set now.
+
+    before: what this gave the last time; only what has changed since is touched. Raises OSError.
+    """
+    due = before is None or time.monotonic() > before.at + ALL_SECONDS
+    if before is None or due:
+        before = Granted(time.monotonic(), contents.why_no_acls(bridge))
+        if before.without:
+            level = logging.WARNING if bridge.settings.identity == "unix" else logging.INFO
+            log.log(level, "Jobs of people's own accounts see no datasets: %s.", NO_ACLS)
+    if before.without:
+        return before
+    with _SETTING:
+        wanted = _wanted(bridge, before)
+        # Until nothing is left to do: what was read may be old by the time that it was set.
+        while due or wanted != before:
+            _set(bridge, before, wanted)
+            before, due = wanted, False
+            wanted = _wanted(bridge, before)
+    return before
+
+
+def _wanted(bridge: Bridge, before: Granted) -> Granted:
+    found = bridge.store.datasets.usable()
+    texts = _catalogues(bridge, found) if bridge.settings.login_nodes else {}
+    return Granted(before.at, "", _readers(bridge, found), texts)
+
+
+def _set(bridge: Bridge, before: Granted, wanted: Granted) -> None:
+    readers = {
+        sha256: accounts
+        for sha256, accounts in wanted.readers.items()
+        if before.readers.get(sha256) != accounts
+    }
+    failed = contents.open_to(bridge, readers) if readers else {}
+    for sha256, told in failed.items():
+        log.warning("The content %s is not opened to who may read it: %s.", sha256, _why(*told))
+    texts = {
+        account: text
+        for account, text in wanted.catalogues.items()
+        if before.catalogues.get(account) != text
+    }
+    for account, told in contents.tell(bridge, texts, wanted.catalogues.keys()).items():
+        log.warning("The catalogue of %s could not be written: %s.", account, _why(*told))
+
+
+def _readers(bridge: Bridge, found: Collection[Dataset]) -> dict[str, frozenset[str]]:
+    """The accounts that may read each content."""
+    readers: dict[str, set[str]] = defaultdict(set)
+    accounts = _linked(bridge)
+    for each, handles in _users(bridge, found):
+        known = {accounts[handle] for handle in handles & accounts.keys()}
+        for version in each.versions:
+            readers[version.sha256] |= known
+    for run in bridge.store.open_runs_with_datasets():
+        with suppress(NotAllowed):  # unlinked since, and its job is not told of yet
+            account = run.native.user if run.native else identity.user_of_job(bridge, run)
+            if account:
+                for mount in run.datasets:
+                    readers[mount.sha256].add(account)
+    return {sha256: frozenset(those) for sha256, those in readers.items()}
+
+
+def _catalogues(bridge: Bridge, found: Collection[Dataset]) -> dict[str, str]:
+    """What the words of each linked account may mean."""
+    theirs: dict[str, list[catalogue.Listed]] = defaultdict(list)
+    for each, handles in _users(bridge, found):
+        for handle in handles:
+            theirs[handle].append(listed(each))
+    return {
+        account: catalogue.written(handle, theirs[handle])
+        for handle, account in _linked(bridge).items()
+    }
+
+
+def _linked(bridge: Bridge) -> dict[str, str]:
+    """The accounts of the cluster of those who may come in, by handle."""
+    return {
+        person.handle: person.unix_account
+        for person in bridge.store.people.all()
+        if person.unix_account and person.standing is Standing.ACTIVE
+    }
+
+
+def _users(bridge: Bridge, found: Collection[Dataset]) -> list[tuple[Dataset, set[str]]]:
+    """Each dataset with the handles of all who may use it."""
+    members = {group.name: group.members for group in bridge.store.people.groups()}
+    users = []
+    for each in found:
+        of_groups = {one for name in each.groups for one in members.get(name, ())}
+        users.append((each, {each.owner, *each.people, *of_groups}))
+    return users
+
+
+def _why(number: int, words: str) -> str:
+    if number in acls.NONE_HERE:
+        return NO_ACLS
+    return TOO_MANY if number in acls.TOO_MANY else words
