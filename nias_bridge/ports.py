@@ -109,6 +109,10 @@ class Accounts(Protocol):
         """The account of this name as it is now; None: there is none. Raises Unreachable."""
         ...
 
+    def uids(self, names: Collection[str]) -> dict[str, int]:
+        """The numbers of those of these accounts that there are, as of now. Raises Unreachable."""
+        ...
+
     def uid(self, name: str) -> int | None:
         """The number of the account of this name, which may be some time old. Raises
         Unreachable."""

@@ -6,30 +6,25 @@ paths, so that it does not matter by which tool, or when, a folder was zipped.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
-import pwd
 import shutil
-import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from . import acls, archive, files, layout, names, zipreader
+from . import archive, layout, names, zipreader
 
 _WORK = ".arriving-"
 _READ_BYTES = 1024 * 1024
 _LEFT_ALONE_SECONDS = 3600  # what nobody names any more may be another process's work until then
 # A content's own folder is its door: who is to come in, stands in its ACL. Behind it all may read.
-_DOOR, _FOLDER, _FILE = 0o500, 0o555, 0o444
+_DOOR, FOLDER, FILE = 0o500, 0o555, 0o444
 _WORKED_AT = 0o700  # which lets nobody in, whomever an ACL names
-_ENTER, _READ = 0o5, 0o4
-_BESIDE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Judged(NamedTuple):
@@ -113,102 +108,12 @@ def sweep(folder: str, known: Sequence[str], working: Sequence[str]) -> None:
                 _remove(path)
 
 
-def open_to(folder: str, readers: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, str]]:
-    """Let just these accounts of this machine, by name, into each of these contents.
-
-    Gives, by hash, the number and words of the system's error where that could not be done. A
-    content that is not there lets nobody in, nor does a name that is no account's.
-    """
-    place, failed = Path(folder), {}
-    uids = _uids(name for names_ in readers.values() for name in names_)
-    for sha256, let_in in readers.items():
-        try:
-            _open_to(place / sha256, [uids[name] for name in let_in if name in uids])
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            failed[sha256] = (error.errno or errno.EIO, error.strerror or str(error))
-    return failed
-
-
-def tell(folder: str, texts: Mapping[str, str], kept: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Write each of these texts into a file that the account of its name alone can read, and remove
-    what is in the folder of accounts that are not among `kept`.
-
-    Gives, by account, the number and words of the system's error for what could not be written.
-    """
-    place, failed = Path(folder), {}
-    uids = _uids(texts)
-    stays = {layout.CATALOGUE.format(account) for account in kept}
-    with suppress(FileNotFoundError), os.scandir(place) as entries:
-        for entry in entries:
-            if entry.name not in stays:
-                with suppress(FileNotFoundError):
-                    os.unlink(entry.path)  # noqa: PTH108
-    for account, text in texts.items():
-        try:
-            if account in uids:
-                _tell(place / layout.CATALOGUE.format(account), text.encode(), uids[account])
-        except OSError as error:
-            failed[account] = (error.errno or errno.EIO, error.strerror or str(error))
-    return failed
-
-
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    **acls.OPERATIONS,
-    "open_datasets": open_to,
-    "tell_datasets": tell,
     "publish_dataset": publish,
     "files_of_dataset": files_of,
     "drop_dataset": drop,
     "sweep_datasets": sweep,
 }
-
-
-def _uids(accounts: Iterable[str]) -> dict[str, int]:
-    found = {}
-    for name in set(accounts):
-        with suppress(KeyError):
-            found[name] = pwd.getpwnam(name).pw_uid
-    return found
-
-
-def _open_to(content: Path, uids: Sequence[int]) -> None:
-    door = os.open(content, files.FOLDER)
-    try:
-        if uids:
-            _let_all_read(content)
-        acls.let_read(door, uids, _ENTER)
-    finally:
-        os.close(door)
-
-
-def _let_all_read(content: Path) -> None:
-    """What is behind the door, where it was published for the bridge's own jobs alone."""
-    inside = content / layout.CONTENT_FILES
-    if stat.S_IMODE(inside.lstat().st_mode) == _FOLDER:
-        return
-    (content / layout.CONTENT_SUMS).chmod(_FILE)
-    for within, _, plain in os.walk(inside, topdown=False):  # its own folder last, once all is done
-        for name in plain:
-            Path(within, name).chmod(_FILE)
-        os.chmod(within, _FOLDER)  # noqa: PTH101
-
-
-def _tell(path: Path, data: bytes, uid: int) -> None:
-    with suppress(OSError), path.open("rb") as there:
-        if there.read() == data and acls.named(there.fileno()) == {uid: _READ}:
-            return
-    beside = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-    try:
-        with os.fdopen(os.open(beside, _BESIDE, 0o600), "wb") as file:
-            acls.let_read(file.fileno(), [uid], _READ)
-            file.write(data)
-        beside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
 
 
 def _is_zip(filename: str) -> bool:
@@ -262,14 +167,14 @@ def _publish(coming: list[_Coming], place: Path, work: Path) -> dict[str, Any]:
             archive.write(path, _hashed(each.content(), digest.update))
         except zipreader.ZipError as error:
             raise archive.ArchiveError(f"“{names.shown(each.path)}” {error}.") from None
-        path.chmod(_FILE)
+        path.chmod(FILE)
         sums.append((each.path, digest.hexdigest()))
     sums.sort(key=lambda pair: pair[0].encode())
     text = "".join(f"{digest}  {path}\n" for path, digest in sums).encode()
     archive.write(work / layout.CONTENT_SUMS, [text])
-    (work / layout.CONTENT_SUMS).chmod(_FILE)
+    (work / layout.CONTENT_SUMS).chmod(FILE)
     for within, _, _ in os.walk(folder, topdown=False):
-        os.chmod(within, _FOLDER)  # noqa: PTH101  # os.walk gives texts
+        os.chmod(within, FOLDER)  # noqa: PTH101  # os.walk gives texts
     work.chmod(_DOOR)
     os.sync()  # a content that is there is there after a power cut too
     sha256 = hashlib.sha256(text).hexdigest()

@@ -86,23 +86,24 @@ def why_no_acls(bridge: Bridge) -> str:
     return str(bridge.storage.reach.call("why_no_acls", folder=place))
 
 
-def open_to(bridge: Bridge, readers: Mapping[str, Collection[str]]) -> Failed:
-    """Let just these accounts of the cluster read each of these contents.
+def open_to(bridge: Bridge, readers: Mapping[str, Collection[int]]) -> Failed:
+    """Let just these accounts, by their numbers, read each of these contents.
 
     Gives, by hash, the number and words of the system's error where that could not be done.
     """
     told: Failed = bridge.storage.reach.call(
         "open_datasets",
         folder=str(bridge.paths.dataset_contents),
-        readers={sha256: sorted(accounts) for sha256, accounts in readers.items()},
+        readers={sha256: sorted(uids) for sha256, uids in readers.items()},
     )
     return told
 
 
 def tell(
-    bridge: Bridge, catalogues: Mapping[str, str], kept: Collection[str]
-) -> dict[str, tuple[int, str]]:
-    """Write these accounts' catalogues, and remove those of accounts that are not kept.
+    bridge: Bridge, catalogues: Mapping[str, tuple[int, str]], kept: Collection[str]
+) -> Failed:
+    """Write these accounts' catalogues, each beside the account's number, and remove those of
+    accounts that are not kept.
 
     Gives, by account, the number and words of the system's error for what could not be written.
     """

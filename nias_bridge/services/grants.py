@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from nias_bridge.datasets import Dataset
 from nias_bridge.domain import Run
-from nias_bridge.errors import NotAllowed, NotPossible
+from nias_bridge.errors import NotAllowed, NotPossible, StorageUnreachable, Unreachable
 from nias_bridge.node import acls, catalogue
 from nias_bridge.people import Standing
 from nias_bridge.services import contents, identity
@@ -61,13 +61,16 @@ def are_needed(settings: Settings) -> bool:
 def open_to(bridge: Bridge, run: Run, account: str) -> None:
     """Let this account, whose job the run is to be, read what the run sees, beside all who may.
 
-    Raises NotPossible with the reason.
+    Raises NotPossible with the reason, StorageUnreachable.
     """
     hashes = {mount.sha256 for mount in run.datasets}
     with _SETTING:
         readers = _readers(bridge, bridge.store.datasets.usable(hashes))
-        wanted = {sha256: {*readers.get(sha256, ()), account} for sha256 in hashes}
-        failed = contents.open_to(bridge, wanted)
+        wanted = {sha256: readers.get(sha256, frozenset()) | {account} for sha256 in hashes}
+        try:
+            failed = _open(bridge, wanted)
+        except Unreachable as error:
+            raise StorageUnreachable(str(error)) from None
     for mount in run.datasets:
         if mount.sha256 in failed:
             why = _why(*failed[mount.sha256])
@@ -77,7 +80,8 @@ def open_to(bridge: Bridge, run: Run, account: str) -> None:
 def put_right(bridge: Bridge, before: Granted | None) -> Granted:
     """Let in who may read, and nobody else, and write the catalogues; returns what is set now.
 
-    before: what this gave the last time; only what has changed since is touched. Raises OSError.
+    before: what this gave the last time; only what has changed since is touched. Raises OSError,
+    StorageUnreachable, and Unreachable where the accounts' numbers can't be told.
     """
     due = before is None or time.monotonic() > before.at + ALL_SECONDS
     if before is None or due:
@@ -109,16 +113,28 @@ def _set(bridge: Bridge, before: Granted, wanted: Granted) -> None:
         for sha256, accounts in wanted.readers.items()
         if before.readers.get(sha256) != accounts
     }
-    failed = contents.open_to(bridge, readers) if readers else {}
-    for sha256, told in failed.items():
+    for sha256, told in _open(bridge, readers).items():
         log.warning("The content %s is not opened to who may read it: %s.", sha256, _why(*told))
-    texts = {
+    changed = {
         account: text
         for account, text in wanted.catalogues.items()
         if before.catalogues.get(account) != text
     }
+    uids = bridge.accounts.uids(changed) if changed else {}
+    texts = {account: (uid, changed[account]) for account, uid in uids.items()}
     for account, told in contents.tell(bridge, texts, wanted.catalogues.keys()).items():
         log.warning("The catalogue of %s could not be written: %s.", account, _why(*told))
+
+
+def _open(bridge: Bridge, readers: Mapping[str, frozenset[str]]) -> contents.Failed:
+    """Let these accounts read each content; one that the cluster does not know is nobody's."""
+    names = frozenset[str]().union(*readers.values())
+    uids = bridge.accounts.uids(names) if names else {}
+    numbered = {
+        sha256: {uids[name] for name in accounts if name in uids}
+        for sha256, accounts in readers.items()
+    }
+    return contents.open_to(bridge, numbered) if numbered else {}
 
 
 def _readers(bridge: Bridge, found: Collection[Dataset]) -> dict[str, frozenset[str]]:
