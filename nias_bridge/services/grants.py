@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 ALL_SECONDS = 60.0  # after which all is set anew, in case it was changed by others
 NO_ACLS = (
-    "the shared storage keeps no POSIX ACLs, by which the account of a job is let into them: the "
+    "the shared storage keeps no POSIX ACLs, by which a job’s account would be let in: the "
     "administrator can mount it with ACLs"
 )
 TOO_MANY = (

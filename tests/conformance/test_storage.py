@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import shutil
+import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -321,8 +322,27 @@ def test_a_dataset_is_made_where_the_storage_is(place: Place) -> None:
     assert (made["size"], made["files"]) == (8, 2)
     listed = call("files_of_dataset", folder=str(folder), sha256=made["sha256"], most=10)
     assert [(path, size) for path, size, _ in listed] == [("a.csv", 4), ("deep/b.csv", 4)]
+    door = place.root / "contents" / made["sha256"]
+    assert call("why_no_acls", folder=str(folder)) == ""
+    assert call("open_datasets", folder=str(folder), readers={door.name: [1, 2], "0": [1]}) == {}
+    assert _named(door) == {"user:1:r-x", "user:2:r-x"}
+    assert call("open_datasets", folder=str(folder), readers={door.name: []}) == {}
+    assert (_named(door), door.stat().st_mode & 0o777) == (set(), 0o500)
+    of = place.folder("of")
+    texts = {"alice": (1, "what she may see"), "bob": (2, "what he may")}
+    assert call("tell_datasets", folder=str(of), texts=texts, kept=["alice", "bob"]) == {}
+    assert (place.root / "of/alice.json").read_text() == "what she may see"
+    assert _named(place.root / "of/bob.json") == {"user:2:r--"}
+    assert call("tell_datasets", folder=str(of), texts={}, kept=["bob"]) == {}
+    assert [path.name for path in (place.root / "of").iterdir()] == ["bob.json"]
     call("drop_dataset", folder=str(folder), sha256=made["sha256"])
     assert list((place.root / "contents").iterdir()) == []
+
+
+def _named(path: Path) -> set[str]:
+    """Whom an ACL names, by numbers, and what they may."""
+    told = subprocess.run(["getfacl", "-acpn", path], capture_output=True, text=True, check=True)
+    return {line for line in told.stdout.split() if line.startswith("user:") and "::" not in line}
 
 
 def files(place: Place) -> list[Path]:
