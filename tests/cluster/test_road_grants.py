@@ -4,7 +4,6 @@ may read them, and nobody who only knows where they lie."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -12,62 +11,37 @@ import time
 import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from accounts import a_place_for_it, account, do, link, run_as_installed
-from sites import served
-from unixlab import Lab, Researcher, person
+from accounts import account, do, link
+from granted import (
+    IN,
+    OUT,
+    READS,
+    a_folder,
+    a_home,
+    by_plain_sbatch,
+    content_of,
+    ended,
+    nias_of,
+    reach,
+    submit,
+    until,
+)
+from unixlab import Lab, Researcher, a_lab
 
 from nias_bridge.client import Client as Nias
 from nias_bridge.client import Dataset
 from nias_bridge.localcluster import LocalCluster
-from nias_bridge.settings import Settings
-from nias_bridge.site import Site, running, said
+from nias_bridge.site import Site
 
-SECONDS = 30
-TOML = '[job]\ndatasets = ["{}"]\n'
-READS = """
-import os
-from pathlib import Path
-(eeg,) = Path(os.environ["NIAS_DATA"]).iterdir()
-print("reads", sorted(p.relative_to(eeg).as_posix() for p in eeg.rglob("*")))
-print("first is", (eeg / "first.csv").read_text())
-for what in (lambda: (eeg / "first.csv").write_text("x"), lambda: (eeg / "new").touch(),
-             lambda: (eeg / "first.csv").chmod(0o666), lambda: (eeg / "first.csv").unlink()):
-    try:
-        what()
-        print("WROTE")
-    except OSError as error:
-        print("kept:", error.strerror)
-"""
 WAITS = READS + "import time; print('waits', flush=True); time.sleep(600)\n"
 
 
 @pytest.fixture(scope="module")
 def lab(cluster: LocalCluster, make_site: Callable[..., Site], nias: str) -> Iterator[Lab]:
-    program = a_place_for_it()
-    settings = Settings(
-        shared_root="/to/be/named",
-        database_url="sqlite://",
-        secret_key="for tests only, and long enough for it",
-        slurm_conf=cluster.slurm_conf,
-        run_as=program,
-    )
-    made = make_site(cluster, identity="unix", run_as=program)
-    settings = settings.model_copy(update={"shared_root": made.state / "shared"})
-    with (
-        run_as_installed(settings, nias),
-        account("alice") as alice,
-        account("bob") as bob,
-        served(made),
-        running(made, "poll"),
-    ):
-        yield Lab(made, program, person(made, "alice", alice), person(made, "bob", bob))
-
-
-def nias_of(site: Site, who: Researcher) -> Nias:
-    return Nias(site.url, said(site, "token", "add", who.email))
+    with a_lab(cluster, make_site, nias) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -75,50 +49,13 @@ def alices(lab: Lab) -> Nias:
     return nias_of(lab.site, lab.alice)
 
 
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="nias-data-") as made:
-        data = Path(made) / "eeg"
-        (data / "sub-01").mkdir(parents=True)
-        (data / "first.csv").write_text("1,2,3")
-        (data / "sub-01" / "noise.bin").write_bytes(os.urandom(100_000))
-        yield data
+folder = pytest.fixture(scope="module")(a_folder)
+home = pytest.fixture(a_home)
 
 
 @pytest.fixture(scope="module")
 def eeg(alices: Nias, folder: Path) -> Dataset:
     return alices.datasets.put(folder)
-
-
-def content_of(lab: Lab, eeg: Dataset) -> Path:
-    assert eeg.newest
-    return lab.shared / "datasets" / "content" / eeg.newest.sha256
-
-
-def submit(who: Researcher, name: str, word: str = "eeg", code: str = READS) -> dict[str, Any]:
-    return who.client.upload(code, name=name, more={"nias.toml": TOML.format(word)})
-
-
-def ended(who: Researcher, name: str, word: str = "eeg") -> tuple[str, str]:
-    run = who.client.ended(submit(who, name, word)["id"])
-    return run["state"], who.client.log(run["id"])
-
-
-def reach(who: Researcher, content: Path) -> set[bool]:
-    """Whether her account, which knows where a content lies, can list it and read what is in it."""
-    inside = content / "files"
-    tried = (["ls", content], ["ls", inside], ["cat", inside / "first.csv"])
-    return {do(who.account, argv).returncode == 0 for argv in tried}
-
-
-IN, OUT = {True}, {False}
-
-
-def until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_her_run_reads_her_dataset_and_can_not_write_to_it(lab: Lab, eeg: Dataset) -> None:
@@ -259,24 +196,9 @@ def test_content_from_when_all_jobs_were_the_bridges_own_is_put_right(
 def test_by_plain_sbatch_she_sees_what_an_upload_would_and_he_does_not(
     lab: Lab, eeg: Dataset, cluster: LocalCluster, home: Path
 ) -> None:
-    project = home / "by-hand"
-    project.mkdir()
-    (project / "code.py").write_text(READS)
-    (project / "nias.toml").write_text(TOML.format("alice/eeg"))
-    given = ["sbatch", "--wait", "--parsable", lab.shared / "bin" / "nias.sbatch", project]
-    variables = {"SLURM_CONF": str(cluster.slurm_conf), "PATH": "/usr/bin:/bin"}
     until(lambda: reach(lab.alice, content_of(lab, eeg)) == IN)
-    logs = {}
-    for who in (lab.alice, lab.bob):
-        job_id = do(who.account, given, env=variables).stdout.strip()
-        logs[who] = (lab.shared / "sbatch" / who.account / job_id / "slurm.out").read_text()
-    assert "first is 1,2,3" in logs[lab.alice], logs[lab.alice]
-    assert "“alice/eeg” is no dataset of yours" in logs[lab.bob], logs[lab.bob]
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    """A folder that every account can read."""
-    with tempfile.TemporaryDirectory(prefix="nias-home-") as made:
-        Path(made).chmod(0o755)
-        yield Path(made)
+    hers = by_plain_sbatch(lab, cluster, home, "alice/eeg", lab.alice)
+    assert "first is 1,2,3" in hers
+    assert (hers.count("kept:"), "WROTE" in hers) == (4, False)
+    his = by_plain_sbatch(lab, cluster, home, "alice/eeg", lab.bob)
+    assert "“alice/eeg” is no dataset of yours" in his
