@@ -32,8 +32,8 @@ NO_ACLS = (
     "administrator can mount it with ACLs"
 )
 TOO_MANY = (
-    "more accounts are to read it than an ACL of the shared storage can name: it can be shared "
-    "with fewer people"
+    "the shared storage has no room for an ACL that names so many accounts: it can be shared with "
+    "fewer people"
 )
 # What is read of the database is set before anybody else reads there: of two threads the one that
 # came later would else be undone by the other.

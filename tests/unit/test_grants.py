@@ -392,8 +392,8 @@ def refusing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     ("number", "sentence"),
     [
         (errno.EOPNOTSUPP, "keeps no POSIX ACLs, .* the administrator can mount it with ACLs"),
-        (errno.ENOSPC, "more accounts .* it can be shared with fewer people"),
-        (errno.E2BIG, "more accounts .* it can be shared with fewer people"),
+        (errno.ENOSPC, "no room for .* so many accounts: it can be shared with fewer"),
+        (errno.E2BIG, "no room for .* so many accounts: it can be shared with fewer"),
         (errno.EIO, "can't be opened to daemon: Input/output error"),
     ],
 )
