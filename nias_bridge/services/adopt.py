@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 CLOCKS_APART = timedelta(hours=1)  # the gateway's, the cluster's and the storage's differ by less
 UNTOLD_MAX = timedelta(seconds=15)  # after which a job is taken in without its project's name
+TASKS_ASKED = 100  # of an array, whether they have ended without having chosen datasets
 HINTS_MAX = 1000  # folders that are asked about in one search
 
 # A submission by plain sbatch: its job id, its user, and when it was submitted first.
@@ -321,6 +322,7 @@ def _contents(bridge: Bridge, run: Run) -> tuple[Contents, Program, tuple[Mount,
         with suppress(BadProjectFile):
             said = wishes.read(read, lambda _: wishes.Limits(), bridge.settings.tasks_max)
             program, words = said.program, said.datasets
+        mounts = _mounts(bridge, run) if words else ()
         lines, _ = requirements.parse(needs.read(read, program.main).text)
         contents = Contents(
             size=file.info.size,
@@ -329,7 +331,7 @@ def _contents(bridge: Bridge, run: Run) -> tuple[Contents, Program, tuple[Mount,
             sha256=bridge.storage.sha256(packed),
             requirements=tuple(line.partition(" --hash")[0] for line in lines),
         )
-    return contents, program, _mounts(bridge, run) if words else ()
+    return contents, program, mounts
 
 
 def _mounts(bridge: Bridge, run: Run) -> tuple[Mount, ...]:
@@ -338,8 +340,11 @@ def _mounts(bridge: Bridge, run: Run) -> tuple[Mount, ...]:
     Raises FileNotFoundError while there is no word of them.
     """
     files = bridge.paths.run(run)
-    if bridge.storage.info(files.seen) is None:
-        if bridge.storage.info(files.exit) is None:
+    tasks = bridge.store.tasks(run.id)[:TASKS_ASKED] if run.tasks else []
+    exits = [files.exit, *(files.task(task.index).exit for task in tasks)]
+    chose, *ended = bridge.storage.infos([files.seen, *exits])
+    if not chose:
+        if not any(ended):
             raise FileNotFoundError(str(files.seen))
         return ()
     person = bridge.store.people.find(handle=run.owner)

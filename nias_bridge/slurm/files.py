@@ -36,7 +36,6 @@ AGAIN = frozenset(reading.OPERATIONS) | {
 LONG = {
     **dict.fromkeys(("size_of", "sha256", "seal", "join", "take", "retire"), LONG_SECONDS),
     **dict.fromkeys(("discard", "clear", "drop_dataset", "sweep_datasets"), LONG_SECONDS),
-    **dict.fromkeys(("open_datasets", "tell_datasets"), LONG_SECONDS),
     "publish_dataset": UNPACKING_SECONDS,
 }
 

@@ -199,6 +199,21 @@ def test_a_job_that_was_refused_its_datasets_saw_none(lab: Lab) -> None:
     assert (lab.run(job_id).datasets, lab.run(job_id).contents.files) == ((), 2)
 
 
+def test_an_array_whose_tasks_were_refused_their_datasets_saw_none(lab: Lab) -> None:
+    job_id = lab.sbatch(tasks=[3, 5])
+    folder = lab.works(f"{ME}/{job_id}")
+    chose(folder, {}, "eeg")
+    (folder / layout.SEEN).unlink()
+    lab.ticks(2)
+    lab.slurm.start(job_id, 5)
+    lab.ticks(2)
+    assert not lab.run(job_id).contents.size
+    (folder / "tasks" / "5").mkdir(parents=True)
+    (folder / "tasks" / "5" / layout.EXIT).write_text(json.dumps({"reason": "archive"}))
+    lab.tick()
+    assert (lab.run(job_id).datasets, lab.run(job_id).contents.files) == ((), 2)
+
+
 def test_it_can_be_run_again_by_the_bridge(lab: Lab) -> None:
     job_id = lab.sbatch()
     lab.works(f"{ME}/{job_id}")
