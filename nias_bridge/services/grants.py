@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from nias_bridge.datasets import Dataset
 from nias_bridge.domain import Run
@@ -53,6 +54,13 @@ class Granted:
     catalogues: Mapping[str, str] = field(default_factory=dict)
 
 
+class _Used(NamedTuple):
+    """The accounts of those who may come in, by handle, and which of them may use each dataset."""
+
+    accounts: Mapping[str, str]
+    by: list[tuple[Dataset, set[str]]]
+
+
 def are_needed(settings: Settings) -> bool:
     """Whether any jobs are people's own accounts."""
     return settings.identity == "unix" or settings.login_nodes
@@ -65,7 +73,7 @@ def open_to(bridge: Bridge, run: Run, account: str) -> None:
     """
     hashes = {mount.sha256 for mount in run.datasets}
     with _SETTING:
-        readers = _readers(bridge, bridge.store.datasets.usable(hashes))
+        readers = _readers(bridge, _used(bridge, bridge.store.datasets.usable(hashes)))
         wanted = {sha256: readers.get(sha256, frozenset()) | {account} for sha256 in hashes}
         try:
             failed = _open(bridge, wanted)
@@ -102,9 +110,9 @@ def put_right(bridge: Bridge, before: Granted | None) -> Granted:
 
 
 def _wanted(bridge: Bridge, before: Granted) -> Granted:
-    found = bridge.store.datasets.usable()
-    texts = _catalogues(bridge, found) if bridge.settings.login_nodes else {}
-    return Granted(before.at, "", _readers(bridge, found), texts)
+    used = _used(bridge, bridge.store.datasets.usable())
+    texts = _catalogues(used) if bridge.settings.login_nodes else {}
+    return Granted(before.at, "", _readers(bridge, used), texts)
 
 
 def _set(bridge: Bridge, before: Granted, wanted: Granted) -> None:
@@ -137,14 +145,12 @@ def _open(bridge: Bridge, readers: Mapping[str, frozenset[str]]) -> contents.Fai
     return contents.open_to(bridge, numbered) if numbered else {}
 
 
-def _readers(bridge: Bridge, found: Collection[Dataset]) -> dict[str, frozenset[str]]:
+def _readers(bridge: Bridge, used: _Used) -> dict[str, frozenset[str]]:
     """The accounts that may read each content."""
     readers: dict[str, set[str]] = defaultdict(set)
-    accounts = _linked(bridge)
-    for each, handles in _users(bridge, found):
-        known = {accounts[handle] for handle in handles & accounts.keys()}
+    for each, handles in used.by:
         for version in each.versions:
-            readers[version.sha256] |= known
+            readers[version.sha256].update(used.accounts[handle] for handle in handles)
     for run in bridge.store.open_runs_with_datasets():
         with suppress(NotAllowed):  # unlinked since, and its job is not told of yet
             account = run.native.user if run.native else identity.user_of_job(bridge, run)
@@ -154,35 +160,30 @@ def _readers(bridge: Bridge, found: Collection[Dataset]) -> dict[str, frozenset[
     return {sha256: frozenset(those) for sha256, those in readers.items()}
 
 
-def _catalogues(bridge: Bridge, found: Collection[Dataset]) -> dict[str, str]:
+def _catalogues(used: _Used) -> dict[str, str]:
     """What the words of each linked account may mean."""
     theirs: dict[str, list[catalogue.Listed]] = defaultdict(list)
-    for each, handles in _users(bridge, found):
+    for each, handles in used.by:
         for handle in handles:
             theirs[handle].append(listed(each))
     return {
         account: catalogue.written(handle, theirs[handle])
-        for handle, account in _linked(bridge).items()
+        for handle, account in used.accounts.items()
     }
 
 
-def _linked(bridge: Bridge) -> dict[str, str]:
-    """The accounts of the cluster of those who may come in, by handle."""
-    return {
+def _used(bridge: Bridge, found: Collection[Dataset]) -> _Used:
+    accounts = {
         person.handle: person.unix_account
         for person in bridge.store.people.all()
         if person.unix_account and person.standing is Standing.ACTIVE
     }
-
-
-def _users(bridge: Bridge, found: Collection[Dataset]) -> list[tuple[Dataset, set[str]]]:
-    """Each dataset with the handles of all who may use it."""
     members = {group.name: group.members for group in bridge.store.people.groups()}
-    users = []
+    by = []
     for each in found:
         of_groups = {one for name in each.groups for one in members.get(name, ())}
-        users.append((each, {each.owner, *each.people, *of_groups}))
-    return users
+        by.append((each, {each.owner, *each.people, *of_groups} & accounts.keys()))
+    return _Used(accounts, by)
 
 
 def _why(number: int, words: str) -> str:
