@@ -53,6 +53,7 @@ TIDY_SECONDS = 5.0
 TELL_SECONDS = 1.0
 DATASETS_SECONDS = 0.5
 GRANTS_SECONDS = 2.0
+GRANTS_SHARE = 0.02  # of a processor, at most
 SWEEP_SECONDS = 3600.0
 SEARCH_SECONDS = 60.0
 
@@ -117,6 +118,7 @@ class Rounds:
         }
         self._seen: set[adopt.Key] = set()
         self._granted: grants.Granted | None = None
+        self._grant_from = 0.0
         if grants.are_needed(bridge.settings):
             self._due[self.grant] = (GRANTS_SECONDS, 0.0)
         if bridge.settings.login_nodes:
@@ -297,10 +299,13 @@ class Rounds:
 
     def grant(self) -> None:
         """Let who may read datasets come to them, and nobody else, as of now."""
-        self._aside("Who may read datasets", self._grant)
+        if time.monotonic() >= self._grant_from:
+            self._aside("Who may read datasets", self._grant)
 
     def _grant(self) -> None:
         self._granted = grants.put_right(self.bridge, self._granted)
+        # Where there are many people and datasets, to look through all of them takes a while.
+        self._grant_from = time.monotonic() + time.thread_time() / GRANTS_SHARE
 
     def _aside(self, what: str, see_to: Callable[[], None]) -> None:
         """See to it in a thread of its own, unless one is still at it. Nothing waits for it: what
