@@ -110,7 +110,7 @@ def try_linking(subject: Subject) -> None:
 def try_acls(subject: Subject) -> str:
     """Why no ACLs are kept, "" where they are. Raises OSError."""
     with probe_folder(subject) as folder:
-        return str(subject.storage.reach.call("why_no_acls", folder=str(folder.here)))
+        return subject.storage.why_no_acls(folder.here)
 
 
 def shipped_version(subject: Subject) -> str:

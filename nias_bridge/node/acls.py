@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from . import files
+
 # As a file system says that it knows no ACLs, or that this one has no room for so many.
 NONE_HERE = frozenset([errno.EOPNOTSUPP, errno.ENOSYS])
 TOO_MANY = frozenset([errno.E2BIG, errno.ENOSPC, errno.ERANGE])
@@ -19,7 +21,6 @@ _ACCESS = "system.posix_acl_access"
 _USER_OBJ, _USER, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x10, 0x20
 _NO_ID = 2**32 - 1
 _VERSION, _ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # Tag, id, and bits as of chmod.
 Entry = tuple[int, int, int]
@@ -60,7 +61,7 @@ def why_none(folder: str) -> str:
     """Why the file system of this folder of ours keeps no ACLs, "" where it does. Raises OSError
     where that can't be tried."""
     path = Path(folder, f".acl-{os.urandom(6).hex()}")
-    opened = os.open(path, _NEW, 0o600)
+    opened = os.open(path, files.NEW, 0o600)
     try:
         let_read(opened, [os.geteuid()], stat.S_IROTH)
         return "" if os.geteuid() in named(opened) else "what is set is not kept"

@@ -17,7 +17,6 @@ from typing import Any
 from . import acls, datasets, files, layout
 
 _ENTER, _READ = 0o5, 0o4
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # The number and words of the system's error, by what could not be done.
 Failed = dict[str, tuple[int, str]]
@@ -85,16 +84,9 @@ def _tell(path: Path, data: bytes, uid: int) -> None:
     with suppress(OSError), path.open("rb") as there:
         if there.read() == data and acls.named(there.fileno()) == {uid: _READ}:
             return
-    beside = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-    try:
-        with os.fdopen(os.open(beside, _NEW, 0o600), "wb") as file:
-            acls.let_read(file.fileno(), [uid], _READ)
-            file.write(data)
-        beside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
+    with files.written_by_rename(path, 0o600) as file:
+        acls.let_read(file.fileno(), [uid], _READ)
+        file.write(data)
 
 
 def _told(error: OSError) -> tuple[int, str]:

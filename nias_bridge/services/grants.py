@@ -20,7 +20,7 @@ from nias_bridge.domain import Run
 from nias_bridge.errors import NotAllowed, NotPossible, StorageUnreachable, Unreachable
 from nias_bridge.node import acls, catalogue
 from nias_bridge.people import Standing
-from nias_bridge.services import contents, identity
+from nias_bridge.services import identity
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.datasets import listed
 from nias_bridge.settings import Settings
@@ -93,7 +93,9 @@ def put_right(bridge: Bridge, before: Granted | None) -> Granted:
     """
     due = before is None or time.monotonic() > before.at + ALL_SECONDS
     if before is None or due:
-        before = Granted(time.monotonic(), contents.why_no_acls(bridge))
+        before = Granted(
+            time.monotonic(), bridge.storage.why_no_acls(bridge.paths.dataset_contents)
+        )
         if before.without:
             level = logging.WARNING if bridge.settings.identity == "unix" else logging.INFO
             log.log(level, "Jobs of people's own accounts see no datasets: %s.", NO_ACLS)
@@ -130,11 +132,12 @@ def _set(bridge: Bridge, before: Granted, wanted: Granted) -> None:
     }
     uids = bridge.accounts.uids(changed) if changed else {}
     texts = {account: (uid, changed[account]) for account, uid in uids.items()}
-    for account, told in contents.tell(bridge, texts, wanted.catalogues.keys()).items():
+    kept = wanted.catalogues.keys()
+    for account, told in bridge.storage.tell_datasets(bridge.paths.catalogues, texts, kept).items():
         log.warning("The catalogue of %s could not be written: %s.", account, _why(*told))
 
 
-def _open(bridge: Bridge, readers: Mapping[str, frozenset[str]]) -> contents.Failed:
+def _open(bridge: Bridge, readers: Mapping[str, frozenset[str]]) -> dict[str, tuple[int, str]]:
     """Let these accounts read each content; one that the cluster does not know is nobody's."""
     names = frozenset[str]().union(*readers.values())
     uids = bridge.accounts.uids(names) if names else {}
@@ -142,7 +145,7 @@ def _open(bridge: Bridge, readers: Mapping[str, frozenset[str]]) -> contents.Fai
         sha256: {uids[name] for name in accounts if name in uids}
         for sha256, accounts in readers.items()
     }
-    return contents.open_to(bridge, numbered) if numbered else {}
+    return bridge.storage.open_datasets(bridge.paths.dataset_contents, numbered)
 
 
 def _readers(bridge: Bridge, used: _Used) -> dict[str, frozenset[str]]:

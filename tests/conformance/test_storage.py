@@ -19,6 +19,7 @@ import pytest
 from loginnode import LoginNode
 
 from nias_bridge.errors import NotFound
+from nias_bridge.node.archive import Limits
 from nias_bridge.slurm.files import LoginFiles
 from nias_bridge.slurm.ssh import Connection
 from nias_bridge.storage import Growing, Mounted, Storage
@@ -70,8 +71,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         yield Place(Storage(Mounted()), root, None)
     else:
         node: LoginNode = request.getfixturevalue("login_node")
-        connection = Connection(node.login, timeout=10)
-        there = LoginFiles(connection, PurePosixPath(root), timeout=10)
+        connection = Connection(node.login, timeout=20)
+        there = LoginFiles(connection, PurePosixPath(root), timeout=20)
         if os.geteuid() == 0:
             shutil.chown(root, node.user)
         yield Place(Storage(there), root, node.user if os.geteuid() == 0 else None)
@@ -315,27 +316,26 @@ def test_a_dataset_is_made_where_the_storage_is(place: Place) -> None:
         archive.writestr("data/a.csv", "1,2\n")
         archive.writestr("data/deep/b.csv", "3,4\n")
     part, folder = place.put("data.part", packed.getvalue()), place.folder("contents")
-    call = place.storage.reach.call
-    limits = [MIB, 10, 200]
-    how = {"filename": "data.zip", "word": "w", "limits": limits}
-    made = call("publish_dataset", path=str(part), folder=str(folder), **how)
+    made = place.storage.publish_dataset(
+        part, folder, filename="data.zip", word="w", limits=Limits(MIB, 10, 200)
+    )
     assert (made["size"], made["files"]) == (8, 2)
-    listed = call("files_of_dataset", folder=str(folder), sha256=made["sha256"], most=10)
+    listed = place.storage.files_of_dataset(folder, made["sha256"], 10)
     assert [(path, size) for path, size, _ in listed] == [("a.csv", 4), ("deep/b.csv", 4)]
     door = place.root / "contents" / made["sha256"]
-    assert call("why_no_acls", folder=str(folder)) == ""
-    assert call("open_datasets", folder=str(folder), readers={door.name: [1, 2], "0": [1]}) == {}
+    assert place.storage.why_no_acls(folder) == ""
+    assert place.storage.open_datasets(folder, {door.name: [1, 2], "0": [1]}) == {}
     assert _named(door) == {"user:1:r-x", "user:2:r-x"}
-    assert call("open_datasets", folder=str(folder), readers={door.name: []}) == {}
+    assert place.storage.open_datasets(folder, {door.name: []}) == {}
     assert (_named(door), door.stat().st_mode & 0o777) == (set(), 0o500)
     of = place.folder("of")
     texts = {"alice": (1, "what she may see"), "bob": (2, "what he may")}
-    assert call("tell_datasets", folder=str(of), texts=texts, kept=["alice", "bob"]) == {}
+    assert place.storage.tell_datasets(of, texts, texts.keys()) == {}
     assert (place.root / "of/alice.json").read_text() == "what she may see"
     assert _named(place.root / "of/bob.json") == {"user:2:r--"}
-    assert call("tell_datasets", folder=str(of), texts={}, kept=["bob"]) == {}
+    assert place.storage.tell_datasets(of, {}, ["bob"]) == {}
     assert [path.name for path in (place.root / "of").iterdir()] == ["bob.json"]
-    call("drop_dataset", folder=str(folder), sha256=made["sha256"])
+    place.storage.drop_dataset(folder, made["sha256"])
     assert list((place.root / "contents").iterdir()) == []
 
 
