@@ -123,7 +123,7 @@ def _set(bridge: Bridge, before: Granted, wanted: Granted) -> None:
         for sha256, accounts in wanted.readers.items()
         if before.readers.get(sha256) != accounts
     }
-    for sha256, told in _open(bridge, readers).items():
+    for sha256, told in (_open(bridge, readers) if readers else {}).items():
         log.warning("The content %s is not opened to who may read it: %s.", sha256, _why(*told))
     changed = {
         account: text
