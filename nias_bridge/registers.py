@@ -264,6 +264,11 @@ class Datasets(Protocol):
         alone, or before this one's number, where one is given."""
         ...
 
+    def usable(self, hashes: Collection[str] | None = None) -> list[Dataset]:
+        """All, or those that have a version with one of these hashes, as `visible` gives them but
+        for their runs."""
+        ...
+
     def waiting(self) -> list[Version]:
         """Versions that are still to be unpacked, oldest first."""
         ...

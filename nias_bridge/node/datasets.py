@@ -22,7 +22,9 @@ from . import archive, layout, names, zipreader
 _WORK = ".arriving-"
 _READ_BYTES = 1024 * 1024
 _LEFT_ALONE_SECONDS = 3600  # what nobody names any more may be another process's work until then
-_CLOSED, _OPEN, _FILE = 0o550, 0o750, 0o440
+# A content's own folder is its door: who is to come in, stands in its ACL. Behind it all may read.
+_DOOR, FOLDER, FILE = 0o500, 0o555, 0o444
+_WORKED_AT = 0o700  # which lets nobody in, whomever an ACL names
 
 
 class Judged(NamedTuple):
@@ -159,7 +161,8 @@ def _of_zip(file: BinaryIO, limits: archive.Limits) -> list[_Coming]:
 
 def _publish(coming: list[_Coming], place: Path, work: Path) -> dict[str, Any]:
     folder = work / layout.CONTENT_FILES
-    folder.mkdir(parents=True)
+    work.mkdir(_WORKED_AT)
+    folder.mkdir()
     sums = []
     for each in coming:
         path = folder / each.path
@@ -169,14 +172,15 @@ def _publish(coming: list[_Coming], place: Path, work: Path) -> dict[str, Any]:
             archive.write(path, _hashed(each.content(), digest.update))
         except zipreader.ZipError as error:
             raise archive.ArchiveError(f"“{names.shown(each.path)}” {error}.") from None
-        path.chmod(_FILE)
+        path.chmod(FILE)
         sums.append((each.path, digest.hexdigest()))
     sums.sort(key=lambda pair: pair[0].encode())
     text = "".join(f"{digest}  {path}\n" for path, digest in sums).encode()
     archive.write(work / layout.CONTENT_SUMS, [text])
-    (work / layout.CONTENT_SUMS).chmod(_FILE)
-    for within, _, _ in os.walk(work, topdown=False):
-        os.chmod(within, _CLOSED)  # noqa: PTH101  # os.walk gives texts
+    (work / layout.CONTENT_SUMS).chmod(FILE)
+    for within, _, _ in os.walk(folder, topdown=False):
+        os.chmod(within, FOLDER)  # noqa: PTH101  # os.walk gives texts
+    work.chmod(_DOOR)
     os.sync()  # a content that is there is there after a power cut too
     sha256 = hashlib.sha256(text).hexdigest()
     target = place / sha256
@@ -218,6 +222,6 @@ def _remove(folder: Path) -> None:
         for name in ("", *inner):
             path = Path(within, name)
             if not path.is_symlink():
-                path.chmod(_OPEN)
+                path.chmod(_WORKED_AT)
     with suppress(FileNotFoundError):
         shutil.rmtree(folder)

@@ -132,12 +132,14 @@ def test_a_single_file_is_kept_as_it_is(bridge: Bridge) -> None:
     assert file.sha256 == hashlib.sha256(body).hexdigest()
 
 
-def test_what_is_published_can_not_be_written_to(bridge: Bridge) -> None:
+def test_what_is_published_can_not_be_written_to_and_its_door_is_closed(bridge: Bridge) -> None:
     staged.dataset(bridge, "eeg", FILES)
     place = staged.here(bridge).dataset_contents
     found = [*place.glob("*"), *place.glob("*/**/*")]
     assert len(found) == 7
-    assert not any(stat.S_IMODE(path.stat().st_mode) & 0o227 for path in found)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in found}
+    assert {modes.pop(door) for door in place.glob("*")} == {0o500}
+    assert set(modes.values()) == {0o555, 0o444}
 
 
 def test_other_content_is_a_new_version_and_the_newest_is_meant(bridge: Bridge) -> None:
@@ -457,14 +459,6 @@ def test_what_is_not_unpacked_yet_can_not_be_seen(bridge: Bridge) -> None:
     deliveries.deliver(bridge)
     with pytest.raises(BadProjectFile, match="has no version 0123"):
         submitted(bridge, "eeg@0123")
-
-
-def test_where_jobs_are_their_owners_accounts_there_are_none(tmp_path: Path) -> None:
-    bridge = staged.make_bridge(tmp_path, identity="unix")
-    with pytest.raises(NotPossible, match="This site has no datasets"):
-        deliveries.put(bridge, sent(bridge, zipped("eeg", FILES)), "eeg.zip", "eeg")
-    with pytest.raises(NotPossible, match="This site has no datasets"):
-        datasets.resolve(bridge, ["eeg"])
 
 
 # What goes
