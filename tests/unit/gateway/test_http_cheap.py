@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +13,8 @@ import staged
 from apiflask import APIFlask
 from flask import url_for
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, event
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from nias_bridge.domain import JobState
 from nias_bridge.http import create_app, written
@@ -28,14 +30,19 @@ def statements() -> Iterator[list[str]]:
     """All that databases are asked meanwhile."""
     asked: list[str] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement)
+    def watch(connection: sqlite3.Connection, *_: Any) -> None:
+        connection.set_trace_callback(asked.append)
 
-    event.listen(Engine, "before_cursor_execute", note)
+    def leave(connection: sqlite3.Connection, *_: Any) -> None:
+        connection.set_trace_callback(None)
+
+    event.listen(Pool, "checkout", watch)
+    event.listen(Pool, "checkin", leave)
     try:
         yield asked
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        event.remove(Pool, "checkout", watch)
+        event.remove(Pool, "checkin", leave)
 
 
 class Watched(Mounted):
