@@ -3,15 +3,15 @@
     python benchmarks/api.py [--seconds N] [--workers N …] [--clients N …]
 
 A gateway alone: it asks Slurm nothing, and there is none here that it could ask. Each client keeps
-one connection and asks again as soon as it has its answer, for a run that is under way: the whole
-status each time, or with If-None-Match for what it has already. Measured by wrk, in C, on the same
-machine: what it takes of the two cores the gateway has not, and is shown beside.
+one connection and asks again as soon as it has its answer, for runs that are under way: the whole
+status of one, or of RUNS in turn, or of one with If-None-Match for what it has already. Measured by
+wrk, in C, on the same machine: what it takes of the two cores the gateway has not, and is shown
+beside. To compare two versions, run this for each in turn (PYTHONPATH says which is measured).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -31,6 +31,14 @@ from nias_bridge.site import running, said, set_up, wait_until_served
 
 FIRECREST = 90  # requests a second, at 20 and 100 clients on two cores; half of it at 500
 GOAL_TIMES, GOAL_P50 = 20, 10  # FirecREST's rate, milliseconds
+RUNS = 20
+IN_TURN = """
+local asked = 0
+request = function()
+  asked = asked + 1
+  return wrk.format("GET", "/api/v1/runs/" .. (asked % {runs} + 1))
+end
+"""
 
 
 class Measured(NamedTuple):
@@ -57,10 +65,14 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for workers in asked.workers:
-        with gateway(workers) as (url, headers, pid):
+        with gateway(workers) as (url, headers, pid, script):
             for clients in asked.clients:
-                for what, more in (("status", {}), ("if changed", tagged(url, headers))):
-                    found = load(url, {**headers, **more}, clients, asked.seconds, pid)
+                for what, words in (
+                    ("status", said_as(headers)),
+                    ("of many runs", [*said_as(headers), "-s", script]),
+                    ("if changed", said_as({**headers, **tagged(url, headers)})),
+                ):
+                    found = load(url, words, clients, asked.seconds, pid)
                     times = found.rate / FIRECREST
                     print(
                         f"| {workers} | {clients} | {what} | {found.rate:.0f} | {times:.1f} "
@@ -71,8 +83,9 @@ def main() -> None:
 
 
 @contextmanager
-def gateway(workers: int) -> Iterator[tuple[str, dict[str, str], int]]:
-    """A gateway with one run under way: the run's address, the header that may see it, its pid."""
+def gateway(workers: int) -> Iterator[tuple[str, dict[str, str], int, str]]:
+    """A gateway with RUNS under way: the first one's address, the header that may see them, the
+    gateway's pid, and the script by which wrk asks for all in turn."""
     state = Path(tempfile.mkdtemp(prefix="nias-bench-"))
     state.chmod(0o755)
     with ExitStack() as stack:
@@ -87,13 +100,20 @@ def gateway(workers: int) -> Iterator[tuple[str, dict[str, str], int]]:
         process = stack.enter_context(running(site, "serve"))
         wait_until_served(site)
         sent = urllib.request.Request(
-            f"{site.url}/api/v1/runs?filename={EXAMPLE}.zip",
+            f"{site.url}/api/v1/runs?filename={EXAMPLE}.zip&again=true",
             data=example_zip(),
-            headers={"Content-Type": "application/zip"},
+            headers={"Content-Type": "application/zip", **headers},
         )
-        with urllib.request.urlopen(sent, timeout=60) as answer:
-            run = json.load(answer)
-        yield f"{site.url}/api/v1/runs/{run['id']}", headers, process.pid
+        for _ in range(RUNS):
+            urllib.request.urlopen(sent, timeout=60).close()
+        script = state / "in-turn.lua"
+        script.write_text(IN_TURN.format(runs=RUNS))
+        yield f"{site.url}/api/v1/runs/1", headers, process.pid, str(script)
+
+
+def said_as(headers: dict[str, str]) -> list[str]:
+    """The headers as wrk is told them."""
+    return [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
 
 
 def tagged(url: str, headers: dict[str, str]) -> dict[str, str]:
@@ -102,14 +122,14 @@ def tagged(url: str, headers: dict[str, str]) -> dict[str, str]:
         return {"If-None-Match": answer.headers["ETag"]}
 
 
-def load(url: str, headers: dict[str, str], clients: int, seconds: int, pid: int) -> Measured:
+def load(url: str, words: list[str], clients: int, seconds: int, pid: int) -> Measured:
     """So many clients at once for so many seconds."""
     before, own = cpu_seconds(pid), sum(os.times()[2:4])
     said_by_wrk = subprocess.run(
         [
             *("wrk", "--latency", "--timeout", "10s"),
             *(f"-t{1 if clients < 20 else 2}", f"-c{clients}", f"-d{seconds}s"),
-            *(word for name, value in headers.items() for word in ("-H", f"{name}: {value}")),
+            *words,
             url,
         ],
         check=True,
