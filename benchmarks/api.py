@@ -14,20 +14,18 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
-import socket
 import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from road import PERSON, enter
+from alone import gateway
+from road import PERSON
 
-from nias_bridge.demo import EXAMPLE, example_zip
-from nias_bridge.site import running, said, set_up, wait_until_served
+from nias_bridge.site import Site, said
 
 FIRECREST = 90  # requests a second, at 20 and 100 clients on two cores; half of it at 500
 GOAL_TIMES, GOAL_P50 = 20, 10  # FirecREST's rate, milliseconds
@@ -65,7 +63,9 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for workers in asked.workers:
-        with gateway(workers) as (url, headers, pid, script):
+        with gateway(workers=workers) as (site, run, pid), in_turn(site) as script:
+            url = f"{site.url}/api/v1/runs/{run['id']}"
+            headers = {"Authorization": f"Bearer {said(site, 'token', 'add', PERSON)}"}
             for clients in asked.clients:
                 for what, words in (
                     ("status", said_as(headers)),
@@ -83,32 +83,15 @@ def main() -> None:
 
 
 @contextmanager
-def gateway(workers: int) -> Iterator[tuple[str, dict[str, str], int, str]]:
-    """A gateway with RUNS under way: the first one's address, the header that may see them, the
-    gateway's pid, and the script by which wrk asks for all in turn."""
-    state = Path(tempfile.mkdtemp(prefix="nias-bench-"))
-    state.chmod(0o755)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, state, ignore_errors=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        site = set_up(state, port=port, slurm_conf=Path("/nonexistent"), workers=workers)
-        enter(site)
-        token = said(site, "token", "add", PERSON)
-        headers = {"Authorization": f"Bearer {token}"}
-        process = stack.enter_context(running(site, "serve"))
-        wait_until_served(site)
-        sent = urllib.request.Request(
-            f"{site.url}/api/v1/runs?filename={EXAMPLE}.zip&again=true",
-            data=example_zip(),
-            headers={"Content-Type": "application/zip", **headers},
-        )
-        for _ in range(RUNS):
-            urllib.request.urlopen(sent, timeout=60).close()
-        script = state / "in-turn.lua"
-        script.write_text(IN_TURN.format(runs=RUNS))
-        yield f"{site.url}/api/v1/runs/1", headers, process.pid, str(script)
+def in_turn(site: Site) -> Iterator[str]:
+    """RUNS under way in place of one, and the script by which wrk asks for all in turn."""
+    for _ in range(RUNS - 1):
+        again = urllib.request.Request(f"{site.url}/api/v1/runs/1/again", method="POST")
+        urllib.request.urlopen(again, timeout=60).close()
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(IN_TURN.format(runs=RUNS))
+        script.flush()
+        yield script.name
 
 
 def said_as(headers: dict[str, str]) -> list[str]:

@@ -17,6 +17,10 @@ NO_LINKS = (
     "let all of shared_root be one file system that knows hard links: no folder in it a mount, a "
     "dataset or a subvolume of its own (docs/production.md)"
 )
+WITH_ACLS = (
+    "mount it with the option acl, or as a file system that has them (docs/identity.md); else set "
+    'identity = "service"'
+)
 MAKE_ROOM = (
     "set keep_days and a smaller environments_max_bytes, call nias-bridge env prune, or enlarge it"
 )
@@ -65,6 +69,20 @@ def linking(subject: Subject) -> Finding:
             return warning(f"{why}: environments are copied, slower and much larger", NO_LINKS)
         return fault(why, _WHY.get(error.errno or 0, "see who may write there"))
     return well("a file of cache/ can be linked into envs/")
+
+
+def acls(subject: Subject) -> Finding:
+    """By them jobs that are people's own accounts come to their folders and datasets."""
+    try:
+        why = folder.try_acls(subject)
+    except OSError as error:
+        return unknown(f"whether it keeps POSIX ACLs can't be tried: {error.strerror}")
+    if not why:
+        return well("it keeps POSIX ACLs")
+    seen = f"it keeps no POSIX ACLs ({why})"
+    if subject.settings.identity == "unix":
+        return fault(f"{seen}, by which each job comes to its run", WITH_ACLS)
+    return skipped(f"{seen}: jobs by plain sbatch see no datasets")
 
 
 def space(subject: Subject) -> Finding:
@@ -118,6 +136,7 @@ def shipped(subject: Subject) -> Finding:
 POINTS = (
     Point("writing", writing),
     Point("hard links", linking),
+    Point("ACLs", acls),
     Point("space", space),
     Point("mount", mount),
     Point("node program", shipped),

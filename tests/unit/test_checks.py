@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +168,22 @@ def test_memory_is_kept_by_the_kernel_by_looking_or_by_nobody(
 def test_a_gateway_whose_locks_are_not_the_nodes_is_told(subject: Callable[..., Subject]) -> None:
     finding = nodes.locks(subject(), {"lock": "what the gateway had locked was free here"})
     assert finding.grade is Grade.FAULT and "was free here" in finding.seen
+
+
+@pytest.mark.parametrize(("identity", "grade"), [("unix", Grade.FAULT), ("service", Grade.SKIPPED)])
+def test_a_storage_without_acls_is_a_fault_where_jobs_are_their_owners(
+    subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch, identity: str, grade: Grade
+) -> None:
+    asked = subject(identity=identity)
+    assert storage.acls(asked).grade is Grade.WELL
+
+    def refuse(*_args: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    assert storage.acls(asked).grade is grade
+    assert "no POSIX ACLs (Operation not supported)" in storage.acls(asked).seen
+    assert list(Path(asked.paths.root).iterdir()) == []
 
 
 def test_the_probe_tells_whether_a_lock_of_the_gateways_holds(tmp_path: Path) -> None:
