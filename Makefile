@@ -20,11 +20,11 @@ demo:
 cluster:
 	@docker compose -f docker/slurm-cluster/compose.yaml up --build --wait $(ARGS)
 
-# Two at a time, file by file: the tests on a real Slurm mostly wait.
+# Three at a time, file by file, on two cores too: the tests on a real Slurm mostly wait.
 test:
 	@.ci/prepare $(VENV) test
 	@$(MAKE) --no-print-directory lint
-	@$(VENV)/bin/pytest -n 2 --dist loadfile --ignore=tests/compose $(ARGS)
+	@$(VENV)/bin/pytest -n 3 --dist loadfile --ignore=tests/compose $(ARGS)
 
 # In CI an engine is installed where there is none, and started for the time of the tests. Two files
 # at a time, each on a cluster of its own.

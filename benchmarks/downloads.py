@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from freeports import free_port
 from log import family, forget_peak, memory
 from proxies import nginx
 from road import PERSON
-from sites import free_port
 
 from nias_bridge.demo import EXAMPLE, example_zip
 from nias_bridge.node import layout

@@ -43,27 +43,32 @@ def open_connection(settings: Settings) -> Connection | None:
     return Connection(login, settings.slurm_timeout)
 
 
-def open_bridge(settings: Settings, connection: Connection | None = None) -> Bridge:
-    """A bridge whose database is at this version's schema. Raises OldSchema, SettingsError.
+def open_gateway(settings: Settings) -> Bridge:
+    """As `open_bridge`, with the folders that uploads need, where the storage is to be had."""
+    bridge = open_bridge(settings)
+    try:
+        provision.make_folders(bridge)
+    except StorageUnreachable as error:  # the pages know much without it; the poller tries again
+        log.warning("%s", error)
+    return bridge
 
-    connection: that of the process, where it has one already.
+
+def open_bridge(settings: Settings, connection: Connection | None = None) -> Bridge:
+    """A bridge whose database is at this version's schema; shared storage is not looked at yet.
+
+    Raises OldSchema, SettingsError. connection: that of the process, where it has one already.
     """
     if settings.identity == "unix":
         os.umask(0o077)  # what is written for a run is nobody else's, until it is handed over
     there = connection or open_connection(settings)
     storage, root = _open_storage(settings, there)
-    bridge = Bridge(
+    return Bridge(
         settings=settings,
         paths=SharedPaths(root, settings.root_on_cluster),
         storage=storage,
         store=open_store(settings.database_url),
         accounts=Getent(_system(settings, there)),
     )
-    try:
-        provision.install(bridge)
-    except StorageUnreachable as error:  # the pages know much without it; the poller tries again
-        log.warning("%s", error)
-    return bridge
 
 
 def open_subject(settings: Settings, wanted: Wanted) -> Subject:

@@ -20,18 +20,30 @@ import click
 from nias_bridge import demo as demonstration
 from nias_bridge import localcluster
 from nias_bridge.amounts import memory_bytes
-from nias_bridge.bootstrap import open_bridge, open_connection, open_scheduler, open_subject
+from nias_bridge.bootstrap import (
+    open_bridge,
+    open_connection,
+    open_gateway,
+    open_scheduler,
+    open_subject,
+)
 from nias_bridge.checks import report
 from nias_bridge.checks.examination import examine
 from nias_bridge.checks.points import Grade, Result, exit_status, unknown
 from nias_bridge.checks.subject import Wanted
 from nias_bridge.errors import NiasError, SettingsError
-from nias_bridge.http.serve import serve_app
 from nias_bridge.identity.install import SUDOERS, install, script
 from nias_bridge.node.words import counted
 from nias_bridge.people import Caller, KeyKind, Role, Scope, Standing
 from nias_bridge.poller import run_poller
-from nias_bridge.services import accounts, administration, environments, keys, unixaccounts
+from nias_bridge.services import (
+    accounts,
+    administration,
+    environments,
+    keys,
+    provision,
+    unixaccounts,
+)
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import read_settings
 from nias_bridge.site import SERVICE_USER, service_user
@@ -71,8 +83,10 @@ def main() -> None:
 @main.command()
 def serve() -> None:
     """Serve the pages and the API."""
-    settings = read_settings()
-    serve_app(open_bridge(settings))
+    # A third of all that there is to import, and no other command has a use for it.
+    from nias_bridge.http.serve import serve_app  # noqa: PLC0415
+
+    serve_app(open_gateway(read_settings()))
 
 
 @main.command()
@@ -140,6 +154,7 @@ def upgrade() -> None:
 def install_shared() -> None:
     """Put on shared storage what the nodes need: the node program, uv, the site's settings."""
     bridge = open_bridge(read_settings())
+    provision.install(bridge)
     click.echo(f"{bridge.paths.bin} is up to date.")
 
 

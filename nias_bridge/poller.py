@@ -103,6 +103,7 @@ class Rounds:
         self._away_until = 0.0
         self._due: dict[Callable[[], None], tuple[float, float]] = {
             self.provide: (math.inf, 0.0),
+            self.take_new_work: (0.0, 0.0),
             self.estimate: (ESTIMATE_SECONDS, 0.0),
             self.follow_when_due: (bridge.settings.poll_interval, 0.0),
             self.view_cluster: (CLUSTER_SECONDS, 0.0),
@@ -119,8 +120,6 @@ class Rounds:
 
     def turn(self) -> None:
         """Do all that is due now."""
-        if time.monotonic() >= self._away_until:
-            self.take_new_work()
         for task, (interval, due) in self._due.items():
             if time.monotonic() >= due:
                 wait = interval
@@ -129,19 +128,25 @@ class Rounds:
                 except StorageUnreachable as error:  # Slurm is followed all the same
                     log.warning("%s", error)
                     wait = AWAY_SECONDS
+                    self._away_until = time.monotonic() + wait
                 # Counted from the end: a Slurm that answers slowly is not asked without a pause.
                 self._due[task] = (interval, time.monotonic() + wait)
 
     def provide(self) -> None:
-        """What the nodes need, once: the storage may have been away when this process began."""
-        provision.install(self.bridge)
+        """What the nodes need, once, before the first job is theirs; again while it fails."""
+        try:
+            provision.install(self.bridge)
+        except OSError as error:  # a full disk, say: what runs already can end all the same
+            raise StorageUnreachable(f"What the nodes need can't be put there: {error}") from None
 
     def estimate(self) -> None:
         """Answer when held uploads would start."""
         estimates.answer(self.bridge, self.scheduler)
 
     def take_new_work(self) -> None:
-        """RECEIVED and STAGED runs go to Slurm."""
+        """RECEIVED and STAGED runs go to Slurm, unless the storage was away a moment ago."""
+        if time.monotonic() < self._away_until:
+            return
         # State by state, so that a run which was just staged is submitted in the same turn.
         for state in QUICK_STATES:
             for run in self.bridge.store.open_runs(frozenset({state})):

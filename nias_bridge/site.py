@@ -22,7 +22,7 @@ from typing import Any
 from nias_bridge.errors import NiasError
 
 SERVICE_USER = "nias"
-START_SECONDS = 30
+START_SECONDS = 60
 STOP_SECONDS = 15
 LOOK_SECONDS = 0.1
 ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")  # util-linux: there on every Debian

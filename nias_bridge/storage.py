@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from nias_bridge.errors import NotFound
-from nias_bridge.node import reading
+from nias_bridge.node import archive, reading
 from nias_bridge.node.operations import OPERATIONS
 
 PIECE_BYTES = 1024 * 1024  # of a file, in one call
@@ -335,6 +335,48 @@ class Storage:
             "clear", root=str(root), inside=inside, stays=list(stays), logs=logs, tasks=tasks
         )
         return list(map(str, told))
+
+    def publish_dataset(
+        self,
+        upload: PurePosixPath,
+        folder: PurePosixPath,
+        *,
+        filename: str,
+        word: str,
+        limits: archive.Limits,
+    ) -> dict[str, Any]:
+        """Make an upload a content in `folder`: its sha256, size and files, or `refused`.
+
+        Raises BlockingIOError where another process is at it.
+        """
+        told: dict[str, Any] = self.reach.call(
+            "publish_dataset",
+            path=str(upload),
+            folder=str(folder),
+            filename=filename,
+            word=word,
+            limits=list(limits),
+        )
+        return told
+
+    def files_of_dataset(
+        self, folder: PurePosixPath, sha256: str, most: int
+    ) -> list[tuple[str, int, str]]:
+        """Path, bytes and SHA-256 of the first files of a content, in order."""
+        told = self.reach.call("files_of_dataset", folder=str(folder), sha256=sha256, most=most)
+        return [(path, size, digest) for path, size, digest in told]
+
+    def drop_dataset(self, folder: PurePosixPath, sha256: str) -> None:
+        """Remove a content, or what is left of it."""
+        self.reach.call("drop_dataset", folder=str(folder), sha256=sha256)
+
+    def sweep_datasets(
+        self, folder: PurePosixPath, *, known: Collection[str], working: Collection[str]
+    ) -> None:
+        """Remove the contents that are not known, and the work of uploads that nobody is at."""
+        self.reach.call(
+            "sweep_datasets", folder=str(folder), known=sorted(known), working=sorted(working)
+        )
 
 
 def mounted(root: Path) -> tuple[Storage, PurePosixPath]:

@@ -27,15 +27,18 @@ def account(word: str, *options: str) -> Iterator[str]:
     name = f"nt{secrets.token_hex(3)}-{word}"
     shell = () if "--shell" in options else ("--shell", "/bin/sh")
     made = ["useradd", "--no-create-home", "--password", "*", *shell, *options, name]
-    _once_unlocked(made)
+    once_unlocked(made)
     try:
         yield name
     finally:
-        _once_unlocked(["userdel", "--force", name])
+        once_unlocked(["userdel", "--force", name])
 
 
-def _once_unlocked(argv: Sequence[str]) -> None:
-    # Tests in another process make accounts too, and /etc/passwd takes one change at a time.
+def once_unlocked(argv: Sequence[str]) -> None:
+    """Change the accounts of this machine by useradd, usermod or userdel.
+
+    Tests in another process do so too, and /etc/passwd takes one change at a time.
+    """
     deadline = time.monotonic() + 30
     while True:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)

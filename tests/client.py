@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 LOOK_SECONDS = 0.1
+SECONDS = 120.0  # until what is to come is there, on the busiest of machines
 
 
 def zipped(name: str, files: Mapping[str, str | bytes]) -> bytes:
@@ -78,7 +79,7 @@ class Client:
             return {name: packed.read(name) for name in packed.namelist()}
 
     def wait(
-        self, run_id: int, until: Callable[[dict[str, Any]], bool], *, seconds: float = 60
+        self, run_id: int, until: Callable[[dict[str, Any]], bool], *, seconds: float = SECONDS
     ) -> dict[str, Any]:
         """Poll a run until it is as wanted; fails with the run as it was last."""
         deadline = time.monotonic() + seconds
@@ -89,5 +90,5 @@ class Client:
             assert time.monotonic() < deadline, f"not so after {seconds} s: {run}"
             time.sleep(LOOK_SECONDS)
 
-    def ended(self, run_id: int, *, seconds: float = 60) -> dict[str, Any]:
+    def ended(self, run_id: int, *, seconds: float = SECONDS) -> dict[str, Any]:
         return self.wait(run_id, lambda run: run["ended"], seconds=seconds)

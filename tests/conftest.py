@@ -9,6 +9,7 @@ from pathlib import Path
 
 import loginnode
 import pytest
+from hypothesis import HealthCheck, settings
 from loginnode import LoginNode
 from promised import missing
 
@@ -20,6 +21,16 @@ from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.local import LocalRunner
 
 pytest_plugins = ["databases", "sites"]
+
+# The same examples each time; a busy machine may take as long for them as it likes.
+settings.register_profile(
+    "tests",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

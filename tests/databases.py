@@ -1,19 +1,23 @@
-"""A real PostgreSQL for this session, and databases of their own in it."""
+"""Databases of their own for tests: of a real PostgreSQL of this session, and of SQLite."""
 
 from __future__ import annotations
 
 import os
 import pwd
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from promised import missing
 from sqlalchemy import create_engine, text
+
+from nias_bridge.store.schema import upgrade
 
 SERVER_OPTIONS = "-c listen_addresses='' -c fsync=off -c timezone=Asia/Kolkata"
 
@@ -68,3 +72,20 @@ def create_database(server: str) -> str:
         connection.execute(text(f"CREATE DATABASE {name}"))
     engine.dispose()
     return server.replace("/postgres?", f"/{name}?")
+
+
+def sqlite_database(file: Path) -> str:
+    """The URL of a new SQLite database in this file, at this version's schema, without a row."""
+    file.write_bytes(_migrated())
+    return f"sqlite:///{file}"
+
+
+@cache
+def _migrated() -> bytes:
+    """Such a database, made once: hundreds of tests begin with one."""
+    with tempfile.TemporaryDirectory(prefix="nias-db-") as folder:
+        upgrade(f"sqlite:///{folder}/nias.db")
+        made = sqlite3.connect(f"{folder}/nias.db")
+        whole = made.serialize()
+        made.close()
+    return whole

@@ -23,7 +23,7 @@ def provider(port: int, host: str = "127.0.0.1") -> Iterator[str]:
         env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
@@ -34,10 +34,10 @@ def provider(port: int, host: str = "127.0.0.1") -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         started.terminate()
-        started.wait(10)
+        started.wait(30)
 
 
 def vouch(issuer: str, sub: str, **claims: Any) -> None:
     """What the issuer says of her from now on."""
-    told = requests.put(f"{issuer}/users/{sub}", json=claims, timeout=10)
+    told = requests.put(f"{issuer}/users/{sub}", json=claims, timeout=30)
     assert told.status_code == 204

@@ -10,14 +10,18 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import processes
+from accounts import once_unlocked
+from freeports import free_port
 
 from nias_bridge.slurm.ssh import Login
 
 HOST = "127.0.0.1"
-SECONDS = 10.0
+SECONDS = 30.0
 ACCOUNT = "nias-login"
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
@@ -74,9 +78,7 @@ class LoginNode:
 
     def signal(self, number: int) -> None:
         """Sends a signal to all that serve a connection, not to what they run."""
-        for pid in self.connections():
-            with suppress(ProcessLookupError):  # it ends with the one before
-                os.kill(pid, number)
+        processes.send(number, self.connections())
 
 
 @contextmanager
@@ -86,9 +88,7 @@ def running(sessions: int = 4) -> Iterator[LoginNode]:
     folder = Path(tempfile.mkdtemp(prefix="nias-sshd-", dir="/tmp"))
     folder.chmod(0o755)
     user = _account()
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     for name in ("host", "person", "stranger", "authority"):
         make_key(folder / name)
     (folder / "authorized_keys").write_text((folder / "person.pub").read_text())
@@ -130,7 +130,10 @@ def _account() -> str:
     except KeyError:
         # With “*” for a password: sshd takes an account that useradd made for a locked one.
         made = ["useradd", "--system", "--password", "*", "--home-dir", "/", "--shell", "/bin/sh"]
-        subprocess.run([*made, ACCOUNT], check=True)
+        try:
+            once_unlocked([*made, ACCOUNT])
+        except AssertionError:
+            pwd.getpwnam(ACCOUNT)  # another worker of the tests was quicker
     return ACCOUNT
 
 

@@ -15,8 +15,8 @@ from email.message import Message
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path, PurePath
 
+from freeports import free_port
 from promised import missing
-from sites import free_port
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from nias_bridge.http import create_app
@@ -97,7 +97,7 @@ def nginx(folder: Path, gateways: Sequence[int], shared: PurePath) -> Iterator[P
         yield proxy
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 def _configured(folder: Path, gateways: Sequence[int], shared: PurePath, proxy: Proxy) -> Path:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from client import Client
+from freeports import free_port
 
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.site import Site, running, said, set_up, wait_until_served
@@ -34,12 +33,6 @@ QUICK = {
 OWNER = "lab@example.org"  # whose runs are those of the handle “lab”
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def make_site() -> Iterator[Callable[..., Site]]:
     """Sets up bridges on a Slurm, each in a folder of its own."""
@@ -53,6 +46,7 @@ def make_site() -> Iterator[Callable[..., Site]]:
             state, port=free_port(), slurm_conf=cluster.slurm_conf, **{**QUICK, **settings}
         )
         said(made, "user", "add", OWNER)
+        said(made, "install-shared")
         return made
 
     yield make
@@ -81,21 +75,7 @@ def killed(pid: int) -> None:
     When it returns, none of them can take a connection any more.
     """
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    processes = (pid, *map(int, children))
-    for each in processes:
-        os.kill(each, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while not all(map(_has_ended, processes)):
-        assert time.monotonic() < deadline, "killed, and still there"
-        time.sleep(0.01)
-
-
-def _has_ended(pid: int) -> bool:
-    try:
-        told = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return told.rpartition(")")[2].split()[0] in "ZX"
+    processes.send(signal.SIGKILL, (pid, *map(int, children)))
 
 
 @pytest.fixture(scope="session")

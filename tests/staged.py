@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from client import zipped
+from databases import sqlite_database
 from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
@@ -40,7 +41,6 @@ from nias_bridge.slurm.getent import Getent
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.storage import mounted
 from nias_bridge.store import open_store
-from nias_bridge.store.schema import upgrade
 
 MIB = 1024**2
 GIB = 1024**3
@@ -48,8 +48,7 @@ GIB = 1024**3
 
 def make_bridge(folder: Path, **settings: Any) -> Bridge:
     """A bridge with a database and shared storage of its own, under `folder`."""
-    url = f"sqlite:///{folder}/nias.db"
-    upgrade(url)
+    url = sqlite_database(folder / "nias.db")
     made = Settings(
         **{
             "shared_root": folder / "shared",
@@ -106,10 +105,11 @@ def token(bridge: Bridge, scope: Scope = Scope.ADMIN) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
 
-def cookie(app: Flask, bridge: Bridge) -> dict[str, str]:
+def cookie(app: Flask, bridge: Bridge, minutes_ago: float = 0) -> dict[str, str]:
     """The cookie of a browser in which the bridge's caller has signed in: its name and value."""
     secret = keys.open_session(bridge, bridge.person, agent="a test's browser", remember=False)
-    carried = {"key": secret, "proven": datetime.now(UTC).timestamp()}
+    proven = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+    carried = {"key": secret, "proven": proven.timestamp()}
     signer = SecureCookieSessionInterface().get_signing_serializer(app)
     return {"name": app.config["SESSION_COOKIE_NAME"], "value": signer.dumps(carried)}
 

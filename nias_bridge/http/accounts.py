@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -159,7 +160,7 @@ def change_password() -> ResponseReturnValue:
 @blueprint.get("/account/prove")
 def prove() -> str:
     """Show anew that it is you, before what opens the account is changed."""
-    return render_template("prove.html", has_password=accounts.has_password(bridge()))
+    return _prove(request.args)
 
 
 @blueprint.post("/account/prove")
@@ -168,10 +169,9 @@ def send_proof() -> ResponseReturnValue:
     try:
         accounts.prove(bridge(), request.form.get("password", ""))
     except TOLD as error:
-        page = render_template("prove.html", has_password=True, error=error)
-        return page, status_of(error)
+        return _prove(request.form, error=error), status_of(error)
     who.prove(_now())
-    return redirect(url_for("accounts.account"), HTTPStatus.SEE_OTHER)
+    return redirect(_back_to(request.form), HTTPStatus.SEE_OTHER)
 
 
 @blueprint.post("/account/mail")
@@ -233,6 +233,16 @@ def _register(invitation: str) -> ResponseReturnValue:
         return page, status_of(error)
     at_once = bool(invitation) or bridge().settings.registration == "open"
     return render_template("registered.html", at_once=at_once)
+
+
+def _prove(asked: Mapping[str, str], **more: Any) -> str:
+    has_password = accounts.has_password(bridge())
+    return render_template("prove.html", has_password=has_password, back=_back_to(asked), **more)
+
+
+def _back_to(asked: Mapping[str, str]) -> str:
+    """The page on which what needs a proof can be asked again."""
+    return who.safe_next(asked.get("next"), who.OWN_PAGE)
 
 
 def _scope() -> Scope:

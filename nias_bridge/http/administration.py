@@ -11,7 +11,7 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from flask.typing import ResponseReturnValue
 
 from nias_bridge.errors import BadRequest, NiasError, NotPossible, Unreachable
-from nias_bridge.http import runlists
+from nias_bridge.http import runlists, who
 from nias_bridge.http.errors import status_of
 from nias_bridge.http.here import bridge, caller
 from nias_bridge.http.live import fragment
@@ -244,6 +244,7 @@ def _person(person_id: int, **more: Any) -> str:
         groups=groups,
         share=quotas.share(bridge(), them),
         site=bridge().settings,
+        proven=who.is_proven(),
         **more,
     )
 
@@ -276,6 +277,7 @@ def _unclaimed(**more: Any) -> str:
         "administration/unclaimed.html",
         nobodys=unclaimed.by_account(bridge()),
         people=unclaimed.candidates(bridge()),
+        proven=who.is_proven(),
         **more,
     )
 

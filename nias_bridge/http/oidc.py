@@ -93,7 +93,8 @@ def link() -> ResponseReturnValue:
 def prove() -> ResponseReturnValue:
     """Off to the issuer, to show anew who she is, whether or not she is signed in there."""
     _from_our_page()
-    return _go({"prove": bridge().person.id}, prompt="login", max_age="0")
+    wanted = {"prove": bridge().person.id, "next": request.args.get("next")}
+    return _go(wanted, prompt="login", max_age="0")
 
 
 @blueprint.get("/back")
@@ -105,7 +106,8 @@ def back() -> ResponseReturnValue:
         vouched = _vouched()
         if me and wanted.get("prove") == me.id:
             _prove(me, vouched)
-            return redirect(url_for("accounts.account"), HTTPStatus.SEE_OTHER)
+            back = who.safe_next(wanted.get("next"), who.OWN_PAGE)
+            return redirect(back, HTTPStatus.SEE_OTHER)
         if me:
             if wanted.get("link") != me.id:
                 raise NotSignedIn(STALE)

@@ -21,6 +21,7 @@ SESSION, LINKS, PROVEN = "key", "links", "proven"  # what the signed cookie carr
 RECENTLY = timedelta(minutes=10)
 LINKS_MOST = 20
 BEARER = "bearer"
+OWN_PAGE = "accounts.account"
 # Addresses for which nobody need be signed in. All others need somebody.
 OPEN = frozenset(
     {
@@ -51,11 +52,19 @@ OPEN = frozenset(
         metrics.ENDPOINT,  # which asks for more than a sign-in
     }
 )
-# Addresses for who has recently shown who she is, and not for whoever comes by an open browser.
-# (A password asks for the present one; see accounts.change_password.)
-FOR_THE_PROVEN = frozenset(
-    {"accounts.make_token", "accounts.set_webhook", "accounts.drop_webhook", "oidc.link"}
-)
+# Addresses for who has recently shown who she is, and not for whoever comes by an open browser, nor
+# by a token: they give a way into an account, or an account more power. Each with the page where it
+# is asked. (A password asks for the present one; see accounts.change_password.)
+FOR_THE_PROVEN = {
+    "accounts.make_token": OWN_PAGE,
+    "accounts.set_webhook": OWN_PAGE,
+    "accounts.drop_webhook": OWN_PAGE,
+    "oidc.link": OWN_PAGE,
+    "administration.give_link": "administration.person",
+    "administration.set_role": "administration.person",
+    "administration.link_unix_account": "administration.person",
+    "administration.link_account": "administration.unclaimed_jobs",
+}
 # The blueprints that are an administrator's alone.
 ADMINISTRATION = frozenset({"administration", "administration_api"})
 
@@ -111,9 +120,9 @@ def remember_link(secret: str) -> None:
     session[LINKS] = [*links, secret][-LINKS_MOST:]
 
 
-def safe_next(address: str | None) -> str:
+def safe_next(address: str | None, otherwise: str = "pages.home") -> str:
     """Where to go after signing in: an address of ours, never another site's."""
-    home = url_for("pages.home")
+    home = url_for(otherwise)
     if not address or not address.startswith("/") or address[1:2] in ("/", "\\"):
         return home
     parts = urlsplit(address)
@@ -166,14 +175,21 @@ def allow() -> ResponseReturnValue | None:
     if request.blueprint in ADMINISTRATION and not who.administers:
         raise NotFound("There is nothing at this address.")
     on_account = changing and request.blueprint == "accounts"
-    if request.authorization is not None and (on_account or request.endpoint == "oidc.link"):
+    opens = request.endpoint in FOR_THE_PROVEN
+    if request.authorization is not None and (on_account or opens):
         # Else who has somebody's weakest token could make of it one that does all, or come in.
         raise NotAllowed("No token changes an account: sign in with a browser.")
     if changing and not who.scope.reaches(Scope.SUBMIT):
         raise NotAllowed("This token may only read. Use one with the scope submit.")
-    if request.endpoint in FOR_THE_PROVEN and not is_proven():
-        return redirect(url_for("accounts.prove"), HTTPStatus.SEE_OTHER)
+    if opens and not is_proven():
+        return redirect(_to_prove(FOR_THE_PROVEN[request.endpoint]), HTTPStatus.SEE_OTHER)
     return None
+
+
+def _to_prove(page: str) -> str:
+    """Where one shows who one is, and then is back on the page."""
+    back = urlsplit(url_for(page, **(request.view_args or {}))).path  # what names the page alone
+    return url_for("accounts.prove", next=None if page == OWN_PAGE else back)
 
 
 def _to_sign_in() -> ResponseReturnValue:

@@ -24,7 +24,6 @@ from .environment import (
     OnlySource,
     Place,
     Wish,
-    discard,
     hold,
     in_use,
     put_aside,
@@ -123,7 +122,7 @@ def _build(root: Path, place: Place, wish: Wish, *, source: bool) -> Found:
         # Its builder died; or it was put aside by the gateway, which can't remove what is another
         # account's.
         if leftover.name.startswith(f"{BUILDING}{place.key}-") or _is_old(leftover):
-            discard(leftover)
+            files.discard(leftover)
     building = place.environments / f"{BUILDING}{place.key}-{os.urandom(4).hex()}"
     building.mkdir()
     try:
@@ -158,7 +157,7 @@ def _build(root: Path, place: Place, wish: Wish, *, source: bool) -> Found:
         place.folder.chmod(0o555 & stat.S_IMODE(place.folder.stat().st_mode))
         soundness.is_whole_again(place.folder)
     finally:
-        discard(building)
+        files.discard(building)
     return place, record, held
 
 
@@ -195,7 +194,7 @@ def _list_fonts(root: Path, made: Environment, walls: sandbox.Walls) -> None:
             (aside / CACHE).rename(made.folder / CACHE)
             (made.folder / CACHE).chmod(0o555)
     finally:
-        discard(aside)
+        files.discard(aside)
 
 
 def _installed(site: Path) -> list[str]:

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -185,18 +184,10 @@ def place(root: Path, wish: Wish) -> Path:
 
 
 def put_aside(folder: Path) -> Path:
-    """Take an environment from its place at once; `discard` the folder that is returned."""
+    """Take an environment from its place at once; discard the folder that is returned."""
     aside = folder.with_name(f"{BUILDING}{folder.name}-{os.urandom(4).hex()}")
     folder.rename(aside)
     return aside
-
-
-def discard(folder: Path) -> None:
-    """Remove a folder of ours and all in it, what is read-only too."""
-    for inner, _, _ in os.walk(folder):
-        with suppress(OSError):
-            os.chmod(inner, 0o700)  # noqa: PTH101  # it is read-only
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _places(root: Path, wish: Wish) -> tuple[Place, Place]:

@@ -1,7 +1,7 @@
 """What the bridge writes and removes on shared storage, on the machine that has it.
 
-As `reading`, it imports nothing of the package, takes absolute texts for paths, answers with JSON's
-kinds of values and fails by an OSError.
+As `reading`, it takes absolute texts for paths, answers with JSON's kinds of values and fails by an
+OSError.
 """
 
 from __future__ import annotations
@@ -9,37 +9,28 @@ from __future__ import annotations
 import errno
 import fcntl
 import fnmatch
-import hashlib
 import os
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, BinaryIO, Callable
 
-CHUNK = 1024 * 1024
-_INTO = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+from . import files
+from .reading import CHUNK, digest_of, open_plain
 
 
 def write(path: str, data: bytes, mode: int) -> None:
     """Publish a small file by rename, with just these permissions."""
-    folder, name = os.path.split(path)
-    beside = os.path.join(folder, f".{name}.{os.urandom(6).hex()}")
-    try:
-        with os.fdopen(os.open(beside, _NEW, 0o600), "wb") as file:
-            file.write(data)
-            os.fchmod(file.fileno(), mode)
-        os.replace(beside, path)
-    except BaseException:
-        remove([beside])
-        raise
+    with files.written_by_rename(Path(path), 0o600) as file:
+        file.write(data)
+        os.fchmod(file.fileno(), mode)
 
 
 def create(path: str) -> None:
     """A new empty file. Raises FileExistsError."""
-    os.close(os.open(path, _NEW, 0o666))
+    os.close(os.open(path, files.NEW, 0o666))
 
 
 def append(path: str, offset: int, data: bytes) -> tuple[int, bool]:
@@ -58,7 +49,7 @@ def append(path: str, offset: int, data: bytes) -> tuple[int, bool]:
 
 def join(path: str, offset: int, source: str) -> tuple[int, bool]:
     """As `append`, of all that another file holds."""
-    with _alone(path) as file, os.fdopen(os.open(source, _PLAIN), "rb", buffering=0) as other:
+    with _alone(path) as file, os.fdopen(os.open(source, files.FILE), "rb", buffering=0) as other:
         size = os.fstat(file.fileno()).st_size
         if size != offset:
             return size, False
@@ -76,12 +67,10 @@ def end(path: str, others: list[str]) -> None:
 
 def seal(path: str) -> str:
     """The SHA-256 of a file, in hexadecimal, whose bytes are on the disk from now on."""
-    digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
-        while data := file.read(CHUNK):
-            digest.update(data)
+        digest = digest_of(file)
         os.fsync(file.fileno())
-    return digest.hexdigest()
+    return digest
 
 
 def make_folder(path: str) -> None:
@@ -123,18 +112,14 @@ def take_group(path: str) -> None:
 def take(source: str, target: str) -> None:
     """Have a plain file, where it is there, a second time: as a link if it is ours, else a copy."""
     try:
-        opened = os.open(source, _PLAIN)
+        opened = open_plain(source)
     except OSError:
         return
     with os.fdopen(opened, "rb", buffering=0) as file:
-        status = os.fstat(opened)
-        really = os.readlink(f"/proc/self/fd/{opened}")
-        if not stat.S_ISREG(status.st_mode) or really != source:
-            return
-        if status.st_uid == os.geteuid():
+        if os.fstat(opened).st_uid == os.geteuid():
             os.link(source, target)
             return
-        with os.fdopen(os.open(target, _NEW, 0o666), "wb") as copy:
+        with os.fdopen(os.open(target, files.NEW, 0o666), "wb") as copy:
             shutil.copyfileobj(file, copy, CHUNK)
 
 
@@ -168,20 +153,8 @@ def retire(folder: str, lock: str, aside: str) -> bool:
 
 
 def discard(folder: str) -> None:
-    """Remove a folder and all in it, what is read-only too, where it is there and ours.
-
-    Another account's it could swap for a link meanwhile; nor could we remove it.
-    """
-    try:
-        status = os.lstat(folder)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        return
-    for inner, _, _ in os.walk(folder):
-        with suppress(OSError):
-            os.chmod(inner, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder and all in it, what is read-only too, where it is there and ours."""
+    files.discard(Path(folder))
 
 
 def clear(root: str, inside: str, stays: list[str], logs: str, tasks: str) -> list[str]:
@@ -198,11 +171,11 @@ def clear(root: str, inside: str, stays: list[str], logs: str, tasks: str) -> li
     try:
         left = _clear_folder(folder, staying, logs)
         with suppress(OSError):  # a run that is no sweep has no tasks
-            below = os.open(tasks, _INTO, dir_fd=folder)
+            below = os.open(tasks, files.FOLDER, dir_fd=folder)
             try:
                 for name in os.listdir(below):
                     with suppress(OSError):
-                        task = os.open(name, _INTO, dir_fd=below)
+                        task = os.open(name, files.FOLDER, dir_fd=below)
                         try:
                             left += _clear_folder(task, staying, logs)
                         finally:
@@ -268,7 +241,7 @@ def _opened(root: str, inside: str) -> int:
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     for part in inside.split("/"):
         try:
-            deeper = os.open(part, _INTO, dir_fd=folder)
+            deeper = os.open(part, files.FOLDER, dir_fd=folder)
         finally:
             os.close(folder)
         folder = deeper

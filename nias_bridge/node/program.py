@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Optional
 
-from . import layout, sandbox
-from .environment import CACHE, Environment, discard
+from . import files, layout, sandbox
+from .environment import CACHE, Environment
 from .stopping import TIME_LIMIT, Stopped, StopSignals, held_back
 
 HASH_SEED = "0"  # sets and the like are in the same order in every run
@@ -170,7 +170,7 @@ def private_folder(job: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        discard(folder)
+        files.discard(folder)
 
 
 def variables(

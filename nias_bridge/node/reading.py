@@ -1,8 +1,7 @@
 """What the bridge reads on shared storage, on the machine that has it.
 
-It imports nothing of the package: its text alone is enough for a Python 3.9 elsewhere. Paths are
-absolute texts, answers are JSON's kinds of values in which bytes may stand, and what fails is an
-OSError. What a job may have written is never reached through a link of the job's.
+Paths are absolute texts, answers are JSON's kinds of values in which bytes may stand, and what
+fails is an OSError. What a job may have written is never reached through a link of the job's.
 """
 
 from __future__ import annotations
@@ -13,13 +12,13 @@ import os
 import stat
 from contextlib import suppress
 from itertools import islice
-from typing import Any, Callable, Optional
+from typing import Any, BinaryIO, Callable, Optional
+
+from . import files
 
 CHUNK = 1024 * 1024
 BLOCK = 512  # bytes, whatever the file system's own blocks
 FILE, FOLDER, OTHER = "file", "folder", "other"  # a link is other
-# O_NONBLOCK: opening a pipe that nobody writes to must not wait.
-_PLAIN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _REPLACED = " (deleted)"  # as the kernel writes behind the path of a file that was renamed over
 
 # Kind, bytes, nanoseconds of the last change, inode, the owner's number, permissions.
@@ -141,11 +140,8 @@ def size_of(folder: str) -> int:
 
 def sha256(path: str) -> str:
     """The SHA-256 of the plain file of just this path, in hexadecimal."""
-    digest = hashlib.sha256()
     with os.fdopen(open_plain(path), "rb", buffering=0) as file:
-        while data := file.read(CHUNK):
-            digest.update(data)
-    return digest.hexdigest()
+        return digest_of(file)
 
 
 def space(folder: str) -> tuple[int, int, bool]:
@@ -164,7 +160,7 @@ def open_plain(path: str) -> int:
     to read for its owner what is another's. Raises OSError.
     """
     try:
-        opened = os.open(path, _PLAIN)
+        opened = os.open(path, files.FILE)
     except ValueError as error:
         raise OSError(errno.EINVAL, str(error), path) from None
     really = os.readlink(f"/proc/self/fd/{opened}")
@@ -199,6 +195,14 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+def digest_of(file: BinaryIO) -> str:
+    """The SHA-256 of all that is still to be read of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    while data := file.read(CHUNK):
+        digest.update(data)
+    return digest.hexdigest()
+
+
 def told(status: os.stat_result) -> Info:
     kind = OTHER
     if stat.S_ISREG(status.st_mode):
@@ -213,7 +217,7 @@ def _first_entries(folder: str, most: int) -> list[tuple[str, os.stat_result]]:
     """Not all of a million, nor those whose names are no text; none where a link led there."""
     found = []
     try:
-        opened = os.open(folder, _PLAIN | os.O_DIRECTORY)
+        opened = os.open(folder, files.FILE | os.O_DIRECTORY)
     except (OSError, ValueError):
         return []
     try:

@@ -44,13 +44,8 @@ def publish(
 
     Raises ArchiveError, OSError; BlockingIOError where another process is at it.
     """
-    told = bridge.storage.reach.call(
-        "publish_dataset",
-        path=str(part),
-        folder=str(bridge.paths.dataset_contents),
-        filename=filename,
-        word=part.stem,
-        limits=list(limits),
+    told = bridge.storage.publish_dataset(
+        part, bridge.paths.dataset_contents, filename=filename, word=part.stem, limits=limits
     )
     if "refused" in told:
         raise archive.ArchiveError(told["refused"])
@@ -59,20 +54,15 @@ def publish(
 
 def files(bridge: Bridge, sha256: str, most: int) -> list[File]:
     """The first files of a content, in the order of their paths. Raises OSError."""
-    place = str(bridge.paths.dataset_contents)
-    told = bridge.storage.reach.call("files_of_dataset", folder=place, sha256=sha256, most=most)
+    told = bridge.storage.files_of_dataset(bridge.paths.dataset_contents, sha256, most)
     return [File(*each) for each in told]
 
 
 def drop(bridge: Bridge, sha256: str) -> None:
     """Remove a content, or what is left of it. Raises OSError."""
-    place = str(bridge.paths.dataset_contents)
-    bridge.storage.reach.call("drop_dataset", folder=place, sha256=sha256)
+    bridge.storage.drop_dataset(bridge.paths.dataset_contents, sha256)
 
 
 def sweep(bridge: Bridge, known: Collection[str], working: Collection[str]) -> None:
     """Remove the contents that are not known, and the work of uploads that nobody is at."""
-    place = str(bridge.paths.dataset_contents)
-    bridge.storage.reach.call(
-        "sweep_datasets", folder=place, known=sorted(known), working=sorted(working)
-    )
+    bridge.storage.sweep_datasets(bridge.paths.dataset_contents, known=known, working=working)

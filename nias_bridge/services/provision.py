@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from importlib.metadata import version
@@ -24,10 +25,7 @@ def install(bridge: Bridge) -> None:
     Each is replaced by rename, and only where it changed: running jobs are not disturbed.
     """
     root, storage, settings = bridge.paths.root, bridge.storage, bridge.settings
-    for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
-        storage.make_folder(root / folder)
-    storage.make_folder(bridge.paths.dataset_contents)
-    storage.permit(root / layout.DATASETS, drop=0o007)
+    make_folders(bridge)
     if settings.identity == "unix":
         _open_to_passers(bridge)
     _put_program(bridge)
@@ -64,6 +62,15 @@ def install(bridge: Bridge) -> None:
         _open_to_login_nodes(bridge)
 
 
+def make_folders(bridge: Bridge) -> None:
+    """The folders of shared storage, which may be there already."""
+    root, storage = bridge.paths.root, bridge.storage
+    for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
+        storage.make_folder(root / folder)
+    storage.make_folder(bridge.paths.dataset_contents)
+    storage.permit(root / layout.DATASETS, drop=0o007)
+
+
 def _is_secret(name: str, value: str) -> bool:
     """Whether a variable may hold what not every account is to know."""
     return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
@@ -81,9 +88,12 @@ def _put_program(bridge: Bridge) -> None:
 
 def _put_if_new(bridge: Bridge, source: Path, target: PurePosixPath) -> None:
     there = bridge.storage.info(target)
-    if there is None or there.size != source.stat().st_size:
-        with source.open("rb") as file:
-            bridge.storage.put(target, file, 0o755)
+    with source.open("rb") as file:
+        if there and there.plain and there.size == source.stat().st_size:
+            if bridge.storage.sha256(target) == hashlib.file_digest(file, "sha256").hexdigest():
+                return
+            file.seek(0)
+        bridge.storage.put(target, file, 0o755)
 
 
 def _open_to_login_nodes(bridge: Bridge) -> None:

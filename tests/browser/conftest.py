@@ -11,11 +11,13 @@ from pathlib import Path
 import chromium as program
 import pytest
 import staged
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from promised import missing
 from watched import DESKTOP, Live, served
 
 HERE = Path(__file__).parent
+SECONDS = 30  # until what is waited for has come, on the busiest of machines
+expect.set_options(timeout=SECONDS * 1000)
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def complaints() -> list[str]:
 def open_context(
     chromium: Browser, live: Live, complaints: list[str]
 ) -> Iterator[Callable[..., BrowserContext]]:
-    """Opens windows on the gateway; each answers within ten seconds or the test fails.
+    """Opens windows on the gateway; each answers in time or the test fails.
 
     The owner of the staged runs is signed in, unless other cookies are given.
     """
@@ -49,7 +51,7 @@ def open_context(
     def make(cookies: list[dict[str, str]] | None = None, **options: object) -> BrowserContext:
         context = chromium.new_context(**{"base_url": live.url, "viewport": DESKTOP, **options})
         context.add_cookies([live.cookie] if cookies is None else cookies)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(SECONDS * 1000)
         context.on("weberror", lambda error: complaints.append(str(error.error)))
         context.on(
             "console",

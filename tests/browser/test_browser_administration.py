@@ -9,10 +9,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import staged
 from playwright.sync_api import BrowserContext, expect
-from watched import DESKTOP, PHONE, Live, unsound
+from watched import Live, unsound
 
-from nias_bridge.people import NewPerson, Quotas, Role
-from nias_bridge.services import administration, adopt, retention, unixaccounts
+from nias_bridge.people import KeyKind, NewPerson, Quotas, Role
+from nias_bridge.services import (
+    accounts,
+    administration,
+    adopt,
+    keys,
+    retention,
+    unixaccounts,
+)
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.fake import FakeScheduler
 
@@ -38,6 +45,7 @@ def test_a_person_who_registered_is_approved_and_comes_in(
     hers.get_by_label("E-mail").fill("nina@lab.org")
     hers.locator("input[name=password]").fill("rhubarb lantern gravel")
     hers.locator("main form button").click()
+    expect(hers.get_by_role("heading", level=1)).to_have_text("Thank you")
     hers.goto("/sign-in")
     hers.get_by_label("E-mail").fill("nina@lab.org")
     hers.locator("input[name=password]").fill("rhubarb lantern gravel")
@@ -136,20 +144,31 @@ def test_jobs_of_nobodys_account_are_a_persons_once_they_are_linked_there(
     assert complaints == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desk", "phone"])
-def test_every_page_of_the_administration_is_accessible_and_fits(
-    live: Live,
-    open_context: Callable[..., BrowserContext],
-    complaints: list[str],
-    axe: str,
-    scheme: str,
-    viewport: dict[str, int],
+def test_in_a_browser_left_open_a_link_for_another_is_made_by_the_password_alone(
+    live: Live, open_context: Callable[..., BrowserContext], complaints: list[str], axe: str
 ) -> None:
     chief = administrator(live)
-    cookie = live.cookie_of(chief)
-    context = open_context([cookie], color_scheme=scheme, viewport=viewport, bypass_csp=False)
-    page = context.new_page()
+    password = "rhubarb lantern gravel"
+    link = keys.give_link(chief, KeyKind.PASSWORD, chief.person)
+    accounts.set_password_by_link(chief, link, password)
+    his = open_context([live.cookie_of(chief, minutes_ago=11)], bypass_csp=False).new_page()
+    his.goto(f"/admin/people/{live.bridge.person.id}")
+    expect(his.get_by_role("button", name="Link to set a password")).to_have_count(0)
+    assert unsound(his, axe) == []
+    his.locator("section", has=his.locator("#links")).get_by_role("link", name="Confirm").click()
+    his.get_by_label("Your password").fill(password)
+    his.get_by_role("button", name="Confirm").click()
+    expect(his.get_by_role("heading", name="Lab")).to_be_visible()
+    his.get_by_role("button", name="Link to set a password").click()
+    expect(his.get_by_label("The link", exact=True)).to_contain_text("/password/")
+    assert complaints == []
+
+
+def test_every_page_of_the_administration_is_accessible_and_fits(
+    live: Live, open_context: Callable[..., BrowserContext], complaints: list[str], axe: str
+) -> None:
+    chief = administrator(live)
+    page = open_context([live.cookie_of(chief)], bypass_csp=False).new_page()
     wrong = []
 
     def look(path: str) -> None:
@@ -180,7 +199,7 @@ def test_every_page_of_the_administration_is_accessible_and_fits(
         *(f"/admin{path}" for path in PAGES),
         *(f"/admin/people/{number}" for number in (waiting, live.bridge.person.id)),
         *("/admin/runs?owner=lab", "/admin/runs?owner=nobody", "/admin/log?person=chief"),
-        *("/results", f"/runs/{kept.id}", f"/runs/{removed.id}", "/account"),
+        *("/account/prove", "/results", f"/runs/{kept.id}", f"/runs/{removed.id}", "/account"),
     ):
         look(path)
     assert wrong == []

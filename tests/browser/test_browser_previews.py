@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import staged
 from playwright.sync_api import Page, expect
@@ -44,4 +45,7 @@ def test_previews_come_when_they_are_opened_and_html_can_do_nothing(page: Page, 
     frame = html.frame_locator("iframe")
     expect(frame.get_by_role("heading", name="Hello")).to_be_visible()
     assert page.title() != "RAN"
-    assert ("http://example.invalid/x.png", "csp") in refused
+    deadline = time.monotonic() + 30
+    while ("http://example.invalid/x.png", "csp") not in refused:
+        assert time.monotonic() < deadline, refused
+        page.wait_for_timeout(50)

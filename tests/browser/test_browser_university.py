@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import staged
+from freeports import free_port
 from issuers import provider, vouch
 from playwright.sync_api import BrowserContext, expect
-from sites import free_port
-from watched import DESKTOP, PHONE, Live, served, unsound
+from watched import Live, served, unsound
 
 from nias_bridge.services import hooks
 
@@ -59,16 +59,14 @@ def test_one_signs_in_at_the_university_and_comes_back_to_where_one_wanted(
     assert [told for told in complaints if "Policy" in told] == []
 
 
-@pytest.mark.parametrize("window", [PHONE, DESKTOP], ids=["phone", "desk"])
-@pytest.mark.parametrize("colours", ["light", "dark"])
 def test_the_pages_with_all_that_can_be_set_are_sound(
-    live: Live, open_context: Open, axe: str, window: dict[str, int], colours: str
+    live: Live, open_context: Open, axe: str
 ) -> None:
     hooks.set_hook(live.bridge, "https://93.184.216.34/" + "a-long-way/" * 20)
     live.bridge.store.outbox.note_trouble(live.bridge.person.id, "It answered with 500.")
     for signed_in, paths in ((False, ("/sign-in", "/forgotten")), (True, ("/account",))):
         how = {} if signed_in else {"cookies": []}
-        page = open_context(**how, viewport=window, color_scheme=colours).new_page()
+        page = open_context(**how).new_page()
         for path in paths:
             page.goto(path)
             assert unsound(page, axe) == []

@@ -16,7 +16,7 @@ from nias_bridge.slurm.fake import FakeScheduler
 
 def answer(live: Live, hours: float) -> None:
     """The poller finds the question, and Slurm says that it would start in so many hours."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not list(staged.here(live.bridge).uploads.glob("*.sbatch")):
         assert time.monotonic() < deadline, "Slurm was not asked"
         time.sleep(0.05)

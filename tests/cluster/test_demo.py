@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sites import free_port
+from freeports import free_port
 
 from nias_bridge import localcluster
 
@@ -84,9 +84,9 @@ def words_of(command: str, state: Path) -> list[str]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            called = (entry / "cmdline").read_bytes().decode().split("\0")
+            called = (entry / "cmdline").read_bytes().split(b"\0")
             setting = f"NIAS_BRIDGE_CONFIG={state}/".encode()
-            if command in called and setting in (entry / "environ").read_bytes():
+            if command.encode() in called and setting in (entry / "environ").read_bytes():
                 found.append(entry.name)
         except OSError:
             continue

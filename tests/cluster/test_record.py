@@ -12,7 +12,7 @@ import pytest
 from client import Client
 
 from nias_bridge.localcluster import machine
-from nias_bridge.node import environment
+from nias_bridge.node import environment, files
 
 CODE = """
 import random
@@ -76,7 +76,7 @@ def test_run_exactly_again_has_the_same_packages_even_when_the_environment_is_go
     assert reused["environment"]["built"] is False
     # Pruned meanwhile:
     folder = site.state / "shared" / "envs" / first["environment"]["key"]
-    environment.discard(environment.put_aside(folder))
+    files.discard(environment.put_aside(folder))
     rebuilt = again()
     assert rebuilt["environment"]["built"] is True
     assert rebuilt["requirements"]["lock"] == first["requirements"]["lock"]

@@ -26,10 +26,11 @@ from accounts import a_place_for_it, run_as_installed
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from freeports import free_port
 from loginnode import LoginNode
 from postbox import postbox
 from promised import missing
-from sites import commands_of, free_port, served
+from sites import commands_of, served
 
 from nias_bridge import localcluster
 from nias_bridge.localcluster import LocalCluster, daemons, plan

@@ -14,7 +14,7 @@ import pytest
 from client import Client
 from containers import BUILD_SECONDS, Containers, checkout
 from engine import IN_CI, Engine, NoEngine, engine
-from sites import free_port
+from freeports import free_port
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def ended(containers: Containers, clients: dict[str, Client]) -> dict[str, list[
 def records(containers: Containers, ended: dict[str, list[Run]]) -> list[Record]:
     """What the accounting has of these runs, all of which it knows the end of."""
     names = {run["job_name"] for runs in ended.values() for run in runs}
-    eventually(lambda: names <= {r.name for r in containers.records() if r.end}, seconds=20)
+    eventually(lambda: names <= {r.name for r in containers.records() if r.end}, seconds=60)
     return [record for record in containers.records() if record.name in names]
 
 

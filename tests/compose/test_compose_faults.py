@@ -20,8 +20,8 @@ EACH = 4  # runs of each researcher for each service that is killed …
 BEFORE = {"slurmctld": 3, "slurmdbd": 2, "db": 2}  # … of which so many before; the others meanwhile
 DOWN_SECONDS = 2
 COUNTS_ITSELF = "print('executed', flush=True)\nimport time; time.sleep({seconds})\n"
-# slurmctld takes up to five seconds to write down that a job runs.
-SHORT, MIDDLING, LONG, LONGER = (COUNTS_ITSELF.format(seconds=n) for n in (1, 3, 8, 12))
+SHORT, MIDDLING, LONG, LONGER = (COUNTS_ITSELF.format(seconds=n) for n in (1, 3, 14, 16))
+SAVES_EVERY = 5  # seconds: so long slurmctld may take to write down that a job runs
 REQUEUE = {"nias.toml": "[job]\nrequeue = true\n"}
 ORDER = {
     name: place
@@ -80,13 +80,13 @@ def test_forty_runs_while_all_services_are_killed_in_turn(
             containers.start(service)
             eventually(lambda: clients["ana"].get("/api/v1/health"), seconds=60)
         ended = [clients[person].ended(run_id, seconds=120) for person, run_id in runs]
-        eventually(lambda: told_to_the_end(watch, runs), seconds=10)
+        eventually(lambda: told_to_the_end(watch, runs), seconds=60)
 
     assert len(runs) == 40
     assert {run["state"] for run in ended} == {"COMPLETED"}, "none lost"
     assert {executions(clients[person], run_id) for person, run_id in runs} == {1}, "none twice"
     names = [run["job_name"] for run in ended]
-    eventually(lambda: all_recorded(containers, names), seconds=20)
+    eventually(lambda: all_recorded(containers, names), seconds=60)
     by_name = {r.name: r for r in containers.records() if r.state == "COMPLETED"}
     for run in ended:
         told, record = watch.told[run["id"]], by_name[run["job_name"]]
@@ -127,7 +127,7 @@ def wait_until_saved(
         return (
             len(starts) == 3
             and max(starts) + 1 < saved_at(containers)
-            and time.time() < min(starts) + 6
+            and time.time() < min(starts) + 12
         )
 
     eventually(saved, seconds=60)
@@ -141,23 +141,33 @@ def saved_at(containers: Containers) -> float:
 @pytest.fixture(scope="module")
 def forgotten(containers: Containers, clients: dict[str, Client]) -> int:
     """A run that slurmctld knows nothing of any more, and that ended while it was away."""
-    ana = clients["ana"]
+    for _ in range(6):
+        run_id, is_forgotten = killed_under_a_new_job(containers, clients["ana"])
+        if is_forgotten:
+            return run_id
+        clients["ana"].ended(run_id, seconds=120)
+    pytest.fail("slurmctld wrote its jobs down before it could be killed, six times")
+
+
+def killed_under_a_new_job(containers: Containers, ana: Client) -> tuple[int, bool]:
+    """A run that ended while slurmctld was away; whether that had not written it down."""
     containers.inside("login", "sbatch", "--output=/dev/null", "--wrap=true")
     before = saved_at(containers)
-    eventually(lambda: saved_at(containers) > before, seconds=20)
-    # For the next five seconds it writes nothing down.
+    eventually(lambda: saved_at(containers) > before, seconds=60)
+    until = saved_at(containers) + SAVES_EVERY  # it writes nothing more down before
     run_id = int(ana.upload(MIDDLING)["id"])
     ana.wait(run_id, lambda run: run["state"] == "RUNNING")
     containers.kill("slurmctld")
+    in_time = time.time() < until
     ana.wait(run_id, lambda run: run["evidence"]["phase"] == "finished")
     containers.start("slurmctld")
-    return run_id
+    return run_id, in_time
 
 
 def test_a_job_that_slurmctld_forgot_is_told_as_its_node_tells(
     containers: Containers, clients: dict[str, Client], forgotten: int
 ) -> None:
-    run = clients["ana"].wait(forgotten, lambda run: run["note"], seconds=20)
+    run = clients["ana"].wait(forgotten, lambda run: run["note"], seconds=60)
     assert run["state"] == "COMPLETING"
     assert "its node says that it has ended" in run["note"]
     spend_its_number(containers, run["job_id"])
@@ -171,7 +181,7 @@ def spend_its_number(containers: Containers, job_id: int) -> None:
     for node, state in containers.nodes().items():
         if state.startswith("drain"):
             containers.inside("slurmctld", "scontrol", "update", f"nodename={node}", "state=resume")
-    eventually(lambda: set(containers.nodes().values()) == {"idle"}, seconds=30)
+    eventually(lambda: set(containers.nodes().values()) == {"idle"}, seconds=60)
 
 
 def test_a_node_killed_under_its_jobs_is_told_as_what_it_is(
@@ -248,7 +258,10 @@ class Seen:
 
     def _of_late(self, run_id: int) -> set[str]:
         since = time.monotonic() - LAG_SECONDS
-        said = {state for at, run, state in self.slurm if run == run_id and at > since}
+        asked = [(at, state) for at, run, state in self.slurm if run == run_id]
+        # What it said last before that may have been so for a while yet.
+        said = {state for at, state in asked if at > since}
+        said |= {*[state for at, state in asked if at <= since][-1:]}
         # squeue may know of an end before the record of it has come.
         return said | ({"COMPLETING"} if said & ENDS else set())
 

@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 TALKS = """
 import time
 print("it has begun", flush=True)
-time.sleep(3)
+time.sleep(8)
 open("output/a.txt", "w").write("what came of it")
 """
 SLEEPS = "import time\nprint('executed', flush=True)\ntime.sleep({seconds})\n"
@@ -58,7 +58,8 @@ def test_an_upload_by_the_page_its_log_while_it_runs_and_its_results(outside: Co
     link = outside.bridge("user", "link", "ana@example.org")
     with chromium.launched() as browser:
         page = browser.new_page(base_url=outside.url)
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
         page.goto(re.findall(r"https?://\S+", link)[0])
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("link", name="Ana Costa")).to_be_visible()
@@ -68,9 +69,9 @@ def test_an_upload_by_the_page_its_log_while_it_runs_and_its_results(outside: Co
             {"name": "project.zip", "mimeType": "application/zip", "buffer": body}
         )
         page.get_by_role("button", name="Run it").click()
-        expect(page.get_by_text("it has begun")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("it has begun")).to_be_visible()
         expect(page.locator("#status")).to_contain_text("Running")
-        expect(page.locator("#status")).to_contain_text("Completed", timeout=30_000)
+        expect(page.locator("#status")).to_contain_text("Completed")
         with page.expect_download() as download:
             page.get_by_role("link", name="Download results").click()
         with zipfile.ZipFile(download.value.path()) as results:
@@ -104,7 +105,7 @@ def test_a_project_by_plain_sbatch_is_on_its_owners_page(outside: Containers, be
     outside.authorize("ben")
     code = "open('output/by', 'w').write('sbatch')"
     job_id = outside.sbatch("ben", "from-login", code)
-    eventually(lambda: ben.run_of_job(job_id)["ended"], seconds=30)
+    eventually(lambda: ben.run_of_job(job_id)["ended"], seconds=60)
     run = ben.run_of_job(job_id)
     assert (run["state"], run["origin"]) == ("COMPLETED", "sbatch")
     assert ben.results(run["id"]) == {"by": b"sbatch"}

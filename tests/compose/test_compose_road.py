@@ -75,7 +75,7 @@ def test_projects_by_plain_sbatch_are_on_their_owners_pages_and_in_sacct_as_docu
     code = "import getpass; open('output/who.txt', 'w').write(getpass.getuser())"
     jobs = {person: containers.sbatch(person, "by-sbatch", code) for person in clients}
     for person, job_id in jobs.items():
-        eventually(lambda: clients[person].run_of_job(job_id)["ended"], seconds=30)  # noqa: B023
+        eventually(lambda: clients[person].run_of_job(job_id)["ended"], seconds=60)  # noqa: B023
         run = clients[person].run_of_job(job_id)
         assert (run["state"], run["origin"], run["project"]) == ("COMPLETED", "sbatch", "by-sbatch")
         assert clients[person].results(run["id"]) == {"who.txt": person.encode()}

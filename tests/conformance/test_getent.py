@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from accounts import account
+from accounts import account, once_unlocked
 from loginnode import LoginNode
 
 from nias_bridge.errors import Unreachable
@@ -20,8 +19,8 @@ from nias_bridge.slurm.ssh import Connection, SshRunner
 
 @pytest.fixture
 def there(login_node: LoginNode) -> Iterator[Getent]:
-    connection = Connection(login_node.login, timeout=5)
-    yield Getent(SshRunner(connection, timeout=5))
+    connection = Connection(login_node.login, timeout=20)
+    yield Getent(SshRunner(connection, timeout=20))
     connection.close()
 
 
@@ -47,7 +46,7 @@ def test_the_groups_are_all_that_it_is_in_by_their_names(there: Getent, nias: st
         assert found.shadow == ()  # root alone is told
         told = Getent(LocalRunner()).find(name)
         assert told and told.shadow[:2] == (name, "*")
-        subprocess.run(["usermod", "--gid", "0", name], check=True)
+        once_unlocked(["usermod", "--gid", "0", name])
         told = there.find(name)
         assert told and "root" in told.groups
 
@@ -55,4 +54,4 @@ def test_the_groups_are_all_that_it_is_in_by_their_names(there: Getent, nias: st
 def test_a_login_node_that_can_not_be_reached_tells_nothing(login_node: LoginNode) -> None:
     gone = replace(login_node.login, key=login_node.folder / "stranger")
     with pytest.raises(Unreachable, match="does not let"):
-        Getent(SshRunner(Connection(gone, timeout=5), timeout=5)).find("root")
+        Getent(SshRunner(Connection(gone, timeout=20), timeout=20)).find("root")

@@ -20,6 +20,7 @@ from nias_bridge.checks import storage
 from nias_bridge.checks.points import Grade
 from nias_bridge.checks.subject import Wanted
 from nias_bridge.errors import Unreachable
+from nias_bridge.services import provision
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.store.schema import upgrade
@@ -121,6 +122,7 @@ def test_whoever_follows_it_with_no_mount_has_the_login_node_keep_her_files(
         upgrade(read.database_url)
         with caplog.at_level("INFO"):
             bridge = open_bridge(read)
+            provision.install(bridge)
         assert f"Shared storage is {root} on {node.login}." in caplog.text
         assert "Shared storage is /shared/nias on nias@login.lab." in PAGE
         assert Path(root, "bin/nias.sbatch").owner() == node.user

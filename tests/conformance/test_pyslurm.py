@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+import processes
 import pytest
 from ways import Ending, Way, real_one, until
 
@@ -130,7 +131,7 @@ def test_a_frozen_slurmctld_leaves_a_submission_unclear_and_the_queue_unreachabl
     impatient.queue()
     script = here.script("nias-frozen", Ending.WELL)
     pid = int((cluster.state / "pid/slurmctld.pid").read_text())
-    os.kill(pid, signal.SIGSTOP)
+    processes.send(signal.SIGSTOP, [pid])
     begin = time.monotonic()
     try:
         with pytest.raises(SubmissionUnclear, match="no end within 1 s"):

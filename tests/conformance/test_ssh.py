@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from loginnode import HOST, LoginNode, make_key
+from processes import has_ended
 from ways import until
 
 from nias_bridge.errors import SubmissionUnclear, Unreachable
@@ -34,7 +35,7 @@ def node(login_node: LoginNode) -> LoginNode:
 def connect(node: LoginNode) -> Iterator[Callable[..., Connection]]:
     made: list[Connection] = []
 
-    def connected(login: Login = node.login, timeout: float = 5) -> Connection:
+    def connected(login: Login = node.login, timeout: float = 20) -> Connection:
         made.append(Connection(login, timeout))
         return made[-1]
 
@@ -45,7 +46,7 @@ def connect(node: LoginNode) -> Iterator[Callable[..., Connection]]:
 
 @pytest.fixture
 def run(connect: Callable[..., Connection]) -> SshRunner:
-    return SshRunner(connect(), timeout=5)
+    return SshRunner(connect(), timeout=20)
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_the_programs_folder_and_slurm_conf_are_those_of_the_login_node(
 ) -> None:
     fake_slurm(programs, squeue='echo "$SLURM_CONF"')  # sbatch is on PATH, or it is not
     conf = programs / "slurm.conf"
-    run = SshRunner(connect(), bin=programs, conf=conf, timeout=5)
+    run = SshRunner(connect(), bin=programs, conf=conf, timeout=20)
     with pytest.raises(Unreachable, match=rf"no {conf} on {HOST} .*; set slurm_conf"):
         run(["squeue"])
     conf.touch(0o644)
@@ -109,7 +110,7 @@ def test_a_program_that_ends_with_127_by_itself_was_started(
     connect: Callable[..., Connection], programs: Path
 ) -> None:
     fake_slurm(programs, sbatch="echo 'something: not found' >&2; exit 127")
-    run = SshRunner(connect(), bin=programs, timeout=5)
+    run = SshRunner(connect(), bin=programs, timeout=20)
     assert run(["sbatch"]).status == 127
 
 
@@ -128,14 +129,14 @@ def test_an_account_that_runs_no_commands_surely_started_none(
     forced = 'command="echo This account is currently not available.; exit 1"'
     login = with_key_options(node, tmp_path, forced)
     with pytest.raises(Unreachable, match=r"runs no commands .*This account is currently not"):
-        submission(SshRunner(connect(login), timeout=5))()
+        submission(SshRunner(connect(login), timeout=20))()
 
 
 def test_what_the_accounts_own_profile_prints_is_no_part_of_the_answer(
     node: LoginNode, connect: Callable[..., Connection], tmp_path: Path
 ) -> None:
     noisy = 'command="echo Welcome!; eval \\"$SSH_ORIGINAL_COMMAND\\""'
-    run = SshRunner(connect(with_key_options(node, tmp_path, noisy)), timeout=5)
+    run = SshRunner(connect(with_key_options(node, tmp_path, noisy)), timeout=20)
     assert run(["echo", "answer"]) == Output(0, "answer\n", "")
 
 
@@ -182,7 +183,7 @@ def test_a_call_over_a_kept_connection_takes_milliseconds(run: SshRunner) -> Non
         return time.monotonic() - begin
 
     # Nagle's delay is 40 ms in every one.
-    assert min(once() for _ in range(20)) < 0.03
+    assert min(once() for _ in range(40)) < 0.04
 
 
 # --- who is on the other side, and who we are ---
@@ -190,7 +191,7 @@ def test_a_call_over_a_kept_connection_takes_milliseconds(run: SshRunner) -> Non
 
 def refused(connect: Callable[..., Connection], login: Login) -> str:
     with pytest.raises(Unreachable) as told:
-        SshRunner(connect(login), timeout=5)(["true"])
+        SshRunner(connect(login), timeout=20)(["true"])
     return str(told.value)
 
 
@@ -238,7 +239,7 @@ def test_a_hashed_name_in_known_hosts_is_found(
     shutil.copy(node.folder / "known_hosts", known)
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", known], check=True, capture_output=True)
     assert HOST not in known.read_text()
-    run = SshRunner(connect(replace(node.login, known_hosts=known)), timeout=5)
+    run = SshRunner(connect(replace(node.login, known_hosts=known)), timeout=20)
     assert run(["true"]).status == 0
 
 
@@ -261,7 +262,7 @@ def test_a_certificate_lets_in_until_it_has_run_out(
         subprocess.run([*argv, *options], check=True, capture_output=True)
         return replace(node.login, key=key, certificate=tmp_path / "certified-cert.pub")
 
-    assert SshRunner(connect(signed("+5m")), timeout=5)(["true"]).status == 0
+    assert SshRunner(connect(signed("+5m")), timeout=20)(["true"]).status == 0
     told = refused(connect, signed("-2d:-1d"))
     assert f"{key} with {tmp_path}/certified-cert.pub" in told and "still valid" in told
 
@@ -298,7 +299,7 @@ def test_where_nobody_listens_slurm_is_unreachable_and_the_next_attempt_waits(
     with socket.socket() as taken:
         taken.bind((HOST, 0))  # bound, and not listened on
         login = replace(node.login, port=taken.getsockname()[1])
-        scheduler = CliScheduler(SshRunner(connect(login), timeout=5))
+        scheduler = CliScheduler(SshRunner(connect(login), timeout=20))
         with pytest.raises(Unreachable, match="can't be reached by SSH: Connection refused"):
             scheduler.submit(PurePosixPath("/x"), name="nias-x", log=PurePosixPath("/x"))
         with pytest.raises(Unreachable, match=r"Connection refused.* The next attempt is in 1 s"):
@@ -313,7 +314,7 @@ def test_a_machine_that_takes_the_call_and_says_nothing_is_given_up_in_time(
         begin = time.monotonic()
         with pytest.raises(Unreachable, match=r"no end within 0\.5 s"):
             connect(login, 0.5).channel()
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 10
 
 
 def test_a_connection_that_broke_while_idle_is_made_again_unnoticed(
@@ -339,28 +340,28 @@ def begun(programs: Path, call: Future[int]) -> None:
 def test_a_connection_killed_in_mid_sbatch_leaves_it_unclear(
     connect: Callable[..., Connection], node: LoginNode, programs: Path, pool: ThreadPoolExecutor
 ) -> None:
-    fake_slurm(programs, sbatch=f"printf 12; touch {programs}/begun; sleep 3; echo 345")
-    call = pool.submit(submission(SshRunner(connect(), bin=programs, timeout=5)))
+    fake_slurm(programs, sbatch=f"printf 12; touch {programs}/begun; sleep 15; echo 345")
+    call = pool.submit(submission(SshRunner(connect(), bin=programs, timeout=20)))
     begun(programs, call)
     node.signal(signal.SIGKILL)
     with pytest.raises(SubmissionUnclear, match=r"connection to .* was lost"):
-        call.result(timeout=5)
+        call.result(timeout=20)
 
 
 def test_a_frozen_login_node_leaves_it_unclear_within_the_deadline_and_is_dialled_anew(
     connect: Callable[..., Connection], node: LoginNode, programs: Path, pool: ThreadPoolExecutor
 ) -> None:
     fake_slurm(programs, sbatch=f"touch {programs}/begun; sleep 30", squeue="true")
-    run = SshRunner(connect(timeout=2), bin=programs, timeout=1)
+    run = SshRunner(connect(timeout=3), bin=programs, timeout=2)
     begin = time.monotonic()
     call = pool.submit(submission(run))
     begun(programs, call)
     node.signal(signal.SIGSTOP)
     frozen = node.connections()
     try:
-        with pytest.raises(SubmissionUnclear, match="no end within 1 s"):
-            call.result(timeout=8)
-        assert time.monotonic() - begin < 8
+        with pytest.raises(SubmissionUnclear, match="no end within 2 s"):
+            call.result(timeout=20)
+        assert time.monotonic() - begin < 20
         assert run(["squeue"]) == Output(0, "", "")
     finally:
         for pid in frozen:
@@ -372,23 +373,23 @@ def test_a_program_past_its_deadline_is_killed_there_with_all_it_started(
 ) -> None:
     fake_slurm(programs, sacct=f"sleep 60 & echo $! > {programs}/child; echo so far; wait")
     connection = connect()
-    run = SshRunner(connection, bin=programs, timeout=0.5)
+    run = SshRunner(connection, bin=programs, timeout=2)
     kept = connection.channel().get_transport()
     output = run(["sacct"])
     assert (output.status, output.stdout) == (-signal.SIGKILL, "so far\n")
-    assert output.stderr.endswith("no end within 0.5 s")
-    child = Path("/proc") / (programs / "child").read_text().strip() / "stat"
-    until(lambda: not child.exists() or child.read_text().split()[2] == "Z" or None)
+    assert output.stderr.endswith("no end within 2 s")
+    child = int((programs / "child").read_text())
+    until(lambda: has_ended(child) or None)
     assert connection.channel().get_transport() is kept
 
 
 def test_an_answer_cut_in_two_is_no_answer(
     connect: Callable[..., Connection], node: LoginNode, programs: Path, pool: ThreadPoolExecutor
 ) -> None:
-    fake_slurm(programs, squeue=f"echo half; touch {programs}/begun; sleep 3")
-    scheduler = CliScheduler(SshRunner(connect(), bin=programs, timeout=5))
+    fake_slurm(programs, squeue=f"echo half; touch {programs}/begun; sleep 15")
+    scheduler = CliScheduler(SshRunner(connect(), bin=programs, timeout=20))
     call = pool.submit(scheduler.queue)
     begun(programs, call)
     node.signal(signal.SIGKILL)
     with pytest.raises(Unreachable, match="squeue gave no answer: the connection"):
-        call.result(timeout=5)
+        call.result(timeout=20)

@@ -18,6 +18,7 @@ import pytest
 from loginnode import LoginNode
 
 from nias_bridge.errors import NotFound
+from nias_bridge.node.archive import Limits
 from nias_bridge.slurm.files import LoginFiles
 from nias_bridge.slurm.ssh import Connection
 from nias_bridge.storage import Growing, Mounted, Storage
@@ -69,8 +70,8 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         yield Place(Storage(Mounted()), root, None)
     else:
         node: LoginNode = request.getfixturevalue("login_node")
-        connection = Connection(node.login, timeout=10)
-        there = LoginFiles(connection, PurePosixPath(root), timeout=10)
+        connection = Connection(node.login, timeout=20)
+        there = LoginFiles(connection, PurePosixPath(root), timeout=20)
         if os.geteuid() == 0:
             shutil.chown(root, node.user)
         yield Place(Storage(there), root, node.user if os.geteuid() == 0 else None)
@@ -314,14 +315,13 @@ def test_a_dataset_is_made_where_the_storage_is(place: Place) -> None:
         archive.writestr("data/a.csv", "1,2\n")
         archive.writestr("data/deep/b.csv", "3,4\n")
     part, folder = place.put("data.part", packed.getvalue()), place.folder("contents")
-    call = place.storage.reach.call
-    limits = [MIB, 10, 200]
-    how = {"filename": "data.zip", "word": "w", "limits": limits}
-    made = call("publish_dataset", path=str(part), folder=str(folder), **how)
+    made = place.storage.publish_dataset(
+        part, folder, filename="data.zip", word="w", limits=Limits(MIB, 10, 200)
+    )
     assert (made["size"], made["files"]) == (8, 2)
-    listed = call("files_of_dataset", folder=str(folder), sha256=made["sha256"], most=10)
+    listed = place.storage.files_of_dataset(folder, made["sha256"], 10)
     assert [(path, size) for path, size, _ in listed] == [("a.csv", 4), ("deep/b.csv", 4)]
-    call("drop_dataset", folder=str(folder), sha256=made["sha256"])
+    place.storage.drop_dataset(folder, made["sha256"])
     assert list((place.root / "contents").iterdir()) == []
 
 

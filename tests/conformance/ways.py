@@ -16,7 +16,7 @@ from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.fake import FakeScheduler
 
 T = TypeVar("T")
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Ending(StrEnum):

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sites import OWNER, free_port, killed, served
+from freeports import free_port
+from sites import OWNER, killed, served
 from tusclient.client import TusClient
 
 from nias_bridge.site import Site, running, said, set_up, wait_until_served

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import processes
 import pytest
 from sites import client_of, commands_of, jobs_named, served
 
@@ -58,19 +59,30 @@ def pid_of(cluster: LocalCluster, name: str) -> int:
 
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
+    processes.send(signal.SIGSTOP, [pid])
     try:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
 
 
-def wait_until_saved(cluster: LocalCluster) -> None:
-    """Return when slurmctld has written its jobs down, as it does every few seconds."""
-    now, deadline = time.time(), time.monotonic() + 30
-    while not any(f.stat().st_mtime > now for f in cluster.state.rglob("job_state")):
+def wait_until_saved(cluster: LocalCluster, slurm: Callable[..., str], user: str | None) -> None:
+    """Return when slurmctld has written down how its jobs are now."""
+    now, deadline = time.time(), time.monotonic() + 60
+    # It does so within seconds of a change, such as this one, and not before there is one.
+    held = ("sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true")
+    slurm("scancel", slurm(*held, user=user).strip())
+    saved = cluster.state / "data/slurmctld/job_state"
+    while not saved_since(saved, now):
         assert time.monotonic() < deadline, "slurmctld did not save its state"
         time.sleep(0.1)
+
+
+def saved_since(file: Path, moment: float) -> bool:
+    try:
+        return file.stat().st_mtime > moment
+    except FileNotFoundError:  # it is being replaced
+        return False
 
 
 def executions(site: Site, project: str) -> int:
@@ -83,7 +95,7 @@ def test_a_run_that_ends_while_slurmdbd_is_away_waits_for_its_record(
     client = client_of(fragile)
     run_id = client.upload(COUNTS_ITSELF.format(seconds=2))["id"]
     client.wait(run_id, lambda run: run["state"] == "RUNNING")
-    os.kill(pid_of(own_cluster, "slurmdbd"), signal.SIGKILL)
+    processes.send(signal.SIGKILL, [pid_of(own_cluster, "slurmdbd")])
     try:
         seen = client.wait(run_id, lambda run: run["evidence"]["phase"] == "finished")
         assert not seen["ended"], "the node's word is evidence, not the verdict"
@@ -114,11 +126,11 @@ def test_a_job_that_slurmctld_forgot_is_submitted_once_more_and_not_taken_for_an
     fillers = [client.upload(FILLS_A_SLOT)["id"] for _ in range(2)]
     for filler in fillers:
         client.wait(filler, lambda run: run["state"] == "RUNNING")
-    wait_until_saved(own_cluster)  # the fillers are to survive
+    wait_until_saved(own_cluster, slurm, fragile.user)  # the fillers are to survive
 
     run_id = client.upload(COUNTS_ITSELF.format(seconds=0))["id"]
     lost = client.wait(run_id, lambda run: run["job_id"] is not None)
-    os.kill(pid_of(own_cluster, "slurmctld"), signal.SIGKILL)
+    processes.send(signal.SIGKILL, [pid_of(own_cluster, "slurmctld")])
     localcluster.up(own_cluster.state, slots=2, user=service_user())
     other = slurm("sbatch", "--parsable", "--output=/dev/null", "--wrap=true", user=fragile.user)
     # The case this test is about; where Slurm did remember the job, the rest holds alike.

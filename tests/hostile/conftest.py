@@ -14,8 +14,9 @@ import pytest
 import staged
 import uv
 from doors import Gateway, Node, workers
+from freeports import free_port
 from shipped import put_program
-from sites import OWNER, free_port
+from sites import OWNER
 
 from nias_bridge.bootstrap import open_bridge
 from nias_bridge.node import layout

@@ -147,7 +147,7 @@ def with_token(data: bytes, secret: str) -> bytes:
 
 def settled(gateway: Gateway) -> None:
     """Wait until the gateway has forgotten the bodies that it refused."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while any(each.stat().st_size for each in staged.here(gateway.bridge).uploads.glob("*.part")
               if not each.with_suffix(".json").exists()):  # fmt: skip
         assert time.monotonic() < deadline
@@ -165,7 +165,7 @@ def test_two_requests_in_one_are_not_smuggled(gateway: Gateway) -> None:
 # Those who are slow
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def quick_temper(make_gateway: Callable[..., object]) -> Iterator[tuple[int, str]]:
     """The port of a gateway of two threads which waits a second only, and a token there."""
     site = make_gateway(threads=2)
@@ -173,19 +173,18 @@ def quick_temper(make_gateway: Callable[..., object]) -> Iterator[tuple[int, str
         "from nias_bridge.http import patience\npatience.HEAD_SECONDS = 1.0\n"
     )
     before = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = f"{site.state}:{before}"  # type: ignore[attr-defined]
-    try:
-        with running(site, "serve"):  # type: ignore[arg-type]
-            wait_until_served(site)  # type: ignore[arg-type]
-            yield site.port, said(site, "token", "add", OWNER)  # type: ignore[attr-defined,arg-type]
-    finally:
-        os.environ["PYTHONPATH"] = before
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", f"{site.state}:{before}")  # type: ignore[attr-defined]
+            stack.enter_context(running(site, "serve"))  # type: ignore[arg-type]
+        wait_until_served(site)  # type: ignore[arg-type]
+        yield site.port, said(site, "token", "add", OWNER)  # type: ignore[attr-defined,arg-type]
 
 
 def fetched(port: int) -> float:
     """Seconds until a page is there."""
     started = time.monotonic()
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as wire:
         wire.sendall(f"GET /sign-in HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n".encode())
         assert b" 200 " in b"".join(iter(lambda: wire.recv(65536), b"")).split(b"\r\n", 1)[0]
     return time.monotonic() - started
@@ -220,7 +219,7 @@ def test_slow_senders_hold_no_thread_for_good(
                 except OSError:
                     continue
             time.sleep(0.2)
-        assert fetched(port) < 6
+        assert fetched(port) < 20
 
 
 def test_a_body_at_an_honest_speed_is_taken_however_long_it_takes(

@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -149,7 +148,8 @@ def test_unknown_and_wrong_are_answered_alike_and_after_the_same_time(door: Brid
                 accounts.sign_in(door, email, "quite another password")
             seconds.append(time.perf_counter() - began)
             told.add(str(caught.value))
-    unknown, wrong = (median(seconds) for seconds in took.values())
+    # What each takes at least: a busy machine adds to any of them, and takes away from none.
+    unknown, wrong = (min(seconds) for seconds in took.values())
     assert len(told) == 1
     assert 0.5 < unknown / wrong < 2
 

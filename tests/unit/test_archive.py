@@ -355,12 +355,12 @@ def test_a_million_entries_are_refused_quickly_in_little_memory(tmp_path, told):
     )  # fmt: skip
     path.write_bytes(b"PK\3\4" + body + end)
     tracemalloc.start()
-    started = time.monotonic()
+    started = time.process_time()
     with path.open("rb") as file, pytest.raises(ArchiveError, match=r"entries|far longer"):
         archive.judge(file, "p.zip", Limits(10**9, 20_000, 200))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
     assert peak < 64_000_000
 
 
@@ -432,7 +432,8 @@ def test_one_member_is_read_within_its_limit(zip_of):
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
 def test_no_damaged_zip_gives_anything_but_a_sentence(tmp_path_factory, data):

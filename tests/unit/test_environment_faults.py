@@ -141,7 +141,7 @@ def test_a_builder_killed_midway_leaves_no_half_environment_and_no_stuck_lock(sh
     began = time.monotonic()
     made = obtain(shared, wish("iniconfig==1.1.1"), silent)
     assert made.built
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < SECONDS / 2, "it waits for nobody"
     assert not list(envs.glob(".building-*"))
 
 

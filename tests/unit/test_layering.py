@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,8 @@ def _modules() -> dict[str, Path]:
 MODULES = _modules()
 
 
-def _imports(module: str) -> set[str]:
+@cache
+def _imports(module: str) -> frozenset[str]:
     """All that a module imports, by absolute name; imports within functions count too."""
     file = MODULES[module]
     package = [NAME, *module.split(".")] if module else [NAME]
@@ -119,7 +121,7 @@ def _imports(module: str) -> set[str]:
             for alias in node.names:
                 inside = f"{source}.{alias.name}".removeprefix(f"{NAME}.")
                 found.add(f"{NAME}.{inside}" if inside in MODULES else source)
-    return found
+    return frozenset(found)
 
 
 def _lies_in(module: str, parts: set[str]) -> bool:

@@ -20,7 +20,7 @@ from shipped import put_program
 from nias_bridge.node import after, claim, environment, layout
 from nias_bridge.node.stopping import TIME_LIMIT, TOLD_TO_STOP, StopSignals
 
-SECONDS = 20
+SECONDS = 50
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_signal_ends_them_at_once_and_changes_nothing(start, deaf, tmp_path):
     told = time.monotonic()
     job.terminate()
     assert job.wait(SECONDS) == 0
-    assert time.monotonic() - told < 3
+    assert time.monotonic() - told < 15
     assert json.loads(end.read_text())["reason"] == "finished"
 
 

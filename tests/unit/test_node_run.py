@@ -21,7 +21,7 @@ from shipped import put_program
 from nias_bridge import pipconfig
 from nias_bridge.node import layout
 
-SECONDS = 20
+SECONDS = 50
 
 SLEEPS = """
 import time
@@ -299,7 +299,7 @@ def test_what_the_program_left_running_is_ended(node, away):
                "while 'left\\n' not in open('/proc/self/fd/1').read(): pass")  # fmt: skip
     started = time.monotonic()
     assert job.finish() == 0
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40
     assert not running_in(job.run / layout.PROJECT)
 
 
@@ -431,7 +431,10 @@ def test_the_program_inherits_neither_our_files_nor_our_way_with_signals(node):
     seen = json.loads(job.results()["a"])
     python_ignores = 1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1
     libcs_own = 1 << 31 | 1 << 32
-    assert (seen["SigBlk"], seen["SigIgn"] & ~libcs_own) == (0, python_ignores)
+    # Whoever started the tests may have had them ignore some, as nohup and “&” do.
+    given = [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN]
+    not_ours = libcs_own | sum(1 << n - 1 for n in given) & ~python_ignores
+    assert (seen["SigBlk"], seen["SigIgn"] & ~not_ours) == (0, python_ignores)
     assert {"0", "1", "2"} <= set(seen["files"]) and len(seen["files"]) <= 5
 
 
@@ -493,7 +496,8 @@ def test_a_signal_to_all_processes_at_once_is_a_cancel_too(node, code, left):
     process = job.start()
     wait_for(lambda: "sleeping" in job.log)
     for one in descendants(process.pid):
-        os.kill(one, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it ended with the one before
+            os.kill(one, signal.SIGTERM)
     time.sleep(0.05)
     process.terminate()
     assert process.wait(SECONDS) == 143

@@ -10,14 +10,17 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 import staged
+from sqlalchemy import insert, select
 
-from nias_bridge.domain import Contents, NewRun, Resources
+from nias_bridge.domain import Contents, NewRun, Resources, Run
 from nias_bridge.poller import ACCOUNTING_SILENT, Rounds
 from nias_bridge.services import desk
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.commands import Output
 from nias_bridge.slurm.fake import FakeScheduler
+from nias_bridge.store.engine import make_engine
+from nias_bridge.store.tables import runs
 
 OPEN = 1000
 
@@ -42,9 +45,24 @@ def waiting(bridge: Bridge, number: int) -> None:
     staged.move(bridge, run, *staged.SUBMITTED)
 
 
+def waiting_too(url: str, run: Run, others: range) -> None:
+    """Further rows like the one of this run."""
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        row = connection.execute(select(runs).where(runs.c.id == run.id)).mappings().one()
+        own = ("id", "number", "job_id")
+        further = [
+            {**row, **{name: row[name] + each for name in own}, "token": f"t0-{each}"}
+            for each in others
+        ]
+        connection.execute(insert(runs), further)
+    engine.dispose()
+
+
 def test_a_thousand_open_runs_cost_one_squeue_and_one_sacct_a_tick(bridge: Bridge) -> None:
-    for number in range(OPEN):
-        waiting(bridge, number)
+    waiting(bridge, 0)
+    (run,) = bridge.store.open_runs()
+    waiting_too(bridge.settings.database_url, run, range(1, OPEN))
     started: Counter[str] = Counter()
 
     def run(argv: Sequence[str]) -> Output:

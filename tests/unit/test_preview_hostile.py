@@ -192,7 +192,7 @@ def test_what_takes_too_long_or_too_much_is_given_up(tmp_path: Path, monkeypatch
     with pytest.raises(guard.Failed, match="File too large"):
         guard.guarded(lambda: (tmp_path / "x").write_bytes(bytes(20_000_000)), 10, 0)
     assert guard.guarded(lambda: {"a": [1]}, 10, 0) == {"a": [1]}
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 40, "each of the first two would take a minute"
 
 
 def test_a_folder_swapped_for_a_link_is_not_followed(tmp_path: Path):

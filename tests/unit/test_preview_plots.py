@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from previews import PACKAGE, pictures_of
@@ -25,7 +25,6 @@ def look(values: NDArray) -> measure.Look:
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=60), st.integers(1, 100))
-@settings(deadline=None)
 def test_a_look_at_a_signal_says_what_numpy_says(values: list[float], times: int):
     array = np.array(values * times, np.float32)
     seen = look(array)
@@ -103,7 +102,6 @@ def test_labels_are_as_short_as_they_can_be(span, labels, taken):
 
 
 @given(st.lists(st.floats(), min_size=1, max_size=30))
-@settings(deadline=None)
 def test_whatever_is_drawn_is_within_the_picture(values: list[float]):
     array = np.array(values)
     finite = np.where(np.isfinite(array), array, np.nan)

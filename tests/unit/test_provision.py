@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from pathlib import Path
 
 import pytest
 import staged
 
+from nias_bridge import poller
+from nias_bridge.bootstrap import open_bridge
+from nias_bridge.domain import JobState
 from nias_bridge.node import layout, ship
+from nias_bridge.poller import Rounds
 from nias_bridge.services import provision
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.slurm.fake import FakeScheduler
 
 
 @pytest.fixture
@@ -55,8 +62,42 @@ def test_every_account_may_run_what_is_there(bridge: Bridge) -> None:
 
 def test_uv_of_another_version_is_replaced(bridge: Bridge) -> None:
     uv = staged.here(bridge).bin / layout.UV
-    whole = uv.stat()
-    uv.unlink()
-    uv.write_bytes(b"old")
-    provision.install(bridge)
-    assert (uv.stat().st_size, uv.stat().st_mode) == (whole.st_size, whole.st_mode)
+    whole, mode = uv.read_bytes(), uv.stat().st_mode
+    for other in (b"old", bytes(len(whole))):
+        uv.unlink()
+        uv.write_bytes(other)
+        provision.install(bridge)
+        assert uv.read_bytes() == whole and uv.stat().st_mode == mode
+
+
+def test_a_bridge_that_is_opened_writes_nothing_there(bridge: Bridge) -> None:
+    for file in staged.here(bridge).bin.iterdir():
+        file.unlink()
+    opened = open_bridge(bridge.settings)
+    assert there(bridge) == {}
+    opened.store.close()
+
+
+def test_what_runs_is_followed_and_new_work_waits_while_it_can_not_be_put_there(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poller, "AWAY_SECONDS", 0.1)
+    slurm = FakeScheduler()
+    run = staged.add(bridge, "old")
+    Rounds(bridge, slurm).turn()
+    slurm.start(bridge.store.run(run.id).job_id or 0)
+
+    def full(bridge: Bridge) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    new = staged.add(bridge, "new")
+    rounds = Rounds(bridge, slurm)
+    with monkeypatch.context() as disk:
+        disk.setattr(provision, "install", full)
+        rounds.turn()
+        assert bridge.store.run(run.id).state is JobState.RUNNING
+        assert bridge.store.run(new.id).state is JobState.RECEIVED
+    deadline = time.monotonic() + 10
+    while bridge.store.run(new.id).state is JobState.RECEIVED and time.monotonic() < deadline:
+        rounds.turn()
+    assert bridge.store.run(new.id).state is JobState.PENDING

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import random
 import shutil
 import subprocess
-import sys
 import threading
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from client import zipped
+from descriptors import opened_below
 
 from nias_bridge.errors import NotFound
-from nias_bridge.node import archive, keeping, reading
+from nias_bridge.node import archive, reading
 from nias_bridge.services.evidence import read_json
 from nias_bridge.storage import PIECE_BYTES, Mounted, Opened, Storage, open_afar
 
@@ -79,9 +78,8 @@ def test_a_folder_that_becomes_a_link_while_it_is_listed_tells_nothing_of_where_
 
 def test_what_is_no_plain_file_is_closed_again(tmp_path: Path) -> None:
     (tmp_path / "exit.json").mkdir()
-    before = len(list(Path("/proc/self/fd").iterdir()))
     assert read_json(STORAGE, PurePosixPath(tmp_path / "exit.json")) == {}
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert opened_below(tmp_path) == []
 
 
 def test_a_file_that_was_replaced_while_it_was_opened_is_the_file(
@@ -197,16 +195,6 @@ def test_a_small_zip_is_judged_in_one_call_and_a_large_one_in_few(tmp_path: Path
             inventory = archive.judge(file, "p.zip", limits)
             assert archive.read_member(file, inventory, "code.py", 10) == b"1"
         assert len(reach.calls) <= most, reach.calls
-
-
-@pytest.mark.parametrize("module", [reading, keeping])
-def test_the_text_of_the_operations_alone_is_enough_elsewhere(module: Any, tmp_path: Path) -> None:
-    ask = "import json; print(json.dumps(sorted(OPERATIONS)))"
-    text = Path(module.__file__).read_text() + ask
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", text], cwd=tmp_path, capture_output=True, check=True
-    )
-    assert json.loads(done.stdout) == sorted(module.OPERATIONS)
 
 
 # Writing

@@ -37,7 +37,7 @@ def shell(shared: Path) -> Shell:
             cwd=shared / "mine",
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             check=False,
         )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 import pytest
+from processes import has_ended
 
 from nias_bridge.errors import Unreachable
 from nias_bridge.slurm.local import LocalRunner
@@ -27,15 +27,15 @@ def test_a_program_gets_a_clean_environment(
 def test_a_program_past_its_deadline_is_killed_with_all_it_started(tmp_path: Path) -> None:
     begin = time.monotonic()
     script = f"sleep 60 & echo $! > {tmp_path}/child; echo so far; wait"
-    output = LocalRunner(timeout=0.3)(["sh", "-c", script])
-    assert time.monotonic() - begin < 5
+    output = LocalRunner(timeout=1)(["sh", "-c", script])
+    assert time.monotonic() - begin < 20
     assert output.status < 0
     assert output.stdout == "so far\n"
-    assert "no end within 0.3 s" in output.stderr
-    child = Path("/proc") / (tmp_path / "child").read_text().strip() / "stat"
-    while child.exists() and child.read_text().split()[2] != "Z":
-        assert time.monotonic() - begin < 10
-        os.sched_yield()
+    assert "no end within 1 s" in output.stderr
+    child = int((tmp_path / "child").read_text())
+    while not has_ended(child):
+        assert time.monotonic() - begin < 30
+        time.sleep(0.01)
 
 
 def test_a_program_that_is_not_there_is_named_with_where_to_set_it(tmp_path: Path) -> None:

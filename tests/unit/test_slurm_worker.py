@@ -51,7 +51,7 @@ def test_a_call_without_end_is_lost_at_its_deadline_and_the_next_one_starts_anew
     begin = time.monotonic()
     with pytest.raises(Lost, match=r"no end within 0\.3 s"):
         worker.call("hang")
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 20
     worker.timeout = 10
     assert worker.call("pid") != first
     with pytest.raises(ProcessLookupError):
@@ -67,7 +67,7 @@ def test_a_process_that_ends_in_mid_call_is_lost_with_its_status(worker: Worker)
 def test_a_process_killed_between_two_calls_is_replaced_unnoticed(worker: Worker) -> None:
     first = worker.call("pid")
     os.kill(first, signal.SIGKILL)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while worker._process and worker._process.poll() is None:
         assert time.monotonic() < deadline
     assert worker.call("pid") != first
@@ -78,7 +78,7 @@ def test_who_waits_too_long_for_the_call_before_was_not_called(worker: Worker) -
     worker.timeout = 0.5
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(worker.call, "hang") for _ in range(2)]
-        raised = {type(call.exception(timeout=5)) for call in calls}
+        raised = {type(call.exception(timeout=20)) for call in calls}
     assert raised <= {Lost, Unreachable} and Lost in raised
 
 

@@ -14,7 +14,7 @@ from loginnode import make_key
 from pydantic import ValidationError
 
 from nias_bridge import poller
-from nias_bridge.bootstrap import open_bridge
+from nias_bridge.bootstrap import open_gateway
 from nias_bridge.domain import JobState
 from nias_bridge.errors import StorageUnreachable
 from nias_bridge.node.operations import OPERATIONS
@@ -64,7 +64,7 @@ def test_a_gateway_whose_login_node_is_away_serves_what_its_database_knows(
     keys = {"ssh_key": tmp_path / "key", "ssh_known_hosts": tmp_path / "known_hosts"}
     asked = settings(tmp_path, ssh_host="127.0.0.1", ssh_port=port, **keys)
     upgrade(asked.database_url)
-    bridge = open_bridge(asked)
+    bridge = open_gateway(asked)
     assert "can't be reached by SSH: Connection refused" in caplog.text
     assert "can't be reached by SSH: Connection refused" in desk.health(bridge).storage
     assert bridge.paths.on_cluster == PurePosixPath("/nowhere/on/this/machine")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import staged
-from accounts import do
+from accounts import do, once_unlocked
 from click.testing import CliRunner
 
 from nias_bridge import cli
@@ -33,13 +32,13 @@ def account() -> Iterator[Callable[..., str]]:
 
     def make(*options: str) -> str:
         name = f"nias-t{uuid.uuid4().hex[:8]}"
-        subprocess.run(["useradd", "--no-create-home", *options, name], check=True)
+        once_unlocked(["useradd", "--no-create-home", *options, name])
         made.append(name)
         return name
 
     yield make
     for name in made:
-        subprocess.run(["userdel", name], check=True, stderr=subprocess.DEVNULL)
+        once_unlocked(["userdel", name])
 
 
 SHELL = ("--shell", "/bin/sh")
@@ -100,7 +99,7 @@ def test_an_account_that_nobody_signs_in_by_is_refused(
 
 def test_a_locked_or_expired_account_is_refused(account: Callable[..., str]) -> None:
     locked = account(*SHELL, "--password", "$6$salt$hash")
-    subprocess.run(["usermod", "--lock", locked], check=True)
+    once_unlocked(["usermod", "--lock", locked])
     assert "locked" in refusal(locked)
     assert "expired" in refusal(account(*SHELL, "--expiredate", "2020-01-01"))
 

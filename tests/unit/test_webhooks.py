@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import staged
+from freeports import free_port
 from postbox import postbox
 from receivers import Receiver, receiving
-from sites import free_port
 
 from nias_bridge import webhook
 from nias_bridge.domain import JobState
@@ -137,24 +137,25 @@ def test_a_receiver_that_drips_or_is_silent_is_left_in_time(
     receiver.drips = True
     begun = time.monotonic()
     outbox.deliver(bridge)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 8, "all that is dripped takes 11 s"
     assert tries(bridge) == [1]
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hooks.set_hook(bridge, f"http://127.0.0.1:{silent.getsockname()[1]}/")
         begun = time.monotonic()
         outbox.deliver(bridge, in_an_hour)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 20
         hooks.set_hook(bridge, f"https://127.0.0.1:{silent.getsockname()[1]}/")
         begun = time.monotonic()
         outbox.deliver(bridge, lambda: in_an_hour() + timedelta(hours=1))
-        assert time.monotonic() - begun < 3, "nor does it hang in a handshake"
+        assert time.monotonic() - begun < 20, "nor does it hang in a handshake"
     (errand,) = bridge.store.outbox.due(now=in_an_hour() + timedelta(hours=9), most=9)
     assert errand.tries == 3
 
 
 def test_one_who_does_not_answer_keeps_nobody_else_waiting(
-    tmp_path: Path, receiver: Receiver
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(webhook, "SECONDS", 60)
     with postbox() as box, socket.create_server(("127.0.0.1", 0)) as silent:
         bridge = staged.make_bridge(
             tmp_path,
@@ -171,10 +172,13 @@ def test_one_who_does_not_answer_keeps_nobody_else_waiting(
         teller = threading.Thread(target=outbox.deliver, args=[bridge])
         begun = time.monotonic()
         teller.start()
-        while not (box.came and receiver.came):
-            assert time.monotonic() - begun < 4, "its own deadline is 5 s"
-            time.sleep(0.02)
-        teller.join(20)
+        try:
+            while not (box.came and receiver.came):
+                assert time.monotonic() - begun < 30, "its own deadline is 60 s"
+                time.sleep(0.02)
+        finally:
+            silent.close()  # who waits there hears of it
+            teller.join()
 
 
 WITHIN = [

@@ -39,14 +39,22 @@ def newcomer(chief: Bridge) -> Person:
 
 
 @pytest.fixture
-def send(admin: FlaskClient) -> Callable[..., TestResponse]:
+def browser(app: APIFlask, chief: Bridge) -> FlaskClient:
+    """A browser in which the administrator has just signed in."""
+    client, kept = app.test_client(), staged.cookie(app, chief)
+    client.set_cookie(kept["name"], kept["value"], domain="localhost")
+    return client
+
+
+@pytest.fixture
+def send(browser: FlaskClient) -> Callable[..., TestResponse]:
     """Post a form of one of the pages."""
 
     def post(path: str, **fields: Any) -> TestResponse:
-        page = admin.get("/upload").get_data(as_text=True)
+        page = browser.get("/upload").get_data(as_text=True)
         token = re.search(r'name="csrf_token" value="([^"]+)"', page)
         assert token
-        return admin.post(f"/admin{path}", data={"csrf_token": token[1], **fields})
+        return browser.post(f"/admin{path}", data={"csrf_token": token[1], **fields})
 
     return post
 
@@ -104,10 +112,10 @@ def test_nobody_is_led_to_sign_in(app: APIFlask) -> None:
     assert client.get("/api/v1/people").status_code == 401
 
 
-def test_no_page_changes_anything_without_its_token(admin: FlaskClient, newcomer: Person) -> None:
+def test_no_page_changes_anything_without_its_token(browser: FlaskClient, newcomer: Person) -> None:
     for path in changes(newcomer.id):
         if path.startswith("/admin"):
-            assert admin.post(path).status_code == 400, path
+            assert browser.post(path).status_code == 400, path
 
 
 def test_the_administrator_sees_who_waits_on_every_page_and_lets_them_in(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import staged
 from flask.testing import FlaskClient
@@ -144,6 +144,6 @@ def test_a_diagnosis_costs_no_more_for_a_long_log(web: FlaskClient, bridge: Brid
         sparse.truncate(10_000_000_000)
         sparse.seek(0, 2)
         sparse.write(b"\n" + NO_CV2.encode())
-    started = datetime.now(UTC)
+    started = time.process_time()
     assert "No module named" in page(web, run)
-    assert (datetime.now(UTC) - started).total_seconds() < 1
+    assert time.process_time() - started < 1

@@ -16,8 +16,8 @@ import requests
 import staged
 from apiflask import APIFlask
 from flask.testing import FlaskClient
+from freeports import free_port
 from issuers import provider, vouch
-from sites import free_port
 from werkzeug.test import TestResponse
 
 from nias_bridge.errands import Hook
@@ -72,7 +72,7 @@ def begin(browser: FlaskClient, where: str = "/oidc") -> str:
 
 def say_yes(address: str, sub: str, **form: str) -> str:
     """She signs in at the issuer, which sends her back to this path of the gateway."""
-    answer = requests.post(address, data={"sub": sub, **form}, allow_redirects=False, timeout=10)
+    answer = requests.post(address, data={"sub": sub, **form}, allow_redirects=False, timeout=30)
     assert answer.status_code == 302, answer.text
     back = urlsplit(answer.headers["Location"])
     return f"{back.path}?{back.query}"
@@ -274,10 +274,10 @@ def sign_in(browser: FlaskClient, bridge: Bridge) -> None:
     browser.set_cookie(kept["name"], kept["value"], domain="localhost")
 
 
-def prove(browser: FlaskClient, sub: str) -> TestResponse:
+def prove(browser: FlaskClient, sub: str, back: str = "/account") -> TestResponse:
     """She follows the link to show anew who she is."""
     browser.environ_base["HTTP_REFERER"] = "http://localhost/account/prove"
-    address = begin(browser, "/oidc/prove")
+    address = begin(browser, f"/oidc/prove?next={back}")
     asked = parse_qs(urlsplit(address).query)
     assert (asked["prompt"], asked["max_age"]) == (["login"], ["0"])
     return browser.get(say_yes(address, sub))
@@ -293,9 +293,10 @@ def test_who_signs_in_at_the_university_signs_in_there_anew_before_she_changes_a
     vouch(issuer, "maria", **MARIA, auth_time=LONG_AGO)
     come(browser, "maria")
     assert not may_change(browser), "she may have been signed in there for days"
-    assert 'href="/oidc/prove"' in told(browser.get("/account/prove"))
+    assert 'href="/oidc/prove?next=/account"' in told(browser.get("/account/prove"))
     vouch(issuer, "maria", **MARIA, auth_time=int(time.time()))
-    assert prove(browser, "maria").location == "/account"
+    for back, where in (("/admin/people/2", "/admin/people/2"), ("//evil.org", "/account")):
+        assert prove(browser, "maria", back).location == where
     assert may_change(browser)
 
 

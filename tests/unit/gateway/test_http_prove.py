@@ -8,14 +8,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import staged
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from nias_bridge.errands import Hook
 from nias_bridge.http import who
-from nias_bridge.people import KeyKind
-from nias_bridge.services import accounts, keys
+from nias_bridge.people import KeyKind, Role
+from nias_bridge.services import accounts, keys, unixaccounts
 from nias_bridge.services.bridge import Bridge
 
 PASSWORD, OTHER = "violet tram across seven", "seven trams cross violet"
@@ -50,6 +51,7 @@ def post(browser: FlaskClient, path: str, page: str = "/account", **form: Any) -
 
 
 def sign_in(browser: FlaskClient, bridge: Bridge) -> TestResponse:
+    """The bridge's caller, whose password it is."""
     form = {"email": bridge.person.email, "password": PASSWORD}
     return post(browser, "/sign-in", "/sign-in", **form)
 
@@ -104,6 +106,78 @@ def test_it_is_changed_soon_after_signing_in_and_later_by_the_password_alone(
     assert 'action="/account/tokens"' in browser.get("/account").text
     assert post(browser, path, **form).location != "/account/prove"
     assert look(owner) != before
+
+
+@pytest.fixture
+def chief(owner: Bridge, monkeypatch: pytest.MonkeyPatch) -> Bridge:
+    """An administrator, who has a password; a job waits for whose account it is of."""
+    monkeypatch.setattr(unixaccounts, "check", lambda accounts, name: None)
+    made = staged.as_person(owner, "chief", Role.ADMINISTRATOR)
+    link = keys.give_link(made, KeyKind.PASSWORD, made.person)
+    accounts.set_password_by_link(made, link, PASSWORD)
+    staged.unclaimed(made, "ana", "psd-study", job_id=70, at=datetime.now(UTC))
+    return made
+
+
+# What an administrator gives to another: which form of which page, and a word of it.
+GIVEN = {
+    "a link to set a password": ("/people/ID/links", "/people/ID", {"kind": "password"}),
+    "a link to sign in": ("/people/ID/links", "/people/ID", {"kind": "sign-in"}),
+    "a role": ("/people/ID/role", "/people/ID", {"role": "administrator"}),
+    "an account": ("/people/ID/unix-account", "/people/ID", {"unix_account": "ana"}),
+    "jobs": ("/unclaimed/ana", "/unclaimed", {"person": "ID"}),
+}
+
+
+@pytest.mark.parametrize("what", GIVEN)
+def test_an_administrator_gives_it_soon_after_signing_in_and_later_by_the_password_alone(
+    what: str, browser: FlaskClient, owner: Bridge, chief: Bridge
+) -> None:
+    number = str(owner.person.id)
+    form = {name: word.replace("ID", number) for name, word in GIVEN[what][2].items()}
+    path, page = (f"/admin{word.replace('ID', number)}" for word in GIVEN[what][:2])
+    action = f'action="{path}"'
+
+    def look() -> object:
+        them = chief.store.people.person(owner.person.id)
+        links = [d for _, d in chief.store.deeds.newest(handle="chief") if " link made" in d.action]
+        return them.role, them.unix_account, len(links)
+
+    before = look()
+    sign_in(browser, chief)
+    assert action in browser.get(page).text
+    wait(browser)
+    asked = post(browser, path, **form)
+    prove = f"/account/prove?next={page}"
+    assert (asked.status_code, asked.location) == (303, prove)
+    assert look() == before
+    shown = browser.get(page).text
+    assert f'href="{prove}"' in shown and action not in shown
+
+    wrong = post(browser, "/account/prove", prove, password=OTHER, next=page)
+    assert wrong.status_code == 400 and f'name="next" value="{page}"' in wrong.text
+    proven = post(browser, "/account/prove", prove, password=PASSWORD, next=page)
+    assert (proven.status_code, proven.location) == (303, page)
+    assert post(browser, path, **form).status_code in (200, 303)
+    assert look() != before
+
+
+@pytest.mark.parametrize("what", GIVEN)
+def test_no_token_gives_it(what: str, app: APIFlask, owner: Bridge, chief: Bridge) -> None:
+    program = staged.program(app, chief)
+    path = f"/admin{GIVEN[what][0].replace('ID', str(owner.person.id))}"
+    answer = post(program, path, "/upload", **GIVEN[what][2])
+    assert answer.status_code == 403
+    assert "sign in with a browser" in answer.text
+
+
+def test_who_has_shown_it_is_sent_to_a_page_of_ours_alone(
+    browser: FlaskClient, owner: Bridge
+) -> None:
+    sign_in(browser, owner)
+    for elsewhere in ("https://evil.org/", "//evil.org", "/\\evil.org"):
+        form = {"password": PASSWORD, "next": elsewhere}
+        assert post(browser, "/account/prove", "/account/prove", **form).location == "/account"
 
 
 def test_just_after_signing_in_nothing_more_is_asked(browser: FlaskClient, owner: Bridge) -> None:
@@ -176,7 +250,7 @@ def test_every_address_that_gives_a_way_into_an_account_asks(app: APIFlask) -> N
     }
     asks_itself = {"accounts.change_password", "accounts.send_proof"}
     harmless = {"accounts.choose_mail", "accounts.revoke", "accounts.sign_out"}
-    told = who.OPEN | who.FOR_THE_PROVEN | asks_itself | harmless
+    told = who.OPEN | who.FOR_THE_PROVEN.keys() | asks_itself | harmless
     assert changing <= told
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from client import Client
+from freeports import free_port
 from prometheus_client.parser import text_string_to_metric_families
-from sites import OWNER, client_of, free_port
+from sites import OWNER, client_of
 
 from nias_bridge.errors import SettingsError
 from nias_bridge.http.serve import serve_app

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from databases import create_database
+from databases import create_database, sqlite_database
 from sqlalchemy import create_engine, text
 
 from nias_bridge.store import SqlStore, open_store
@@ -39,9 +39,7 @@ def empty_url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> 
 def url(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database at this version's schema, without a row."""
     if database == "sqlite":
-        fresh = f"sqlite:///{tmp_path / 'nias.db'}"
-        upgrade(fresh)
-        return fresh
+        return sqlite_database(tmp_path / "nias.db")
     url: str = request.getfixturevalue("postgresql_url")
     return url
 

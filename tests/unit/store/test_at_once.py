@@ -32,7 +32,7 @@ def _open_gate(gate: Barrier) -> None:
 
 
 def _at_the_gate(act: Callable[[int], Answer], writer: int) -> Answer:
-    _gate.wait(timeout=30)
+    _gate.wait(timeout=120)
     return act(writer)
 
 
