@@ -7,7 +7,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nias_bridge.checks import folder
-from nias_bridge.checks.points import Facts, Finding, Point, fault, skipped, unknown, warning, well
+from nias_bridge.checks.points import (
+    Facts,
+    Finding,
+    Grade,
+    Point,
+    fault,
+    skipped,
+    unknown,
+    warning,
+    well,
+)
 from nias_bridge.checks.subject import Subject
 from nias_bridge.node import mounts
 
@@ -16,6 +26,10 @@ FULL, LOW = 1 * GIB, 10 * GIB
 NO_LINKS = (
     "let all of shared_root be one file system that knows hard links: no folder in it a mount, a "
     "dataset or a subvolume of its own (docs/production.md)"
+)
+VERSION_3 = (
+    "mount version 3 here, exported to here with no_root_squash; the nodes may have version 4 "
+    "(docs/identity.md)"
 )
 MAKE_ROOM = (
     "set keep_days and a smaller environments_max_bytes, call nias-bridge env prune, or enlarge it"
@@ -84,7 +98,18 @@ def mount(subject: Subject) -> Finding:
     """How it is mounted here."""
     if not subject.mounted:
         return skipped("it is not mounted here")
-    return graded_mount(mounts.mount_of(Path(subject.paths.root))._asdict())
+    told = mounts.mount_of(Path(subject.paths.root))._asdict()
+    found = graded_mount(told)
+    if subject.settings.identity != "unix" or found.grade is Grade.FAULT:
+        return found
+    return graded_for_owners(told) or found
+
+
+def graded_for_owners(told: Facts) -> Finding | None:
+    """What it comes to where runs are handed over to their owners' accounts; None: nothing more."""
+    if told["type"] == "nfs4":
+        return fault("it is NFS of version 4, which has no POSIX ACLs", VERSION_3)
+    return well("it is NFS of version 3, which has POSIX ACLs") if told["type"] == "nfs" else None
 
 
 def graded_mount(told: Facts) -> Finding:

@@ -17,7 +17,7 @@ from nias_bridge.checks.points import Finding, Grade, Result, exit_status, fault
 from nias_bridge.checks.subject import Subject, Wanted
 from nias_bridge.errors import Unreachable
 from nias_bridge.node import probe
-from nias_bridge.node.mounts import mount_of
+from nias_bridge.node.mounts import Mount, mount_of
 from nias_bridge.paths import SharedPaths
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.commands import Output
@@ -85,6 +85,23 @@ def test_the_mount_of_a_folder_is_known_with_what_in_it_is_harmful(
     assert (mount.type, mount.network) == (type_, type_ != "ext4")
     finding = storage.graded_mount(mount._asdict())
     assert finding.grade is grade and words in finding.seen
+
+
+@pytest.mark.parametrize(
+    ("type_", "version", "grade"), [("nfs4", "4.2", Grade.FAULT), ("nfs", "3", Grade.WELL)]
+)
+def test_runs_are_handed_over_on_nfs_of_version_3_alone(
+    subject: Callable[..., Subject],
+    monkeypatch: pytest.MonkeyPatch,
+    type_: str,
+    version: str,
+    grade: Grade,
+) -> None:
+    mount = Mount(type_, ("rw", f"vers={version}", "hard"))
+    monkeypatch.setattr("nias_bridge.node.mounts.mount_of", lambda _: mount)
+    assert storage.mount(subject(identity="unix")).grade is grade
+    other = Grade.WELL if grade is Grade.FAULT else Grade.WARNING
+    assert storage.mount(subject()).grade is other
 
 
 def test_this_machines_own_mounts_are_read() -> None:
