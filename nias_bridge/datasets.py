@@ -8,10 +8,6 @@ from datetime import datetime
 
 NAME_MAX = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
-# As people write one: eeg, alice/eeg, eeg@3f2a91, alice/eeg@3f2a91.
-_WORD = re.compile(
-    rf"(?:([a-z0-9_-]{{1,64}})/)?({_NAME.pattern})(?:@([0-9a-f]{{4,64}}))?", re.ASCII
-)
 SHORT = 12  # characters of a hash that people are told
 
 
@@ -89,15 +85,6 @@ class Mount:
         return f"{self.owner}/{self.name}@{self.sha256}"
 
 
-@dataclass(frozen=True)
-class Word:
-    """A dataset as somebody wrote it; "" for what she left out. version: how its hash begins."""
-
-    owner: str
-    name: str
-    version: str
-
-
 def dataset_name(text: str) -> str:
     """A dataset's name as it is kept; raises ValueError with what is wrong."""
     if not _NAME.fullmatch(text) or len(text) > NAME_MAX:
@@ -106,11 +93,3 @@ def dataset_name(text: str) -> str:
             "letter or a digit"
         )
     return text
-
-
-def word(text: str) -> Word:
-    """Which dataset is meant; raises ValueError with how one is written."""
-    match = _WORD.fullmatch(text)
-    if match is None:
-        raise ValueError("is no dataset; write eeg, alice/eeg or eeg@ and how its hash begins")
-    return Word(match[1] or "", match[2], match[3] or "")

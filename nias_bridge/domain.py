@@ -80,7 +80,7 @@ _NOWHERE: frozenset[JobState] = frozenset()
 # looks only now and then. It goes back to STAGED when Slurm lost it before it started.
 MOVES: dict[JobState, frozenset[JobState]] = {
     JobState.RECEIVED: frozenset({JobState.STAGED, JobState.CANCELLED}),
-    JobState.STAGED: frozenset({JobState.SUBMITTING, JobState.CANCELLED}),
+    JobState.STAGED: frozenset({JobState.SUBMITTING, JobState.CANCELLED, JobState.REJECTED}),
     JobState.SUBMITTING: _ALIVE | _SLURM_ENDS | {JobState.STAGED, JobState.REJECTED},
     **{s: (_ALIVE | _SLURM_ENDS | {JobState.STAGED}) - {s} for s in _ALIVE},
     **dict.fromkeys(_SLURM_ENDS, _NOWHERE),

@@ -47,6 +47,11 @@ class SharedPaths:
         return self.root / layout.DATASETS / layout.CONTENT
 
     @property
+    def catalogues(self) -> PurePosixPath:
+        """Where it is kept what each account's words for datasets may mean."""
+        return self.root / layout.DATASETS / layout.CATALOGUES
+
+    @property
     def node_program_on_cluster(self) -> PurePosixPath:
         return self.on_cluster / layout.BIN / layout.NODE_PROGRAM
 

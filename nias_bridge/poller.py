@@ -25,6 +25,7 @@ from nias_bridge.services import (
     deliveries,
     environments,
     estimates,
+    grants,
     held,
     identity,
     outbox,
@@ -51,6 +52,8 @@ MEASURED_AT_ONCE = 200  # each takes Slurm some 10 ms, and one question has a de
 TIDY_SECONDS = 5.0
 TELL_SECONDS = 1.0
 DATASETS_SECONDS = 0.5
+GRANTS_SECONDS = 2.0
+GRANTS_SHARE = 0.02  # of a processor, at most
 SWEEP_SECONDS = 3600.0
 SEARCH_SECONDS = 60.0
 
@@ -115,6 +118,10 @@ class Rounds:
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
         self._seen: set[adopt.Key] = set()
+        self._granted: grants.Granted | None = None
+        self._grant_from = 0.0
+        if grants.are_needed(bridge.settings):
+            self._due[self.grant] = (GRANTS_SECONDS, 0.0)
         if bridge.settings.login_nodes:
             self._due[self.search] = (SEARCH_SECONDS, 0.0)
 
@@ -294,6 +301,16 @@ class Rounds:
     def keep_datasets(self) -> None:
         """Unpack datasets that arrived, and remove what nobody has: gigabytes take minutes."""
         self._aside("Datasets", lambda: deliveries.deliver(self.bridge))
+
+    def grant(self) -> None:
+        """Let who may read datasets come to them, and nobody else, as of now."""
+        if time.monotonic() >= self._grant_from:
+            self._aside("Who may read datasets", self._grant)
+
+    def _grant(self) -> None:
+        self._granted = grants.put_right(self.bridge, self._granted)
+        # Where there are many people and datasets, to look through all of them takes a while.
+        self._grant_from = time.monotonic() + time.thread_time() / GRANTS_SHARE
 
     def _aside(self, what: str, see_to: Callable[[], None]) -> None:
         """See to it in a thread of its own, unless one is still at it. Nothing waits for it: what

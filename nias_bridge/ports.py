@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
+from nias_bridge.datasets import Mount
 from nias_bridge.domain import (
     OPEN_STATES,
     ClusterView,
@@ -108,6 +109,10 @@ class Accounts(Protocol):
         """The account of this name as it is now; None: there is none. Raises Unreachable."""
         ...
 
+    def uids(self, names: Collection[str]) -> dict[str, int]:
+        """The numbers of those of these accounts that there are, as of now. Raises Unreachable."""
+        ...
+
     def uid(self, name: str) -> int | None:
         """The number of the account of this name, which may be some time old. Raises
         Unreachable."""
@@ -191,6 +196,15 @@ class Store(Protocol):
 
     def open_runs(self, states: frozenset[JobState] = OPEN_STATES) -> list[Run]:
         """All runs in these of the states that are no end, oldest first."""
+        ...
+
+    def open_runs_with_datasets(self) -> list[Run]:
+        """The open runs that see any."""
+        ...
+
+    def see(self, run: Run, seen: Sequence[Mount]) -> Run:
+        """Remember which datasets a run by plain sbatch sees: it had none. Raises Stale;
+        NotPossible where one was deleted just now."""
         ...
 
     def move(self, run: Run, to: JobState, *, at: datetime, **changes: Any) -> Run:

@@ -264,6 +264,11 @@ class Datasets(Protocol):
         alone, or before this one's number, where one is given."""
         ...
 
+    def usable(self, hashes: Collection[str] | None = None) -> list[Dataset]:
+        """All, or those that have a version with one of these hashes, as `visible` gives them but
+        for their runs."""
+        ...
+
     def waiting(self) -> list[Version]:
         """Versions that are still to be unpacked, oldest first."""
         ...
@@ -297,7 +302,7 @@ class Datasets(Protocol):
         """The hashes of versions that were deleted, whose content no other has."""
         ...
 
-    def clear(self, sha256: str) -> None:
+    def clear(self, sha256: str) -> bool:
         """Remember that the content of those that were deleted is seen to: they are unused no
-        more."""
+        more. False where another version has it by now."""
         ...

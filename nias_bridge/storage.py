@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol
@@ -366,9 +366,10 @@ class Storage:
         told = self.reach.call("files_of_dataset", folder=str(folder), sha256=sha256, most=most)
         return [(path, size, digest) for path, size, digest in told]
 
-    def drop_dataset(self, folder: PurePosixPath, sha256: str) -> None:
-        """Remove a content, or what is left of it."""
-        self.reach.call("drop_dataset", folder=str(folder), sha256=sha256)
+    def drop_dataset(self, folder: PurePosixPath, sha256: str, published: int) -> None:
+        """Remove a content, or what is left of it, unless it was published after its folder had
+        this time (nanoseconds)."""
+        self.reach.call("drop_dataset", folder=str(folder), sha256=sha256, published=published)
 
     def sweep_datasets(
         self, folder: PurePosixPath, *, known: Collection[str], working: Collection[str]
@@ -377,6 +378,40 @@ class Storage:
         self.reach.call(
             "sweep_datasets", folder=str(folder), known=sorted(known), working=sorted(working)
         )
+
+    def why_no_acls(self, folder: PurePosixPath) -> str:
+        """Why no ACLs are kept where this folder of ours is, "" where they are."""
+        return str(self.reach.call("why_no_acls", folder=str(folder)))
+
+    def open_datasets(
+        self, folder: PurePosixPath, readers: Mapping[str, Collection[int]]
+    ) -> dict[str, tuple[int, str]]:
+        """Let just these accounts, by their numbers, read each of these contents.
+
+        Gives, by hash, the number and words of the system's error where that could not be done.
+        """
+        told = self.reach.call(
+            "open_datasets",
+            folder=str(folder),
+            readers={sha256: sorted(uids) for sha256, uids in readers.items()},
+        )
+        return {sha256: (number, words) for sha256, (number, words) in told.items()}
+
+    def tell_datasets(
+        self,
+        folder: PurePosixPath,
+        texts: Mapping[str, tuple[int, str]],
+        kept: Collection[str],
+    ) -> dict[str, tuple[int, str]]:
+        """Write these accounts' catalogues, each beside the account's number, and remove those of
+        accounts that are not kept.
+
+        Gives, by account, the number and words of the system's error for what was not written.
+        """
+        told = self.reach.call(
+            "tell_datasets", folder=str(folder), texts=dict(texts), kept=sorted(kept)
+        )
+        return {account: (number, words) for account, (number, words) in told.items()}
 
 
 def mounted(root: Path) -> tuple[Storage, PurePosixPath]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import pwd
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accounts import link
+from accounts import a_place_for_it, account, link, run_as_installed
 from client import Client
+from sites import served
 
-from nias_bridge.site import Site, said
+from nias_bridge.localcluster import LocalCluster
+from nias_bridge.settings import Settings
+from nias_bridge.site import Site, running, said
 
 SAYS_WHO = """
 import getpass, os, pathlib
@@ -72,6 +76,29 @@ def person(site: Site, handle: str, unix: str) -> Researcher:
     return Researcher(
         handle, unix, Client(site.url, said(site, "token", "add", f"{handle}@lab.org"))
     )
+
+
+@contextmanager
+def a_lab(cluster: LocalCluster, make_site: Callable[..., Site], nias: str) -> Iterator[Lab]:
+    """Alice and Bob at a site of this machine, which is served."""
+    program = a_place_for_it()
+    settings = Settings(
+        shared_root="/to/be/named",
+        database_url="sqlite://",
+        secret_key="for tests only, and long enough for it",
+        slurm_conf=cluster.slurm_conf,
+        run_as=program,
+    )
+    made = make_site(cluster, identity="unix", run_as=program)
+    settings = settings.model_copy(update={"shared_root": made.state / "shared"})
+    with (
+        run_as_installed(settings, nias),
+        account("alice") as alice,
+        account("bob") as bob,
+        served(made),
+        running(made, "poll"),
+    ):
+        yield Lab(made, program, person(made, "alice", alice), person(made, "bob", bob))
 
 
 def alice_at_work(lab: Lab) -> Iterator[dict[str, Any]]:

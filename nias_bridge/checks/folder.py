@@ -107,6 +107,12 @@ def try_linking(subject: Subject) -> None:
         subject.storage.remove(source, target)
 
 
+def try_acls(subject: Subject) -> str:
+    """Why no ACLs are kept, "" where they are. Raises OSError."""
+    with probe_folder(subject) as folder:
+        return subject.storage.why_no_acls(folder.here)
+
+
 def shipped_version(subject: Subject) -> str:
     """The version of the bridge that put the node program there last, "" where none did."""
     (told,) = subject.storage.contents([subject.paths.bin / layout.SITE], TOLD_MAX)

@@ -27,9 +27,9 @@ NO_LINKS = (
     "let all of shared_root be one file system that knows hard links: no folder in it a mount, a "
     "dataset or a subvolume of its own (docs/production.md)"
 )
-VERSION_3 = (
-    "mount version 3 here, exported to here with no_root_squash; the nodes may have version 4 "
-    "(docs/identity.md)"
+WITH_ACLS = (
+    "mount it with the option acl, or as a file system that has them (of NFS version 3, not 4: "
+    'docs/identity.md); else set identity = "service"'
 )
 MAKE_ROOM = (
     "set keep_days and a smaller environments_max_bytes, call nias-bridge env prune, or enlarge it"
@@ -81,6 +81,20 @@ def linking(subject: Subject) -> Finding:
     return well("a file of cache/ can be linked into envs/")
 
 
+def acls(subject: Subject) -> Finding:
+    """By them jobs that are people's own accounts come to their folders and datasets."""
+    try:
+        why = folder.try_acls(subject)
+    except OSError as error:
+        return unknown(f"whether it keeps POSIX ACLs can't be tried: {error.strerror}")
+    if not why:
+        return well("it keeps POSIX ACLs")
+    seen = f"it keeps no POSIX ACLs ({why})"
+    if subject.settings.identity == "unix":
+        return fault(f"{seen}, by which each job comes to its run", WITH_ACLS)
+    return skipped(f"{seen}: jobs by plain sbatch see no datasets")
+
+
 def space(subject: Subject) -> Finding:
     """For uploads, runs and environments."""
     return graded_space(subject.storage.space(subject.paths.root).free, "it")
@@ -98,18 +112,10 @@ def mount(subject: Subject) -> Finding:
     """How it is mounted here."""
     if not subject.mounted:
         return skipped("it is not mounted here")
-    told = mounts.mount_of(Path(subject.paths.root))._asdict()
-    found = graded_mount(told)
-    if subject.settings.identity != "unix" or found.grade is Grade.FAULT:
-        return found
-    return graded_for_owners(told) or found
-
-
-def graded_for_owners(told: Facts) -> Finding | None:
-    """What it comes to where runs are handed over to their owners' accounts; None: nothing more."""
-    if told["type"] == "nfs4":
-        return fault("it is NFS of version 4, which has no POSIX ACLs", VERSION_3)
-    return well("it is NFS of version 3, which has POSIX ACLs") if told["type"] == "nfs" else None
+    found = graded_mount(mounts.mount_of(Path(subject.paths.root))._asdict())
+    if subject.settings.identity == "unix" and found.grade is Grade.WARNING:
+        return well("it is NFS of version 3, which alone has POSIX ACLs")
+    return found
 
 
 def graded_mount(told: Facts) -> Finding:
@@ -143,6 +149,7 @@ def shipped(subject: Subject) -> Finding:
 POINTS = (
     Point("writing", writing),
     Point("hard links", linking),
+    Point("ACLs", acls),
     Point("space", space),
     Point("mount", mount),
     Point("node program", shipped),

@@ -104,7 +104,6 @@ def _page(error: NiasError | None = None) -> str:
     found, me = datasets.visible(bridge()), bridge().person.handle
     return render_template(
         "datasets.html",
-        why_none=datasets.why_none(bridge()),
         datasets=sorted(found, key=lambda each: (each.owner != me, each.name.casefold())),
         names={each.owner: accounts.name_of(bridge(), each.owner) for each in found},
         most=bridge().settings.dataset_max_bytes,

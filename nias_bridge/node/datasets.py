@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -22,7 +22,9 @@ from . import archive, layout, names, zipreader
 _WORK = ".arriving-"
 _READ_BYTES = 1024 * 1024
 _LEFT_ALONE_SECONDS = 3600  # what nobody names any more may be another process's work until then
-_CLOSED, _OPEN, _FILE = 0o550, 0o750, 0o440
+# A content's own folder is its door: who is to come in, stands in its ACL. Behind it all may read.
+_DOOR, FOLDER, FILE = 0o500, 0o555, 0o444
+_WORKED_AT = 0o700  # which lets nobody in, whomever an ACL names
 
 
 class Judged(NamedTuple):
@@ -84,14 +86,19 @@ def files_of(folder: str, sha256: str, most: int) -> list[tuple[str, int, str]]:
     return found
 
 
-def drop(folder: str, sha256: str) -> None:
-    """Remove a content, or what is left of it. Raises OSError."""
+def drop(folder: str, sha256: str, published: int) -> None:
+    """Remove a content, or what is left of it, unless it was published again meanwhile.
+
+    published: nanoseconds, its folder's time when it was last known that nobody has it. Raises
+    OSError.
+    """
     place = Path(folder)
     # Out of sight first: whoever is stopped meanwhile leaves no half of it under its name.
     going = place / f"{_WORK}gone-{sha256}"
     _remove(going)
-    with suppress(FileNotFoundError):
-        (place / sha256).rename(going)
+    with _alone(place), suppress(FileNotFoundError):
+        if (place / sha256).stat().st_mtime_ns == published:
+            (place / sha256).rename(going)
     _remove(going)
 
 
@@ -154,7 +161,8 @@ def _of_zip(file: BinaryIO, limits: archive.Limits) -> list[_Coming]:
 
 def _publish(coming: list[_Coming], place: Path, work: Path) -> dict[str, Any]:
     folder = work / layout.CONTENT_FILES
-    folder.mkdir(parents=True)
+    work.mkdir(_WORKED_AT)
+    folder.mkdir()
     sums = []
     for each in coming:
         path = folder / each.path
@@ -164,23 +172,39 @@ def _publish(coming: list[_Coming], place: Path, work: Path) -> dict[str, Any]:
             archive.write(path, _hashed(each.content(), digest.update))
         except zipreader.ZipError as error:
             raise archive.ArchiveError(f"“{names.shown(each.path)}” {error}.") from None
-        path.chmod(_FILE)
+        path.chmod(FILE)
         sums.append((each.path, digest.hexdigest()))
     sums.sort(key=lambda pair: pair[0].encode())
     text = "".join(f"{digest}  {path}\n" for path, digest in sums).encode()
     archive.write(work / layout.CONTENT_SUMS, [text])
-    (work / layout.CONTENT_SUMS).chmod(_FILE)
-    for within, _, _ in os.walk(work, topdown=False):
-        os.chmod(within, _CLOSED)  # noqa: PTH101  # os.walk gives texts
+    (work / layout.CONTENT_SUMS).chmod(FILE)
+    for within, _, _ in os.walk(folder, topdown=False):
+        os.chmod(within, FOLDER)  # noqa: PTH101  # os.walk gives texts
+    work.chmod(_DOOR)
     os.sync()  # a content that is there is there after a power cut too
     sha256 = hashlib.sha256(text).hexdigest()
     target = place / sha256
-    with suppress(OSError):  # the same content is there: a folder with files in it stays
-        work.rename(target)
-    if not (target / layout.CONTENT_SUMS).exists():
-        raise FileNotFoundError(2, "it could not be published", str(target))
+    with _alone(place):
+        with suppress(OSError):  # the same content is there: a folder with files in it stays
+            work.rename(target)
+        if not (target / layout.CONTENT_SUMS).exists():
+            raise FileNotFoundError(2, "it could not be published", str(target))
+        os.utime(target)  # who was about to drop what was there finds this
     size = sum(each.size for each in coming)
     return {"sha256": sha256, "size": size, "files": len(coming)}
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Within this block no other process publishes a content or takes one away."""
+    # Others may pass by here: who could open it could keep it.
+    path, how = place.with_name(f"{place.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    lock = os.open(path, how, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _hashed(content: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
@@ -200,6 +224,6 @@ def _remove(folder: Path) -> None:
         for name in ("", *inner):
             path = Path(within, name)
             if not path.is_symlink():
-                path.chmod(_OPEN)
+                path.chmod(_WORKED_AT)
     with suppress(FileNotFoundError):
         shutil.rmtree(folder)

@@ -35,8 +35,13 @@ def with_datasets(
         data.mkdir()
     for name, sha256 in seen.items():
         content = place / sha256 / layout.CONTENT_FILES
-        if not content.is_dir():
-            raise NoSuchDataset(f"the dataset {name} ({sha256}) is not on the shared storage")
+        what = f"the dataset {name} ({sha256})"
+        try:
+            content.stat()
+        except FileNotFoundError:
+            raise NoSuchDataset(f"{what} is not on the shared storage") from None
+        except PermissionError:
+            raise NoSuchDataset(f"{what} can't be read by this job's account") from None
         if walls.standing:
             walls = walls._replace(readable=(*walls.readable, (content, data / name)))
         else:

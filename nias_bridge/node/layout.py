@@ -26,6 +26,10 @@ CONTENT = "content"
 CONTENT_FILES = "files"  # what a run sees
 CONTENT_SUMS = "SHA256SUMS"  # whose own SHA-256 is the hash
 
+# <shared>/datasets/of/
+CATALOGUES = "of"
+CATALOGUE = "{}.json"  # what an account's words for datasets may mean, for jobs by plain sbatch
+
 # <shared>/sbatch/<account>/<job id>/, which has what a run's folder has, and
 SUBMISSION = "submission.json"  # what was given to sbatch
 BY_SBATCH = "sbatch"  # stands for the token: nobody else can write there

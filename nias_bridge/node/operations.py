@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import datasets, keeping, reading
+from . import acls, datasets, grants, keeping, reading
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **reading.OPERATIONS,
     **keeping.OPERATIONS,
     **datasets.OPERATIONS,
+    **acls.OPERATIONS,
+    **grants.OPERATIONS,
 }

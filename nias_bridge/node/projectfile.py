@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
-from . import sweeptable, toml
+from . import catalogue, sweeptable, toml
 from .sweeptable import Scalar
 
 FILE = "nias.toml"
@@ -19,9 +19,7 @@ _TIME = re.compile(r"(?:\d{1,4}-\d{1,2}(?::\d{1,2}){0,2}|\d{1,7}(?::\d{1,2}){0,2
 _MEMORY = re.compile(r"\d{1,9}[KMGT]?B?", re.ASCII | re.IGNORECASE)
 PARTITION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _PYTHON = re.compile(r"3\.\d{1,2}(?:\.\d{1,2})?", re.ASCII)
-_DATASET = re.compile(
-    r"(?:[a-z0-9_-]{1,64}/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:@[0-9a-f]{4,64})?", re.ASCII
-)
+_DATASET = re.compile(catalogue.WORD, re.ASCII)
 _PROBLEMS_TOLD = 20
 _MOST_ARGS = 200
 _MOST_PARAMETERS = 100

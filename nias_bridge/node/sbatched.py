@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import shutil
@@ -14,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from . import archive, claim, files, layout, projectfile, run
+from . import archive, catalogue, claim, files, layout, projectfile, run
 from .stopping import StopSignals
 
 _USAGE_STATUS = 2
@@ -208,10 +209,7 @@ def _command(job: claim.Job, given: Given) -> list[str]:
         said = projectfile.read(text.decode("utf-8", "replace"), read)
     asked = said.job
     if asked.datasets:
-        raise Refused(
-            f"{projectfile.FILE} names datasets, which only what is submitted through the gateway "
-            "can see: use its pages, or “nias submit”"
-        )
+        _choose(job, asked.datasets)
     if asked.python:
         _under(asked.python, site.get("pythons", {}), job.shared, given)
     if any((asked.time, asked.memory, asked.cpus, asked.gpus, asked.partition)):
@@ -228,6 +226,43 @@ def _sweep(job: claim.Job, count: int, tasks: Sequence[Mapping[str, Any]]) -> No
             "before the script's name."
         )
     files.write_json(job.run / layout.SWEEP, list(tasks))
+
+
+def _choose(job: claim.Job, words: Sequence[str]) -> None:
+    """Settle which versions the run sees: the first of its tasks does, for all of them and for
+    whatever is begun anew. Raises Refused."""
+    seen = job.run / layout.SEEN
+    with (job.run / layout.SUBMISSION).open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if seen.exists():
+            return
+        me, listed = _catalogue(job.shared / layout.DATASETS / layout.CATALOGUES)
+
+        def named(name: str) -> list[catalogue.Listed]:
+            return [each for each in listed if each.name.casefold() == name.casefold()]
+
+        try:
+            meant = catalogue.resolve(words, me, named)
+        except catalogue.NotMeant as error:
+            told = ", ".join(words)
+            raise Refused(f"{projectfile.FILE}: job.datasets is {told}; {error}") from None
+        files.write_json(seen, {each.name: each.sha256 for each in meant})
+    run.say(f"Datasets: {', '.join(each.word for each in meant)}.")
+
+
+def _catalogue(place: Path) -> tuple[str, list[catalogue.Listed]]:
+    """What this account's words may mean, and to whom. Raises Refused."""
+    account = pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        return catalogue.read((place / layout.CATALOGUE.format(account)).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        why = f"the bridge has linked nobody to the account {account}: ask the administrator to"
+        if not os.path.isdir(place):  # noqa: PTH112  # also where it is closed to us
+            why = "the site's shared storage has no ACLs by which a job by plain sbatch could see"
+            why = f"{why} them: use the bridge's pages, or “nias submit”"
+        elif not isinstance(error, FileNotFoundError):
+            why = f"what the account {account} may see can't be read ({error})"
+        raise Refused(f"{projectfile.FILE} names datasets, and {why}") from None
 
 
 def _under(version: str, pythons: Mapping[str, str], shared: Path, given: Given) -> None:

@@ -16,6 +16,7 @@ from functools import partial
 from itertools import chain
 from pathlib import PurePosixPath
 
+from nias_bridge.datasets import Mount
 from nias_bridge.domain import (
     SBATCH_JOB_NAME,
     Contents,
@@ -27,11 +28,11 @@ from nias_bridge.domain import (
     SlurmReport,
     Unclaimed,
 )
-from nias_bridge.errors import BadProjectFile, Unreachable
+from nias_bridge.errors import BadProjectFile, NotPossible, Unreachable
 from nias_bridge.naming import NAME_MAX, project_name, slug
 from nias_bridge.node import archive, layout, needs, requirements
 from nias_bridge.ports import Scheduler
-from nias_bridge.services import intake, wishes
+from nias_bridge.services import datasets, intake, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import read_json
 from nias_bridge.storage import Info, Storage
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 CLOCKS_APART = timedelta(hours=1)  # the gateway's, the cluster's and the storage's differ by less
 UNTOLD_MAX = timedelta(seconds=15)  # after which a job is taken in without its project's name
+TASKS_ASKED = 100  # of an array, whether they have ended without having chosen datasets
 HINTS_MAX = 1000  # folders that are asked about in one search
 
 # A submission by plain sbatch: its job id, its user, and when it was submitted first.
@@ -101,7 +103,10 @@ def settle(bridge: Bridge, run: Run) -> Run:
         run = bridge.store.update(run, native=replace(run.native, folder=folder))
     if not run.contents.size:
         with suppress(OSError, archive.ArchiveError, needs.NeedsError):
-            contents, program = _contents(bridge, run)
+            contents, program, mounts = _contents(bridge, run)
+            if mounts and not run.datasets:
+                with suppress(NotPossible):  # it was deleted in these seconds
+                    run = bridge.store.see(run, mounts)
             run = bridge.store.update(run, contents=contents, program=program)
     return run
 
@@ -305,16 +310,19 @@ def _hints(bridge: Bridge, since: datetime) -> list[int]:
     return sorted(ids - known)[-HINTS_MAX:]
 
 
-def _contents(bridge: Bridge, run: Run) -> tuple[Contents, Program]:
-    """What is in a run's zip. Raises OSError, ArchiveError, NeedsError."""
+def _contents(bridge: Bridge, run: Run) -> tuple[Contents, Program, tuple[Mount, ...]]:
+    """What is in a run's zip, and the datasets that it sees. Raises ArchiveError, NeedsError;
+    OSError also while the job has not decided yet which these are."""
     packed = bridge.paths.run(run).archive
+    words: tuple[str, ...] = ()
     with bridge.storage.open(packed) as file:
         inventory = archive.judge(file, f"{run.project}.zip", intake.limits(bridge.settings))
         read = partial(archive.read_member, file, inventory, limit=intake.PROJECT_FILE_MAX_BYTES)
         program = Program()
         with suppress(BadProjectFile):
             said = wishes.read(read, lambda _: wishes.Limits(), bridge.settings.tasks_max)
-            program = said.program
+            program, words = said.program, said.datasets
+        mounts = _mounts(bridge, run) if words else ()
         lines, _ = requirements.parse(needs.read(read, program.main).text)
         contents = Contents(
             size=file.info.size,
@@ -323,4 +331,22 @@ def _contents(bridge: Bridge, run: Run) -> tuple[Contents, Program]:
             sha256=bridge.storage.sha256(packed),
             requirements=tuple(line.partition(" --hash")[0] for line in lines),
         )
-    return contents, program
+    return contents, program, mounts
+
+
+def _mounts(bridge: Bridge, run: Run) -> tuple[Mount, ...]:
+    """The versions that a job chose, as far as its owner may use them: the file is her account's.
+
+    Raises FileNotFoundError while there is no word of them.
+    """
+    files = bridge.paths.run(run)
+    tasks = bridge.store.tasks(run.id)[:TASKS_ASKED] if run.tasks else []
+    exits = [files.exit, *(files.task(task.index).exit for task in tasks)]
+    chose, *ended = bridge.storage.infos([files.seen, *exits])
+    if not chose:
+        if not any(ended):
+            raise FileNotFoundError(str(files.seen))
+        return ()
+    person = bridge.store.people.find(handle=run.owner)
+    told = read_json(bridge.storage, files.seen)
+    return datasets.chosen(bridge, person, told) if person else ()

@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 
 from nias_bridge.domain import OPEN_STATES, Filter, JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import (
+    NiasError,
     NotAllowed,
+    NotPossible,
     Rejected,
     SubmissionUnclear,
     TryLater,
@@ -18,7 +20,7 @@ from nias_bridge.errors import (
 )
 from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.script import render
-from nias_bridge.services import adopt, arrays, denied, identity
+from nias_bridge.services import adopt, arrays, denied, grants, identity
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import Evidence, at_work, claimed_job, read_evidence
 from nias_bridge.services.sight import Desk, alike, merged, runs_again
@@ -72,19 +74,27 @@ def submit(desk: Desk, run: Run) -> Run:
         return _cancel_unsubmitted(desk, run)
     if run.submissions and desk.clock() < run.changed_at + _patience(run.submissions):
         return run
+    try:
+        user = identity.user_of(desk.bridge, run.owner)  # who may have been unlinked meanwhile
+        if user and run.datasets:
+            grants.open_to(desk.bridge, run, user)
+    except (NotAllowed, NotPossible) as error:
+        return _reject(desk, run, error)
+    return _submit(desk, run, user)
+
+
+def _submit(desk: Desk, run: Run, user: str | None) -> Run:
     files = desk.bridge.paths.run(run)
     run = _move(desk, run, JobState.SUBMITTING, submissions=run.submissions + 1)
     output = files.task_logs_on_cluster if run.tasks else files.log_on_cluster
     try:
-        user = identity.user_of(desk.bridge, run.owner)
         if user:
             identity.prepare(desk.bridge, run.owner)
         job_id = desk.scheduler.submit(
             files.script_on_cluster, name=run.job_name, log=output, user=user
         )
-    except (Rejected, NotAllowed) as error:  # or her account was unlinked since the upload
-        arrays.end_all(desk, run, JobState.REJECTED)
-        return _move(desk, run, JobState.REJECTED, note=str(error))
+    except Rejected as error:
+        return _reject(desk, run, error)
     except (TryLater, Unreachable) as error:
         return _move(desk, run, JobState.STAGED, note=str(error))
     except SubmissionUnclear as error:
@@ -243,6 +253,11 @@ def _cancel(desk: Desk, run: Run) -> None:
         desk.scheduler.cancel(run.job_id, name=run.job_name, user=user)
     except (NotAllowed, Unreachable) as error:
         log.warning("run %d: not cancelled yet: %s", run.id, error)
+
+
+def _reject(desk: Desk, run: Run, why: NiasError) -> Run:
+    arrays.end_all(desk, run, JobState.REJECTED)
+    return _move(desk, run, JobState.REJECTED, note=str(why))
 
 
 def _cancel_unsubmitted(desk: Desk, run: Run) -> Run:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 
-from nias_bridge import datasets
 from nias_bridge.datasets import Dataset, Mount, Version
 from nias_bridge.domain import Run
 from nias_bridge.errors import BadRequest, NotAllowed, NotFound, NotPossible
-from nias_bridge.node import archive
+from nias_bridge.node import archive, catalogue
+from nias_bridge.people import Person
 from nias_bridge.services import contents, held
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
 FILES_LISTED = 500
-MOUNTS_MOST = 50
-AS_OTHERS = (
-    "This site has no datasets: its jobs run as their owners’ own accounts, which can’t read what "
-    "the gateway keeps. Put the data where your account can read it."
-)
 
 
 @dataclass(frozen=True)
@@ -29,17 +26,6 @@ class Seen:
 
     mount: Mount
     gone: bool
-
-
-def why_none(bridge: Bridge) -> str:
-    """Why this site has no datasets, "" where it has."""
-    return AS_OTHERS if bridge.settings.identity == "unix" else ""
-
-
-def check_there_are_some(bridge: Bridge) -> None:
-    """Raises NotPossible with the reason on a site that has none."""
-    if why := why_none(bridge):
-        raise NotPossible(why)
 
 
 def limits(settings: Settings) -> archive.Limits:
@@ -147,21 +133,29 @@ def delete(bridge: Bridge, dataset_id: int, version_id: int | None = None) -> No
 
 def resolve(bridge: Bridge, words: Sequence[str]) -> tuple[Mount, ...]:
     """The versions that these words mean to the caller now. Raises BadRequest with a sentence."""
-    if words:
-        check_there_are_some(bridge)
-    if len(words) > MOUNTS_MOST:
-        raise BadRequest(f"A run sees at most {MOUNTS_MOST} datasets.", "datasets")
-    mounts: dict[str, Mount] = {}
-    for word in words:
-        mount = _mount(bridge, word)
-        other = mounts.setdefault(mount.name.casefold(), mount)
-        if other != mount:
-            raise BadRequest(
-                f"{other.word} and {mount.word} would both be $NIAS_DATA/{mount.name}: a run can "
-                "see one of them.",
-                "datasets",
-            )
-    return tuple(mounts.values())
+    there: dict[tuple[str, str], Dataset] = {}
+
+    def named(name: str) -> list[catalogue.Listed]:
+        found = bridge.store.datasets.visible(bridge.person.id, name=name)
+        there.update({(each.owner, each.name): each for each in found})
+        return [listed(each) for each in found]
+
+    try:
+        meant = catalogue.resolve(words, bridge.person.handle, named)
+    except catalogue.NotMeant as error:
+        raise BadRequest(str(error), "datasets") from None
+    return tuple(_mount(there[each.owner, each.name], each.sha256) for each in meant)
+
+
+def listed(found: Dataset) -> catalogue.Listed:
+    """A dataset as it may be meant."""
+    problems = [each.problem for each in found.arriving]
+    return catalogue.Listed(
+        found.owner,
+        found.name,
+        tuple(each.sha256 for each in found.versions),
+        problems[0] if problems and all(problems) else "",
+    )
 
 
 def mount_of(found: Dataset, version: Version) -> Mount:
@@ -191,6 +185,20 @@ def again(bridge: Bridge, mounts: Sequence[Mount]) -> tuple[Mount, ...]:
     return tuple(found)
 
 
+def chosen(bridge: Bridge, person: Person, told: Mapping[str, object]) -> tuple[Mount, ...]:
+    """What a job of this person's wrote of the contents that it sees, by their names: those that
+    she may use."""
+    found: dict[str, Mount] = {}
+    for name, sha256 in islice(told.items(), catalogue.MOST):
+        if not re.fullmatch(catalogue.WORD, name, re.ASCII):
+            continue
+        there = bridge.store.datasets.visible(person.id, name=name)
+        for each in sorted(there, key=lambda each: each.owner != person.handle):
+            if any(version.sha256 == sha256 for version in each.versions):
+                found.setdefault(name.casefold(), _mount(each, str(sha256)))
+    return tuple(found.values())
+
+
 def seen(bridge: Bridge, run: Run) -> tuple[Seen, ...]:
     """What a run sees or saw."""
     if not run.datasets:
@@ -199,31 +207,8 @@ def seen(bridge: Bridge, run: Run) -> tuple[Seen, ...]:
     return tuple(Seen(mount, mount.version_id in gone) for mount in run.datasets)
 
 
-def _mount(bridge: Bridge, text: str) -> Mount:
-    try:
-        word = datasets.word(text)
-    except ValueError as error:
-        raise BadRequest(f"“{text[:80]}” {error}.", "datasets") from None
-    there = bridge.store.datasets.visible(bridge.person.id, name=word.name)
-    named = [each for each in there if word.owner in ("", each.owner)]
-    own = [each for each in named if each.owner == bridge.person.handle]
-    if not named:
-        raise BadRequest(
-            f"“{text}” is no dataset of yours, and none that is shared with you.", "datasets"
-        )
-    if len(named) > 1 and not own:
-        several = " or ".join(sorted(f"{each.owner}/{each.name}" for each in named))
-        raise BadRequest(f"“{text}” may be {several}: say which.", "datasets")
-    found = (own or named)[0]
-    fitting = [each for each in found.versions if each.sha256.startswith(word.version)]
-    if not fitting:
-        why = f"has no version {word.version}" if word.version else "is still being unpacked"
-        if found.arriving and all(each.problem for each in found.arriving) and not found.versions:
-            why = f"could not be unpacked: {found.arriving[0].problem}"
-        raise BadRequest(f"The dataset “{text}” {why.rstrip('.')}.", "datasets")
-    if len({each.sha256 for each in fitting}) > 1 and word.version:
-        raise BadRequest(f"“{text}” may be several versions: write more of the hash.", "datasets")
-    return mount_of(found, fitting[0])
+def _mount(found: Dataset, sha256: str) -> Mount:
+    return mount_of(found, next(each for each in found.versions if each.sha256 == sha256))
 
 
 def _handle(bridge: Bridge, text: str) -> str:

@@ -12,7 +12,7 @@ from nias_bridge.errors import BadRequest, BadUpload
 from nias_bridge.node import archive
 from nias_bridge.services import contents, held, pieces, quotas
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.services.datasets import check_there_are_some, limits, why_none
+from nias_bridge.services.datasets import limits
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +22,8 @@ NO_ROOM = "The shared storage had no room to unpack it. Tell the administrator, 
 def expect(bridge: Bridge, size: int, name: str = "") -> None:
     """Refuse what would be refused once all of it came. name: "" where it is not given yet.
 
-    Raises BadRequest, OverQuota, NotPossible.
+    Raises BadRequest, OverQuota.
     """
-    check_there_are_some(bridge)
     if name:
         _name(name)
     quotas.check_room(bridge, size, "this dataset")
@@ -33,7 +32,7 @@ def expect(bridge: Bridge, size: int, name: str = "") -> None:
 def put(bridge: Bridge, part: PurePosixPath, filename: str, name: str) -> Dataset:
     """A streamed file as a new version of the caller's dataset of this name, to be unpacked soon.
 
-    On any error the part is removed. Raises BadRequest, BadUpload, OverQuota, NotPossible.
+    On any error the part is removed. Raises BadRequest, BadUpload, OverQuota.
     """
     try:
         return _add(bridge, part, filename, name)
@@ -57,7 +56,6 @@ def put_pieces(bridge: Bridge, upload_id: str, name: str) -> Dataset:
 
 
 def _add(bridge: Bridge, part: PurePosixPath, filename: str, name: str) -> Dataset:
-    check_there_are_some(bridge)
     name = _name(name or _stem(filename))
     try:
         judged = contents.judge(bridge, part, filename, limits(bridge.settings))
@@ -85,16 +83,15 @@ def deliver(bridge: Bridge) -> None:
         except OSError as error:  # the others need not wait for it
             log.warning("Dataset version %d: not unpacked yet: %s", version.id, error)
     for sha256 in bridge.store.datasets.unused():
-        # First, as a poller that lost its lease is stopped by it: meanwhile the content may have
-        # come again. What is left on the storage by one that is killed here is swept.
-        bridge.store.datasets.clear(sha256)
-        contents.drop(bridge, sha256)
+        known = contents.published(bridge, sha256)
+        # A poller that lost its lease is stopped by this. One that stands still after it leaves
+        # what came again, by its time; what one leaves that is killed here is swept.
+        if bridge.store.datasets.clear(sha256):
+            contents.drop(bridge, sha256, known)
 
 
 def sweep(bridge: Bridge) -> None:
     """Remove contents and halves of such that no row tells of."""
-    if why_none(bridge):
-        return
     working = [version.upload for version in bridge.store.datasets.waiting()]
     contents.sweep(bridge, bridge.store.datasets.contents(), working)
 

@@ -67,8 +67,12 @@ def make_folders(bridge: Bridge) -> None:
     root, storage = bridge.paths.root, bridge.storage
     for folder in (layout.BIN, layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
         storage.make_folder(root / folder)
-    storage.make_folder(bridge.paths.dataset_contents)
-    storage.permit(root / layout.DATASETS, drop=0o007)
+    contents, settings = bridge.paths.dataset_contents, bridge.settings
+    storage.make_folder(contents)
+    if settings.identity == "unix" or (settings.login_nodes and not storage.why_no_acls(contents)):
+        _open_datasets(bridge)
+    else:
+        storage.permit(root / layout.DATASETS, drop=0o007)
 
 
 def _is_secret(name: str, value: str) -> bool:
@@ -114,6 +118,15 @@ def _close_to_passers(bridge: Bridge) -> None:
     """Let no account but the bridge's, as which jobs run, come to what is theirs."""
     for closed in (layout.ENVIRONMENTS, layout.CACHE, layout.UPLOADS, layout.RUNS):
         bridge.storage.permit(bridge.paths.root / closed, drop=0o007)
+
+
+def _open_datasets(bridge: Bridge) -> None:
+    """Let all accounts come through to contents and catalogues, each of which has an ACL that says
+    who may read it."""
+    storage, root = bridge.storage, bridge.paths.root
+    storage.make_folder(bridge.paths.catalogues)
+    for folder in (bridge.paths.catalogues, bridge.paths.dataset_contents, root / layout.DATASETS):
+        storage.permit(folder, add=0o711, drop=0o777)
 
 
 def _open_to_passers(bridge: Bridge) -> None:

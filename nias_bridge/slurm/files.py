@@ -30,6 +30,7 @@ AGAIN = frozenset(reading.OPERATIONS) | {
     *("write", "append", "seal", "make_folder", "remove", "touch"),
     *("permit", "take_group", "held", "discard", "clear"),
     *("files_of_dataset", "drop_dataset", "sweep_datasets"),
+    *("why_no_acls", "open_datasets", "tell_datasets"),
 }
 # Seconds for those that go through all of a file, or of a folder.
 LONG = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nias_bridge.errors import Unreachable
@@ -12,6 +12,7 @@ from nias_bridge.people import UnixAccount
 from nias_bridge.slurm.commands import Output
 
 KEPT_SECONDS = 60.0
+ASKED_AT_ONCE = 200
 _NOT_THERE = 2  # getent's status for a name that it does not know
 _PASSWD_FIELDS = 7
 _GROUP = re.compile(r"(\d+)(?:\(([^)]*)\))?")
@@ -42,6 +43,15 @@ class Getent:
             own=line[2] == _said(self.run(["id", "-u"]), "id"),
         )
 
+    def uids(self, names: Collection[str]) -> dict[str, int]:
+        """Raises Unreachable."""
+        found: dict[str, int] = {}
+        ordered = sorted(names)
+        for first in range(0, len(ordered), ASKED_AT_ONCE):
+            some = ordered[first : first + ASKED_AT_ONCE]
+            found.update(_known(self.run(["getent", "passwd", "--", *some])))
+        return {name: found[name] for name in ordered if name in found}
+
     def uid(self, name: str) -> int | None:
         """Raises Unreachable. Who asks again within a minute is told the same."""
         at, uid = self._uids.get(name, (0.0, None))
@@ -50,6 +60,17 @@ class Getent:
             uid = account.uid if account and account.name == name else None
             self._uids[name] = (time.monotonic(), uid)
         return uid
+
+
+def _known(output: Output) -> Iterator[tuple[str, int]]:
+    """Names and numbers of the accounts that getent told of, though not of all that was asked."""
+    if output.status not in (0, _NOT_THERE):
+        _said(output, "getent")
+    for line in output.stdout.splitlines():
+        fields = line.split(":")
+        if len(fields) != _PASSWD_FIELDS:
+            raise Unreachable(f"getent told no account: {line[:200]}")
+        yield fields[0], int(fields[2])
 
 
 def _said(output: Output, program: str) -> str:

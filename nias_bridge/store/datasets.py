@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Select,
     Table,
     and_,
     delete,
@@ -41,6 +43,13 @@ from nias_bridge.store.tables import (
 _THERE = dataset_versions.c.deleted_at.is_(None)
 _PUBLISHED = and_(_THERE, dataset_versions.c.sha256 != "")
 _WAITING = and_(_THERE, dataset_versions.c.sha256 == "", dataset_versions.c.problem == "")
+_OTHER = dataset_versions.alias()
+_UNUSED = and_(
+    dataset_versions.c.deleted_at.is_not(None),
+    dataset_versions.c.cleared.is_(False),
+    dataset_versions.c.sha256 != "",
+    ~exists().where(_OTHER.c.sha256 == dataset_versions.c.sha256, _OTHER.c.deleted_at.is_(None)),
+)
 _VERSION = select(*(c for c in dataset_versions.c if c.name != "cleared"))
 _HAS_ANY = exists().where(dataset_versions.c.dataset_id == datasets.c.id, _THERE)
 
@@ -105,6 +114,16 @@ class SqlDatasets:
             asked.append(datasets.c.id < min(before, ID_MAX))
         with reading(self._engine) as connection:
             return _loaded(connection, asked, most)
+
+    def usable(self, hashes: Collection[str] | None = None) -> list[Dataset]:
+        asked: list[ColumnElement[bool]] = [_HAS_ANY]
+        if hashes is not None:
+            of_these = select(dataset_versions.c.dataset_id).where(
+                dataset_versions.c.sha256.in_(hashes), _PUBLISHED
+            )
+            asked.append(datasets.c.id.in_(of_these))
+        with reading(self._engine) as connection:
+            return _shared(connection, select(datasets).where(*asked).order_by(datasets.c.id))
 
     def waiting(self) -> list[Version]:
         wanted = _VERSION.where(_WAITING)
@@ -180,22 +199,15 @@ class SqlDatasets:
             )
 
     def unused(self) -> list[str]:
-        other = dataset_versions.alias()
-        wanted = select(dataset_versions.c.sha256).where(
-            dataset_versions.c.deleted_at.is_not(None),
-            dataset_versions.c.cleared.is_(False),
-            dataset_versions.c.sha256 != "",
-            ~exists().where(
-                other.c.sha256 == dataset_versions.c.sha256, other.c.deleted_at.is_(None)
-            ),
-        )
+        wanted = select(dataset_versions.c.sha256).where(_UNUSED)
         with reading(self._engine) as connection:
             return list(connection.scalars(wanted.distinct()))
 
-    def clear(self, sha256: str) -> None:
-        this = and_(dataset_versions.c.sha256 == sha256, dataset_versions.c.deleted_at.is_not(None))
+    def clear(self, sha256: str) -> bool:
+        these = and_(dataset_versions.c.sha256 == sha256, _UNUSED)
         with writing(self._engine) as connection:
-            connection.execute(update(dataset_versions).where(this).values(cleared=True))
+            done = connection.execute(update(dataset_versions).where(these).values(cleared=True))
+            return done.rowcount > 0
 
 
 def use(connection: Connection, run_id: int, seen: Sequence[Mount]) -> None:
@@ -205,6 +217,11 @@ def use(connection: Connection, run_id: int, seen: Sequence[Mount]) -> None:
         if row is None or row.deleted_at is not None or not row.sha256:
             raise NotPossible(f"The dataset {each.word} was deleted. Nothing was submitted.")
         connection.execute(insert(dataset_uses).values(run_id=run_id, version_id=each.version_id))
+
+
+def seeing() -> Select[tuple[int]]:
+    """The ids of runs that see, or saw, any."""
+    return select(dataset_uses.c.run_id)
 
 
 def stored(connection: Connection, owner: str | None) -> dict[str, int]:
@@ -291,6 +308,13 @@ def _loaded(
     connection: Connection, asked: Sequence[ColumnElement[bool]], most: int
 ) -> list[Dataset]:
     wanted = select(datasets).where(*asked).order_by(datasets.c.id.desc()).limit(most)
+    found = _shared(connection, wanted)
+    used, in_use = _uses(connection, [each.id for each in found])
+    return [replace(each, runs=used[each.id], open_runs=tuple(in_use[each.id])) for each in found]
+
+
+def _shared(connection: Connection, wanted: Select[Any]) -> list[Dataset]:
+    """These with their versions and with whom they are shared, without their runs."""
     rows = list(connection.execute(wanted).mappings())
     ids = [row["id"] for row in rows]
     versions: dict[int, list[Version]] = defaultdict(list)
@@ -301,7 +325,6 @@ def _loaded(
         "people": _named(connection, dataset_people, people, "handle", ids),
         "groups": _named(connection, dataset_groups, groups, "name", ids),
     }
-    used, in_use = _uses(connection, ids)
     return [
         Dataset(
             id=row["id"],
@@ -312,8 +335,6 @@ def _loaded(
             arriving=tuple(each for each in versions[row["id"]] if not each.sha256),
             people=tuple(shared["people"][row["id"]]),
             groups=tuple(shared["groups"][row["id"]]),
-            runs=used[row["id"]],
-            open_runs=tuple(in_use[row["id"]]),
         )
         for row in rows
     ]

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from nias_bridge.datasets import Mount
 from nias_bridge.domain import (
     ENDED_STATES,
     MOVES,
@@ -233,6 +234,17 @@ class SqlStore:
         with reading(self._engine) as connection:
             rows = connection.execute(wanted.order_by(runs.c.created_at, runs.c.id)).mappings()
             return [Run(**row) for row in rows]
+
+    def open_runs_with_datasets(self) -> list[Run]:
+        seeing = runs.c.id.in_(datasets_of.seeing())
+        wanted = _WHOLE_RUN.where(runs.c.state.in_(OPEN_STATES), seeing)
+        with reading(self._engine) as connection:
+            return [Run(**row) for row in connection.execute(wanted).mappings()]
+
+    def see(self, run: Run, seen: Sequence[Mount]) -> Run:
+        with writing(self._engine) as connection:
+            datasets_of.use(connection, run.id, seen)
+            return _write(connection, run, {"datasets": tuple(seen)})
 
     def move(self, run: Run, to: JobState, *, at: datetime, **changes: Any) -> Run:
         if to not in MOVES[run.state]:

@@ -15,36 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from accounts import a_place_for_it, account, do, link, run_as_installed
+from accounts import account, do, link
 from client import Client
-from sites import served
-from unixlab import SAYS_WHO, WAITS, Lab, alice_at_work, person, recorded
+from unixlab import SAYS_WHO, WAITS, Lab, a_lab, alice_at_work, recorded
 
 from nias_bridge.localcluster import LocalCluster
-from nias_bridge.settings import Settings
-from nias_bridge.site import Site, running, said
+from nias_bridge.site import Site, said
 
 
 @pytest.fixture(scope="module")
 def lab(cluster: LocalCluster, make_site: Callable[..., Site], nias: str) -> Iterator[Lab]:
-    program = a_place_for_it()
-    settings = Settings(
-        shared_root="/to/be/named",
-        database_url="sqlite://",
-        secret_key="for tests only, and long enough for it",
-        slurm_conf=cluster.slurm_conf,
-        run_as=program,
-    )
-    made = make_site(cluster, identity="unix", run_as=program)
-    settings = settings.model_copy(update={"shared_root": made.state / "shared"})
-    with (
-        run_as_installed(settings, nias),
-        account("alice") as alice,
-        account("bob") as bob,
-        served(made),
-        running(made, "poll"),
-    ):
-        yield Lab(made, program, person(made, "alice", alice), person(made, "bob", bob))
+    with a_lab(cluster, make_site, nias) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

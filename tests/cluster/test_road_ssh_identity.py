@@ -14,9 +14,11 @@ import time
 import urllib.error
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import granted
 import loginnode
 import pytest
 from accounts import a_place_for_it, account, do, once_unlocked
@@ -96,13 +98,9 @@ def linked(site: Site, handle: str, unix: str) -> Researcher:
     return Researcher(handle, unix, Client(site.url, said(site, "token", "add", email)))
 
 
-@pytest.fixture(scope="module")
-def lab(
-    cluster: LocalCluster,
-    login_node: LoginNode,
-    make_site: Callable[..., Site],
-    nias: str,
-    elsewhere: None,
+@contextmanager
+def a_distant_lab(
+    cluster: LocalCluster, login_node: LoginNode, make_site: Callable[..., Site], **settings: Any
 ) -> Iterator[Lab]:
     program, login = a_place_for_it(), login_node.login
     key = login_node.folder / "gateway-of-people"
@@ -119,6 +117,7 @@ def lab(
             ssh_user=login.user,
             ssh_key=key,
             ssh_known_hosts=login.known_hosts,
+            **settings,
         )
         stack.enter_context(put_in_place(made, program))
         stack.enter_context(served(made))
@@ -126,7 +125,34 @@ def lab(
         yield Lab(made, program, linked(made, "alice", alice), linked(made, "bob", bob))
 
 
+@pytest.fixture(scope="module")
+def lab(
+    cluster: LocalCluster,
+    login_node: LoginNode,
+    make_site: Callable[..., Site],
+    nias: str,
+    elsewhere: None,
+) -> Iterator[Lab]:
+    with a_distant_lab(cluster, login_node, make_site) as made:
+        yield made
+
+
+@pytest.fixture
+def afar(
+    cluster: LocalCluster,
+    login_node: LoginNode,
+    make_site: Callable[..., Site],
+    nias: str,
+    elsewhere: None,
+) -> Iterator[Lab]:
+    """… and storage is the login node's alone too."""
+    with a_distant_lab(cluster, login_node, make_site, storage="ssh") as made:
+        yield made
+
+
 at_work = pytest.fixture(alice_at_work)
+folder = pytest.fixture(granted.a_folder)
+home = pytest.fixture(granted.a_home)
 
 
 def test_a_job_runs_as_its_owners_account_which_the_login_node_alone_knows(
@@ -309,3 +335,27 @@ def test_what_she_gives_to_sbatch_on_the_login_node_is_hers_here_and_cancelled_a
     alice.client.cancel(run["id"])
     assert alice.client.ended(run["id"])["state"] == "CANCELLED"
     assert recorded(slurm, run) == (alice.account, f"CANCELLED by {alice.uid}")
+
+
+@pytest.mark.parametrize("where", ["lab", "afar"])
+def test_a_dataset_is_read_by_her_and_by_whom_she_shares_it_with_as_long_as_she_does(
+    where: str, request: pytest.FixtureRequest, cluster: LocalCluster, folder: Path, home: Path
+) -> None:
+    lab: Lab = request.getfixturevalue(where)
+    eeg = granted.nias_of(lab.site, lab.alice).datasets.put(folder)
+    content = granted.content_of(lab, eeg)
+    state, log = granted.ended(lab.alice, "reads-eeg")
+    assert (state, "first is 1,2,3" in log, "WROTE" in log) == ("COMPLETED", True, False), log
+    assert granted.reach(lab.bob, content) == granted.OUT
+    with pytest.raises(urllib.error.HTTPError, match="422"):
+        granted.submit(lab.bob, "bob-reads", "alice/eeg")
+    eeg.share([lab.bob.email])
+    state, log = granted.ended(lab.bob, "bob-reads", "alice/eeg")
+    assert (state, "first is 1,2,3" in log) == ("COMPLETED", True), log
+    granted.until(lambda: granted.reach(lab.bob, content) == granted.IN)
+    by_sbatch = partial(granted.by_plain_sbatch, lab, cluster, home, "alice/eeg")
+    assert "first is 1,2,3" in by_sbatch(lab.bob)
+    eeg.share([])
+    granted.until(lambda: granted.reach(lab.bob, content) == granted.OUT)
+    granted.until(lambda: "is no dataset of yours" in by_sbatch(lab.bob))
+    assert granted.reach(lab.alice, content) == granted.IN

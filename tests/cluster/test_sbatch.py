@@ -22,6 +22,8 @@ from accounts import account, do
 from client import Client, zipped
 from sites import served
 
+from nias_bridge.client import Client as Nias
+from nias_bridge.client import Refused
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.site import Site, running, said
 
@@ -277,6 +279,66 @@ def test_a_requeued_job_stays_her_one_run(lab: Lab, slurm: Callable[..., str]) -
     assert again["id"] == run["id"]
     lab.alice.shell(f"scancel {job_id}")
     assert lab.alice.run_of(job_id, "CANCELLED")["accounting"]["restarts"] == 1
+
+
+READS = """
+import os, pathlib, time
+(eeg,) = pathlib.Path(os.environ["NIAS_DATA"]).iterdir()
+print("first is", (eeg / "first.csv").read_text(), flush=True)
+try:
+    (eeg / "first.csv").write_text("x")
+except OSError as error:
+    print("kept:", error.strerror, flush=True)
+time.sleep(600)
+"""
+TOML = '[job]\ndatasets = ["{}"]\n'
+
+
+def test_it_sees_the_datasets_that_it_names_and_its_record_says_which(
+    lab: Lab, tmp_path: Path
+) -> None:
+    assert lab.alice.client
+    (tmp_path / "first.csv").write_text("1,2,3")
+    token = said(lab.site, "token", "add", "alice@lab.org")
+    eeg = Nias(lab.site.url, token).datasets.put(tmp_path, "eeg")
+    assert eeg.newest
+    lab.alice.project("reads", {"code.py": READS, "nias.toml": TOML.format("eeg")})
+    content = lab.sbatch.parent / "datasets" / "content" / eeg.newest.sha256
+    _until(lambda: lab.alice.shell(f"ls {content} 2>&1", check=False).startswith("SHA256SUMS"))
+    job_id = lab.alice.sbatch(f"{lab.alice.script} reads")
+    run = lab.alice.run_of(job_id, "RUNNING")
+    _until(lambda: "kept:" in lab.alice.client.log(run["id"]))
+    assert "first is 1,2,3" in lab.alice.client.log(run["id"])
+    _until(lambda: [d["sha256"] for d in lab.alice.run_of(job_id)["datasets"]] == [content.name])
+    with pytest.raises(Refused, match=f"runs that have not ended: {run['id']}"):
+        eeg.delete()
+    lab.alice.shell(f"scancel {job_id}")
+    lab.alice.run_of(job_id, "CANCELLED")
+    assert "Permission denied" in lab.bob.shell(f"ls {content} 2>&1", check=False)
+
+
+@pytest.mark.parametrize(
+    ("who", "words"),
+    [
+        ("bob", "“alice/eeg” is no dataset of yours, and none that is shared with you."),
+        ("carol", "the bridge has linked nobody to the account"),
+    ],
+)
+def test_what_is_not_shared_with_her_or_who_is_linked_to_nobody_is_refused_in_the_log(
+    lab: Lab, who: str, words: str
+) -> None:
+    person = getattr(lab, who)
+    person.project("asks", {"code.py": READS, "nias.toml": TOML.format("alice/eeg")})
+    job_id = int(person.shell(f"sbatch --parsable {person.script} asks"))
+    log = person.home / f"slurm-{job_id}.out"
+    _until(lambda: log.exists() and words in log.read_text())
+
+
+def _until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("place", ["sbatch/ALICE/JOB", "runs", "bin", "sbatch"])

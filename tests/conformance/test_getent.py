@@ -12,6 +12,7 @@ from accounts import account, once_unlocked
 from loginnode import LoginNode
 
 from nias_bridge.errors import Unreachable
+from nias_bridge.slurm.commands import Output
 from nias_bridge.slurm.getent import Getent
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.ssh import Connection, SshRunner
@@ -37,6 +38,16 @@ def test_both_tell_the_same_but_for_whose_question_it_is(
         bare = [replace(each, own=False, shadow=()) for each in (asked_here, asked_there)]
         assert bare[0] == bare[1]
     assert there.find("nobody-has-this-name") is None is here.find("nobody-has-this-name")
+
+
+def test_the_numbers_of_many_are_told_at_once_and_none_of_who_is_not_there(there: Getent) -> None:
+    for accounts in (there, Getent(LocalRunner())):
+        known = {each.pw_name: each.pw_uid for each in pwd.getpwall()}
+        asked = [*known, "nobody-has-this-name", *(f"none{n}" for n in range(300))]
+        assert accounts.uids(asked) == known
+        assert accounts.uids(["nobody-has-this-name"]) == {}
+        with pytest.raises(Unreachable):
+            Getent(lambda _argv: Output(3, "", "no database")).uids(["root"])
 
 
 def test_the_groups_are_all_that_it_is_in_by_their_names(there: Getent, nias: str) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import shutil
+import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -321,8 +322,36 @@ def test_a_dataset_is_made_where_the_storage_is(place: Place) -> None:
     assert (made["size"], made["files"]) == (8, 2)
     listed = place.storage.files_of_dataset(folder, made["sha256"], 10)
     assert [(path, size) for path, size, _ in listed] == [("a.csv", 4), ("deep/b.csv", 4)]
-    place.storage.drop_dataset(folder, made["sha256"])
+    door = place.root / "contents" / made["sha256"]
+    assert place.storage.why_no_acls(folder) == ""
+    assert place.storage.open_datasets(folder, {door.name: [1, 2], "0": [1]}) == {}
+    assert _named(door) == {"user:1:r-x", "user:2:r-x"}
+    assert place.storage.open_datasets(folder, {door.name: []}) == {}
+    assert (_named(door), door.stat().st_mode & 0o777) == (set(), 0o500)
+    of = place.folder("of")
+    texts = {"alice": (1, "what she may see"), "bob": (2, "what he may")}
+    assert place.storage.tell_datasets(of, texts, texts.keys()) == {}
+    assert (place.root / "of/alice.json").read_text() == "what she may see"
+    assert _named(place.root / "of/bob.json") == {"user:2:r--"}
+    assert place.storage.tell_datasets(of, {}, ["bob"]) == {}
+    assert [path.name for path in (place.root / "of").iterdir()] == ["bob.json"]
+    content = folder / made["sha256"]
+    for known, stays in ((1, [content.name]), (modified(place, content), [])):
+        place.storage.drop_dataset(folder, made["sha256"], known)
+        assert list(place.storage.entries(folder)) == stays
     assert list((place.root / "contents").iterdir()) == []
+
+
+def modified(place: Place, path: PurePosixPath) -> int:
+    there = place.storage.info(path)
+    assert there
+    return there.modified_ns
+
+
+def _named(path: Path) -> set[str]:
+    """Whom an ACL names, by numbers, and what they may."""
+    told = subprocess.run(["getfacl", "-acpn", path], capture_output=True, text=True, check=True)
+    return {line for line in told.stdout.split() if line.startswith("user:") and "::" not in line}
 
 
 def files(place: Place) -> list[Path]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 import staged
@@ -19,7 +20,7 @@ from nias_bridge.domain import JobState, Origin, Run
 from nias_bridge.errors import NotPossible
 from nias_bridge.node import layout
 from nias_bridge.poller import look
-from nias_bridge.services import adopt, desk, provision
+from nias_bridge.services import adopt, datasets, desk, provision
 from nias_bridge.services.advance import Desk, advance
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.fake import FakeScheduler
@@ -139,6 +140,78 @@ def test_its_log_files_and_record_are_there(lab: Lab) -> None:
     lab.tick()
     ended = lab.run(job_id)
     assert (ended.state, ended.report and ended.report.exit_code) == (JobState.FAILED, 3)
+
+
+def chose(folder: Path, seen: dict[str, str], *words: str) -> None:
+    """What a job leaves whose nias.toml names datasets, once it has chosen versions."""
+    named = ", ".join(f'"{word}"' for word in words)
+    files = {"code.py": "", "nias.toml": f"[job]\ndatasets = [{named}]\n"}
+    (folder / layout.ARCHIVE).write_bytes(staged.zipped("psd-study", files))
+    (folder / layout.SEEN).write_text(json.dumps(seen))
+
+
+def test_what_datasets_it_sees_is_remembered_and_keeps_them_from_being_deleted(lab: Lab) -> None:
+    eeg = staged.dataset(lab.bridge, "eeg", {"a": "1"})
+    job_id = lab.sbatch()
+    folder = lab.works(f"{ME}/{job_id}")
+    chose(folder, {"eeg": eeg.versions[0].sha256}, "eeg")
+    told = (folder / layout.SEEN).read_text()
+    (folder / layout.SEEN).unlink()
+    lab.slurm.start(job_id)
+    lab.ticks(3)
+    assert lab.run(job_id).datasets == (), "it has not chosen yet"
+    (folder / layout.SEEN).write_text(told)
+    lab.tick()
+    (mount,) = lab.run(job_id).datasets
+    assert mount == datasets.mount_of(eeg, eeg.versions[0])
+    assert lab.run(job_id).contents.size
+    with pytest.raises(NotPossible, match="runs that have not ended"):
+        datasets.delete(lab.bridge, eeg.id)
+    lab.slurm.end(job_id)
+    lab.ticks()
+    again = desk.again(lab.bridge, lab.run(job_id).id)
+    assert again.datasets == (mount,)
+    staged.move(lab.bridge, again, JobState.CANCELLED)
+    datasets.delete(lab.bridge, eeg.id)
+
+
+def test_a_job_that_says_it_sees_what_is_anothers_gains_nothing_by_it(lab: Lab) -> None:
+    bob = staged.as_person(lab.bridge, "bob")
+    his = staged.dataset(bob, "eeg", {"a": "1"}).versions[0].sha256
+    job_id = lab.sbatch()
+    forged: dict[str, Any] = {f"n{n}": his for n in range(1000)}
+    chose(lab.works(f"{ME}/{job_id}"), {"eeg": his, "\0": his, "n": [], **forged}, "eeg")
+    lab.slurm.start(job_id)
+    lab.ticks(3)
+    assert lab.run(job_id).datasets == ()
+    assert lab.run(job_id).contents.size
+    datasets.delete(bob, bob.store.datasets.visible(bob.person.id)[0].id)
+
+
+def test_a_job_that_was_refused_its_datasets_saw_none(lab: Lab) -> None:
+    job_id = lab.sbatch()
+    folder = lab.works(f"{ME}/{job_id}")
+    chose(folder, {}, "eeg")
+    (folder / layout.SEEN).unlink()
+    (folder / layout.EXIT).write_text(json.dumps({"reason": "archive", "message": "no dataset"}))
+    lab.slurm.start(job_id)
+    lab.ticks(3)
+    assert (lab.run(job_id).datasets, lab.run(job_id).contents.files) == ((), 2)
+
+
+def test_an_array_whose_tasks_were_refused_their_datasets_saw_none(lab: Lab) -> None:
+    job_id = lab.sbatch(tasks=[3, 5])
+    folder = lab.works(f"{ME}/{job_id}")
+    chose(folder, {}, "eeg")
+    (folder / layout.SEEN).unlink()
+    lab.ticks(2)
+    lab.slurm.start(job_id, 5)
+    lab.ticks(2)
+    assert not lab.run(job_id).contents.size
+    (folder / "tasks" / "5").mkdir(parents=True)
+    (folder / "tasks" / "5" / layout.EXIT).write_text(json.dumps({"reason": "archive"}))
+    lab.tick()
+    assert (lab.run(job_id).datasets, lab.run(job_id).contents.files) == ((), 2)
 
 
 def test_it_can_be_run_again_by_the_bridge(lab: Lab) -> None:

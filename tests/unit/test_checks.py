@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -87,21 +89,16 @@ def test_the_mount_of_a_folder_is_known_with_what_in_it_is_harmful(
     assert finding.grade is grade and words in finding.seen
 
 
-@pytest.mark.parametrize(
-    ("type_", "version", "grade"), [("nfs4", "4.2", Grade.FAULT), ("nfs", "3", Grade.WELL)]
-)
-def test_runs_are_handed_over_on_nfs_of_version_3_alone(
-    subject: Callable[..., Subject],
-    monkeypatch: pytest.MonkeyPatch,
-    type_: str,
-    version: str,
-    grade: Grade,
+@pytest.mark.parametrize(("identity", "grade"), [("service", Grade.WARNING), ("unix", Grade.WELL)])
+def test_nfs_of_version_3_is_as_it_should_be_where_acls_are_needed(
+    subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch, identity: str, grade: Grade
 ) -> None:
-    mount = Mount(type_, ("rw", f"vers={version}", "hard"))
+    mount = Mount("nfs", ("rw", "vers=3", "hard"))
     monkeypatch.setattr("nias_bridge.node.mounts.mount_of", lambda _: mount)
-    assert storage.mount(subject(identity="unix")).grade is grade
-    other = Grade.WELL if grade is Grade.FAULT else Grade.WARNING
-    assert storage.mount(subject()).grade is other
+    assert storage.mount(subject(identity=identity)).grade is grade
+    soft = Mount("nfs", ("rw", "vers=3", "soft"))
+    monkeypatch.setattr("nias_bridge.node.mounts.mount_of", lambda _: soft)
+    assert storage.mount(subject(identity=identity)).grade is Grade.FAULT
 
 
 def test_this_machines_own_mounts_are_read() -> None:
@@ -183,6 +180,22 @@ def test_memory_is_kept_by_the_kernel_by_looking_or_by_nobody(
 def test_a_gateway_whose_locks_are_not_the_nodes_is_told(subject: Callable[..., Subject]) -> None:
     finding = nodes.locks(subject(), {"lock": "what the gateway had locked was free here"})
     assert finding.grade is Grade.FAULT and "was free here" in finding.seen
+
+
+@pytest.mark.parametrize(("identity", "grade"), [("unix", Grade.FAULT), ("service", Grade.SKIPPED)])
+def test_a_storage_without_acls_is_a_fault_where_jobs_are_their_owners(
+    subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch, identity: str, grade: Grade
+) -> None:
+    asked = subject(identity=identity)
+    assert storage.acls(asked).grade is Grade.WELL
+
+    def refuse(*_args: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    assert storage.acls(asked).grade is grade
+    assert "no POSIX ACLs (Operation not supported)" in storage.acls(asked).seen
+    assert list(Path(asked.paths.root).iterdir()) == []
 
 
 def test_the_probe_tells_whether_a_lock_of_the_gateways_holds(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from nias_bridge.errors import (
     OverQuota,
 )
 from nias_bridge.node import datasets as contents
+from nias_bridge.node.operations import OPERATIONS
 from nias_bridge.people import Role
 from nias_bridge.services import (
     administration,
@@ -131,12 +132,14 @@ def test_a_single_file_is_kept_as_it_is(bridge: Bridge) -> None:
     assert file.sha256 == hashlib.sha256(body).hexdigest()
 
 
-def test_what_is_published_can_not_be_written_to(bridge: Bridge) -> None:
+def test_what_is_published_can_not_be_written_to_and_its_door_is_closed(bridge: Bridge) -> None:
     staged.dataset(bridge, "eeg", FILES)
     place = staged.here(bridge).dataset_contents
     found = [*place.glob("*"), *place.glob("*/**/*")]
     assert len(found) == 7
-    assert not any(stat.S_IMODE(path.stat().st_mode) & 0o227 for path in found)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in found}
+    assert {modes.pop(door) for door in place.glob("*")} == {0o500}
+    assert set(modes.values()) == {0o555, 0o444}
 
 
 def test_other_content_is_a_new_version_and_the_newest_is_meant(bridge: Bridge) -> None:
@@ -458,14 +461,6 @@ def test_what_is_not_unpacked_yet_can_not_be_seen(bridge: Bridge) -> None:
         submitted(bridge, "eeg@0123")
 
 
-def test_where_jobs_are_their_owners_accounts_there_are_none(tmp_path: Path) -> None:
-    bridge = staged.make_bridge(tmp_path, identity="unix")
-    with pytest.raises(NotPossible, match="This site has no datasets"):
-        deliveries.put(bridge, sent(bridge, zipped("eeg", FILES)), "eeg.zip", "eeg")
-    with pytest.raises(NotPossible, match="This site has no datasets"):
-        datasets.resolve(bridge, ["eeg"])
-
-
 # What goes
 
 
@@ -534,6 +529,39 @@ def test_removing_that_was_killed_leaves_no_half_of_a_content(
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 7200)
     deliveries.sweep(bridge)
+    assert there(bridge) == []
+
+
+@pytest.mark.parametrize("stands_still", ["before it is cleared", "before it is dropped"])
+def test_what_comes_again_while_the_poller_stands_still_stays(
+    stands_still: str, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = staged.dataset(bridge, "eeg", FILES)
+    datasets.delete(bridge, found.id)
+    rows, drop = type(bridge.store.datasets), contents.OPERATIONS["drop_dataset"]
+    clear = rows.clear
+
+    def come_again() -> None:
+        monkeypatch.undo()
+        staged.dataset(bridge, "again", FILES)
+
+    def clear_late(self: Any, sha256: str) -> bool:
+        come_again()
+        return clear(self, sha256)
+
+    def drop_late(**asked: Any) -> None:
+        come_again()
+        drop(**asked)
+
+    if stands_still == "before it is cleared":
+        monkeypatch.setattr(rows, "clear", clear_late)
+    else:
+        monkeypatch.setitem(OPERATIONS, "drop_dataset", drop_late)
+    deliveries.deliver(bridge)
+    (again,) = datasets.visible(bridge)
+    assert there(bridge) == [again.versions[0].sha256] == [found.versions[0].sha256]
+    datasets.delete(bridge, again.id)
+    deliveries.deliver(bridge)
     assert there(bridge) == []
 
 

@@ -39,7 +39,8 @@ def test_nothing_is_given_to_slurm_but_through_submitting() -> None:
         JobState.STAGED
     }
     assert {state for state, moves in MOVES.items() if JobState.REJECTED in moves} == {
-        JobState.SUBMITTING
+        JobState.STAGED,
+        JobState.SUBMITTING,
     }
 
 

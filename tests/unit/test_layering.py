@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "people": {"domain", "errors"},
     "errands": set(),
     "registers": {"people", "errands", "domain", "datasets", "errors"},
-    "ports": {"registers", "people", "errands", "tasks", "domain", "errors"},
+    "ports": {"registers", "people", "errands", "tasks", "domain", "datasets", "errors"},
     "pipconfig": {"errors"},
     "settings": CORE | {"pipconfig", "mail"},
     "mail": CORE | {"assets"},

@@ -19,7 +19,7 @@ import uv
 from shipped import put_program
 
 from nias_bridge import pipconfig
-from nias_bridge.node import layout
+from nias_bridge.node import datasets, layout
 
 SECONDS = 50
 
@@ -390,6 +390,32 @@ def test_a_dataset_that_is_not_there_ends_the_run_with_its_name(node):
     assert job.finish() != 0
     assert f"the dataset eeg ({'4' * 64}) is not on the shared storage" in job.exit["message"]
     assert "begun" not in job.log
+
+
+READS_LATE = """
+import os, time
+from pathlib import Path
+eeg = Path(os.environ["NIAS_DATA"]) / "eeg"
+opened = (eeg / "a").open()
+print("has it open", flush=True)
+while (eeg / "b").exists():
+    time.sleep(0.02)
+print("goes on with", repr(opened.read()), "and sees", os.listdir(eeg), flush=True)
+"""
+
+
+def test_of_content_that_is_removed_under_a_job_what_is_open_stays(node, shared):
+    """So the database refuses to delete what an open run sees: no mount would keep it."""
+    content(shared, "5" * 64)
+    place = shared / layout.DATASETS / layout.CONTENT
+    (place / ("5" * 64) / layout.CONTENT_FILES / "b").write_text("2")
+    job = node(READS_LATE)
+    (job.run / layout.SEEN).write_text(json.dumps({"eeg": "5" * 64}))
+    process = job.start()
+    wait_for(lambda: "has it open" in job.log)
+    datasets.drop(str(place), "5" * 64)
+    assert process.wait(SECONDS) == 0, job.log
+    assert "goes on with '1' and sees []" in job.log
 
 
 def test_without_walls_too_all_is_ended_when_slurm_wants_it(node, shared):

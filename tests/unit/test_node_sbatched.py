@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import stat
 import subprocess
 import sys
@@ -11,15 +12,17 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uv
 from shipped import put_program
 
-from nias_bridge.node import layout
+from nias_bridge.node import catalogue, layout
 
 SECONDS = 30
 USER = "alice"
+EEG = '[job]\ndatasets = ["eeg"]\n'
 CODE = """
 import os, pathlib
 pathlib.Path("output/told.txt").write_text(os.environ.get("NIAS_TASK", "none"))
@@ -170,7 +173,7 @@ def test_a_log_of_her_own_says_where_the_runs_is(login: Login) -> None:
         ("study", {"code.py": CODE, "nias.toml": "[job]\ntime = 3\n"}, "job.time is 3"),
         ("study", {"code.py": CODE, "nias.toml": '[job]\npython = "3.42"\n'}, "this site lacks"),
         ("study", {"code.py": CODE, "nias.toml": '[job]\npython = "3.99"\n'}, "not on this node"),
-        ("study", {"code.py": CODE, "nias.toml": '[job]\ndatasets = ["eeg"]\n'}, "nias submit"),
+        ("study", {"code.py": CODE, "nias.toml": EEG}, "no ACLs"),
     ],
 )
 def test_what_cannot_be_run_is_told_in_log_and_record(
@@ -181,6 +184,78 @@ def test_what_cannot_be_run_is_told_in_log_and_record(
     assert words in login.log("7")
     told = json.loads((login.sbatch / USER / "7" / layout.EXIT).read_text())
     assert words in told["message"]
+
+
+def catalogue_says(login: Login, *listed: catalogue.Listed) -> None:
+    """What the bridge has written for the account that the tests are."""
+    account = pwd.getpwuid(os.geteuid()).pw_name
+    place = login.shared / layout.DATASETS / layout.CATALOGUES
+    place.mkdir(parents=True, exist_ok=True)
+    (place / layout.CATALOGUE.format(account)).write_text(catalogue.written("ana", listed))
+    for sha256 in (sha256 for each in listed for sha256 in each.versions):
+        inside = login.shared / layout.DATASETS / layout.CONTENT / sha256 / layout.CONTENT_FILES
+        inside.mkdir(parents=True, exist_ok=True)
+        (inside / "a.csv").write_text(sha256[:4])
+
+
+READS = """
+import os, pathlib
+for path in sorted(pathlib.Path(os.environ["NIAS_DATA"]).rglob("*.csv")):
+    print("reads", path, path.read_text(), flush=True)
+"""
+OLD, NEW, HIS = "1a" * 32, "2b" * 32, "3c" * 32
+
+
+def test_the_datasets_that_it_names_are_there_and_what_they_were_is_written_down(
+    login: Login,
+) -> None:
+    theirs = catalogue.Listed("ana", "eeg", (NEW, OLD)), catalogue.Listed("bob", "emg", (HIS,))
+    catalogue_says(login, *theirs)
+    toml = f'[job]\ndatasets = ["eeg@{OLD[:4]}", "bob/emg"]\n'
+    login.project("study", {"code.py": READS, "nias.toml": toml})
+    assert login.run("study") == 0, login.log("7")
+    assert "reads /nias/data/eeg/a.csv 1a1a" in login.log("7")
+    assert "reads /nias/data/emg/a.csv 3c3c" in login.log("7")
+    assert f"Datasets: ana/eeg@{OLD[:12]}, bob/emg@{HIS[:12]}." in login.log("7")
+    told = json.loads((login.sbatch / USER / "7" / layout.SEEN).read_text())
+    assert told == {"eeg": OLD, "emg": HIS}
+
+
+def test_all_tasks_of_an_array_and_what_is_begun_anew_see_the_same(login: Login) -> None:
+    login.project("study", {"code.py": READS, "nias.toml": EEG})
+    array = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_COUNT": "2"}
+    for index, versions in (("0", (OLD,)), ("1", (NEW, OLD))):
+        catalogue_says(login, catalogue.Listed("ana", "eeg", versions))
+        assert login.run("study", 8, SLURM_ARRAY_TASK_ID=index, **array) == 0
+        log = (login.sbatch / USER / "7" / f"tasks-{index}.out").read_text()
+        assert "1a1a" in log and "2b2b" not in log
+
+
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [
+        ([], "“eeg” is no dataset of yours, and none that is shared with you."),
+        ([("bob", "eeg", (HIS,)), ("eve", "eeg", (HIS,))], "“eeg” may be bob/eeg or eve/eeg"),
+        ([("ana", "eeg", ())], "is still being unpacked."),
+        ([("ana", "eeg", (), "The zip is damaged.")], "could not be unpacked: The zip is damaged."),
+    ],
+)
+def test_a_dataset_that_is_not_to_be_had_is_told_as_at_an_upload(
+    login: Login, listed: list[tuple[Any, ...]], words: str
+) -> None:
+    catalogue_says(login, *(catalogue.Listed(*each) for each in listed))
+    login.project("study", {"code.py": READS, "nias.toml": EEG})
+    assert login.run("study") != 0
+    assert "nias.toml: job.datasets is eeg; " in login.log("7")
+    assert words in login.log("7")
+    assert words in json.loads((login.sbatch / USER / "7" / layout.EXIT).read_text())["message"]
+
+
+def test_an_account_that_is_linked_to_nobody_is_told_so(login: Login) -> None:
+    (login.shared / layout.DATASETS / layout.CATALOGUES).mkdir(parents=True)
+    login.project("study", {"code.py": READS, "nias.toml": EEG})
+    assert login.run("study") != 0
+    assert "the bridge has linked nobody to the account" in login.log("7")
 
 
 def test_each_task_of_an_array_has_its_own_folder_and_number(login: Login) -> None:

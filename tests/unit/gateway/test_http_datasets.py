@@ -316,15 +316,6 @@ def test_the_form_works_without_a_script(
     assert datasets.visible(bridge) == []
 
 
-def test_where_there_are_none_the_page_says_why(
-    app: APIFlask, web: FlaskClient, bridge: Bridge
-) -> None:
-    settings = bridge.settings.model_copy(update={"identity": "unix"})
-    app.extensions[KEY] = replace(bridge, settings=settings, who=NOBODY)
-    assert "This site has no datasets" in web.get("/datasets").text
-    assert web.post(API, data=ZIP, query_string={"filename": "eeg.zip"}).status_code == 409
-
-
 @pytest.mark.parametrize("filename", ["", ".", "../x", "a\0b"])
 def test_a_file_without_a_name_that_can_be_is_refused(
     web: FlaskClient, bridge: Bridge, filename: str

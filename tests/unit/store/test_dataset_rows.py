@@ -12,7 +12,7 @@ from test_runs import a_run, nowhere
 
 from nias_bridge.datasets import Dataset, Mount
 from nias_bridge.domain import JobState, Run
-from nias_bridge.errors import BadRequest, NotFound, NotPossible
+from nias_bridge.errors import BadRequest, NotFound, NotPossible, Stale
 from nias_bridge.people import NewPerson, Standing
 from nias_bridge.store import SqlStore
 
@@ -53,6 +53,41 @@ def test_a_run_comes_back_with_what_it_sees(store: SqlStore) -> None:
     assert store.datasets.get(found.id).open_runs == (run.id,)
     plain = store.add_run(a_run("other"), again=False, place=nowhere)
     assert store.run(plain.id).datasets == ()
+
+
+def test_a_run_by_plain_sbatch_is_told_later_what_it_sees(store: SqlStore) -> None:
+    found = published(store)
+    (mount,) = seeing(store, found).datasets
+    run = store.add_run(a_run("other"), again=False, place=nowhere)
+    assert [each.id for each in store.open_runs_with_datasets()] == [run.id - 1]
+    with pytest.raises(Stale):
+        store.see(replace(run, version=7), [mount])
+    run = store.see(run, [mount])
+    assert (run.datasets, store.run(run.id)) == ((mount,), run)
+    assert store.datasets.get(found.id).open_runs == (run.id - 1, run.id)
+    assert len(store.open_runs_with_datasets()) == 2
+    late = store.add_run(a_run("third"), again=False, place=nowhere)
+    for each in store.open_runs_with_datasets():
+        store.move(each, JobState.CANCELLED, at=NOON)
+    store.datasets.delete(found.id, None, at=NOON)
+    with pytest.raises(NotPossible):
+        store.see(late, [mount])
+    assert store.open_runs_with_datasets() == []
+
+
+def test_all_that_may_be_used_is_told_with_whom_it_is_shared(store: SqlStore) -> None:
+    person(store, "ana")
+    person(store, "berta")
+    found, other = published(store), published(store, "emg", "berta", "cd" * 32)
+    arrived(store, "coming")
+    shared = store.datasets.share(found.id, ["berta"], [])
+    usable = store.datasets.usable()
+    assert usable[:2] == [shared, other]
+    assert [each.name for each in usable] == ["eeg", "emg", "coming"]
+    assert store.datasets.usable([SHA, "00" * 32]) == [shared]
+    assert store.datasets.usable([]) == []
+    store.datasets.delete(found.id, None, at=NOON)
+    assert store.datasets.usable([SHA]) == []
 
 
 def test_an_upload_makes_one_version_of_many_who_send_it_at_once(store: SqlStore) -> None:
@@ -132,8 +167,9 @@ def test_what_was_deleted_stays_named_for_the_runs_that_saw_it(store: SqlStore) 
     with pytest.raises(NotFound):
         store.datasets.get(found.id)
     assert store.datasets.unused() == [SHA]
-    store.datasets.clear(SHA)
+    assert store.datasets.clear(SHA)
     assert store.datasets.unused() == []
+    assert not store.datasets.clear(SHA)
     assert store.run(run.id).datasets == run.datasets
 
 
@@ -141,6 +177,7 @@ def test_content_that_another_version_has_is_not_unused(store: SqlStore) -> None
     first, other = published(store), published(store, "other", "berta")
     store.datasets.delete(first.id, None, at=NOON)
     assert store.datasets.unused() == []
+    assert not store.datasets.clear(SHA)
     assert store.datasets.contents() == {SHA}
     store.datasets.delete(other.id, None, at=NOON)
     assert store.datasets.unused() == [SHA]
