@@ -134,14 +134,14 @@ def graded_mount(told: Facts) -> Finding:
 
 
 def shipped(subject: Subject) -> Finding:
-    """What serve and poll put there for the nodes."""
+    """What the poller puts there for the nodes."""
     found, ours = folder.shipped_version(subject), version("nias-bridge")
     if not found:
         return warning("the node program is not there yet", "nias-bridge install-shared")
     if found != ours:
         return warning(
             f"the node program is that of {found}, and this is {ours}",
-            "restart serve and poll, or call nias-bridge install-shared",
+            "restart poll, or call nias-bridge install-shared",
         )
     return well(f"the node program is that of {ours}")
 

@@ -191,8 +191,10 @@ def test_a_run_in_every_state_outlives_the_poller_that_is_killed(
     for run in runs:
         assert run["state"] == "COMPLETED", run
         assert pair.executions(run) == 1
-        assert len(jobs_named(slurm, run["job_name"])) == 1
-        assert records(slurm, run["job_name"]) == [("COMPLETED", "0:0")]
+        name = run["job_name"]
+        assert len(jobs_named(slurm, name)) == 1
+        until(lambda name=name: records(slurm, name))  # accounting has the name some seconds late
+        assert records(slurm, name) == [("COMPLETED", "0:0")]
 
 
 def all_ended(told: list[tuple[str, str]]) -> bool:
