@@ -11,23 +11,17 @@ machine: what it takes of the two cores the gateway has not, and is shown beside
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
-import shutil
-import socket
 import subprocess
-import tempfile
 import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from road import PERSON, enter
+from alone import gateway
+from road import PERSON
 
-from nias_bridge.demo import EXAMPLE, example_zip
-from nias_bridge.site import running, said, set_up, wait_until_served
+from nias_bridge.site import said
 
 FIRECREST = 90  # requests a second, at 20 and 100 clients on two cores; half of it at 500
 GOAL_TIMES, GOAL_P50 = 20, 10  # FirecREST's rate, milliseconds
@@ -57,7 +51,9 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for workers in asked.workers:
-        with gateway(workers) as (url, headers, pid):
+        with gateway(workers=workers) as (site, run, pid):
+            url = f"{site.url}/api/v1/runs/{run['id']}"
+            headers = {"Authorization": f"Bearer {said(site, 'token', 'add', PERSON)}"}
             for clients in asked.clients:
                 for what, more in (("status", {}), ("if changed", tagged(url, headers))):
                     found = load(url, {**headers, **more}, clients, asked.seconds, pid)
@@ -68,32 +64,6 @@ def main() -> None:
                         f"| {found.of_wrk:.2f} |",
                         flush=True,
                     )
-
-
-@contextmanager
-def gateway(workers: int) -> Iterator[tuple[str, dict[str, str], int]]:
-    """A gateway with one run under way: the run's address, the header that may see it, its pid."""
-    state = Path(tempfile.mkdtemp(prefix="nias-bench-"))
-    state.chmod(0o755)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, state, ignore_errors=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        site = set_up(state, port=port, slurm_conf=Path("/nonexistent"), workers=workers)
-        enter(site)
-        token = said(site, "token", "add", PERSON)
-        headers = {"Authorization": f"Bearer {token}"}
-        process = stack.enter_context(running(site, "serve"))
-        wait_until_served(site)
-        sent = urllib.request.Request(
-            f"{site.url}/api/v1/runs?filename={EXAMPLE}.zip",
-            data=example_zip(),
-            headers={"Content-Type": "application/zip"},
-        )
-        with urllib.request.urlopen(sent, timeout=60) as answer:
-            run = json.load(answer)
-        yield f"{site.url}/api/v1/runs/{run['id']}", headers, process.pid
 
 
 def tagged(url: str, headers: dict[str, str]) -> dict[str, str]:

@@ -12,24 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
-import socket
 import statistics
 import subprocess
-import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from road import enter
+from alone import gateway
 
-from nias_bridge.demo import EXAMPLE, example_zip
 from nias_bridge.node import layout
-from nias_bridge.site import running, set_up, wait_until_served
 
 MB, MIB = 1_000_000, 2**20
 PART = 64 * 1024
@@ -43,39 +37,15 @@ def main() -> None:
     options.add_argument("--json", type=Path, help="write all figures to this file")
     asked = options.parse_args()
     sizes = {"1 MB": MB, f"{asked.gigabytes} GB": asked.gigabytes * 1000 * MB}
-    with gateway() as (url, run_id, log, pid):
+    with gateway() as (site, run, pid):
+        (folder,) = site.state.glob(f"shared/{layout.RUNS}/*/*/{run['number']}")
         rows = {
-            label: measure(url, run_id, log, pid, size, asked.rounds)
+            label: measure(site.url, run["id"], folder / layout.LOG, pid, size, asked.rounds)
             for label, size in sizes.items()
         }
     print(report(rows, asked.rounds))
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1))
-
-
-@contextmanager
-def gateway() -> Iterator[tuple[str, int, Path, int]]:
-    """A gateway with one run: its address, the run, where the log belongs, and its process."""
-    state = Path(tempfile.mkdtemp(prefix="nias-bench-"))
-    state.chmod(0o755)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, state, ignore_errors=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        site = set_up(state, port=port, slurm_conf=Path("/nonexistent"))
-        enter(site)
-        process = stack.enter_context(running(site, "serve"))
-        wait_until_served(site)
-        request = urllib.request.Request(
-            f"{site.url}/api/v1/runs?filename={EXAMPLE}.zip",
-            data=example_zip(),
-            headers={"Content-Type": "application/zip"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            run = json.load(answer)
-        (folder,) = site.state.glob(f"shared/{layout.RUNS}/*/*/{run['number']}")
-        yield site.url, run["id"], folder / layout.LOG, process.pid
 
 
 def measure(

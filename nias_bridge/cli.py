@@ -50,6 +50,13 @@ from nias_bridge.site import SERVICE_USER, service_user
 from nias_bridge.store import schema
 
 STATE_DIR = click.Path(file_okay=False, path_type=Path, resolve_path=True)
+SUDOERS_FILE = click.option(
+    "--sudoers",
+    type=click.Path(path_type=Path),
+    default=SUDOERS,
+    show_default=True,
+    help="The file of sudo's rule.",
+)
 COLOURS = {
     Grade.WELL: "green",
     Grade.WARNING: "yellow",
@@ -103,8 +110,8 @@ def poll() -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.option("--no-job", is_flag=True, help="Submit no probe job: the nodes are not looked at.")
-@click.option("--partitions", metavar="A,B", default="", help="A probe job in each of these.")
-@click.option("--wait", default=60.0, show_default=True, help="Seconds that a job may take.")
+@click.option("--partitions", metavar="A,B", default="", help="A probe job in each.")
+@click.option("--wait", default=60.0, show_default=True, help="Seconds for a probe job.")
 @click.option("--mail-to", metavar="ADDRESS", default="", help="Send a mail to try with.")
 def doctor(as_json: bool, no_job: bool, partitions: str, wait: float, mail_to: str) -> None:
     """Look at the site point by point, and say for each how to mend it.
@@ -160,9 +167,10 @@ def install_shared() -> None:
 
 @main.command("install-run-as")
 @click.option("--gateway", default=SERVICE_USER, show_default=True, help="Who serve and poll are.")
-@click.option("--sudoers", type=click.Path(path_type=Path), default=SUDOERS, show_default=True)
+@SUDOERS_FILE
 def install_run_as(gateway: str, sudoers: Path) -> None:
-    """As root, for identity = "unix": the program that runs jobs as others, and sudo's rule."""
+    """As root, for identity = "unix": put the program that runs jobs as others in place, and sudo's
+    rule for it."""
     settings = read_settings()
     if settings.ssh_host:
         raise SettingsError(
@@ -174,9 +182,9 @@ def install_run_as(gateway: str, sudoers: Path) -> None:
 
 
 @main.command("print-run-as")
-@click.option("--sudoers", type=click.Path(path_type=Path), default=SUDOERS, show_default=True)
+@SUDOERS_FILE
 def print_run_as(sudoers: Path) -> None:
-    """Print a Python script that does the same on the login node, as root there."""
+    """Print the Python script that puts them in place on a login node, run as root there."""
     settings = read_settings()
     click.echo(script(settings, settings.ssh_user, sudoers), nl=False)
 
@@ -252,9 +260,17 @@ def token() -> None:
 
 @token.command("add")
 @click.argument("email")
-@click.option("--scope", type=click.Choice([*map(str, Scope)]), default="submit", show_default=True)
-@click.option("--name", default="command line", show_default=True)
-@click.option("--days", default=90, show_default=True)
+@click.option(
+    "--scope",
+    type=click.Choice([*map(str, Scope)]),
+    default="submit",
+    show_default=True,
+    help="How far it reaches.",
+)
+@click.option(
+    "--name", default="command line", show_default=True, help="By which its owner knows it."
+)
+@click.option("--days", default=90, show_default=True, help="How long it is good.")
 def token_add(email: str, scope: str, name: str, days: int) -> None:
     """Print a token that acts for this person: Authorization: Bearer …"""
     bridge = _at_the_command_line()
@@ -323,7 +339,13 @@ def cluster() -> None:
 
 @cluster.command()
 @click.option("--state-dir", type=STATE_DIR, default=None, help="Where it keeps its files.")
-@click.option("--slots", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option(
+    "--slots",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    help="How many jobs run at once.",
+)
 def up(state_dir: Path | None, slots: int) -> None:
     """Start it, or what of it is not running."""
     state = state_dir or demonstration.default_state() / "slurm"
@@ -354,7 +376,13 @@ def down(state_dir: Path | None) -> None:
 
 @main.command()
 @click.option("--exit", "leave", is_flag=True, help="Stop once the results came back.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8080, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8080,
+    show_default=True,
+    help="Where the pages are, on loopback.",
+)
 @click.option("--state-dir", type=STATE_DIR, default=None, help="Where it keeps its files.")
 def demo(leave: bool, port: int, state_dir: Path | None) -> None:
     """Boot a Slurm, serve the bridge, send it the example project, and keep serving."""

@@ -129,9 +129,9 @@ def check(project: Path, as_json: bool) -> None:
 @click.argument("project", type=EXISTING, default=".")
 @click.option("--time", help="Time limit, as Slurm writes it: 30 (minutes) or 02:00:00.")
 @click.option("--memory", help="Memory: 500M or 8G.")
-@click.option("--cpus", type=click.IntRange(1))
-@click.option("--gpus", type=click.IntRange(0))
-@click.option("--partition")
+@click.option("--cpus", type=click.IntRange(1), help="How many CPUs.")
+@click.option("--gpus", type=click.IntRange(0), help="How many GPUs.")
+@click.option("--partition", help="Slurm's partition; else the site's usual one.")
 @click.option(
     "--dataset", "datasets", multiple=True, help="To be seen at $NIAS_DATA: NAME or OWNER/NAME."
 )

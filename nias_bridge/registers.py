@@ -302,7 +302,7 @@ class Datasets(Protocol):
         """The hashes of versions that were deleted, whose content no other has."""
         ...
 
-    def clear(self, sha256: str) -> None:
+    def clear(self, sha256: str) -> bool:
         """Remember that the content of those that were deleted is seen to: they are unused no
-        more."""
+        more. False where another version has it by now."""
         ...

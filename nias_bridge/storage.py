@@ -366,9 +366,10 @@ class Storage:
         told = self.reach.call("files_of_dataset", folder=str(folder), sha256=sha256, most=most)
         return [(path, size, digest) for path, size, digest in told]
 
-    def drop_dataset(self, folder: PurePosixPath, sha256: str) -> None:
-        """Remove a content, or what is left of it."""
-        self.reach.call("drop_dataset", folder=str(folder), sha256=sha256)
+    def drop_dataset(self, folder: PurePosixPath, sha256: str, published: int) -> None:
+        """Remove a content, or what is left of it, unless it was published after its folder had
+        this time (nanoseconds)."""
+        self.reach.call("drop_dataset", folder=str(folder), sha256=sha256, published=published)
 
     def sweep_datasets(
         self, folder: PurePosixPath, *, known: Collection[str], working: Collection[str]

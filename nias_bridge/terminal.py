@@ -46,7 +46,7 @@ class Failed(click.ClickException):
         if self.problem is None:
             super().show(file)
         else:
-            click.echo(json.dumps(self.problem, ensure_ascii=False), file=file, err=True)
+            click.echo(json.dumps(self.problem), file=file, err=True)
 
 
 class Command(click.Command):
@@ -77,8 +77,8 @@ class Command(click.Command):
 
 
 def tell(content: object, as_json: bool, sentences: Sequence[str]) -> None:
-    """Print one or the other."""
-    for line in [json.dumps(content, ensure_ascii=False)] if as_json else sentences:
+    """Print one or the other. JSON in ASCII, of which no encoding of a pipe can lose a letter."""
+    for line in [json.dumps(content)] if as_json else sentences:
         click.echo(line)
 
 

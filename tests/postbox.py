@@ -58,6 +58,7 @@ def postbox(trust: ssl.SSLContext | None = None, **how: Any) -> Iterator[Postbox
         tls_context=trust,
         authenticator=box.login,
         auth_require_tls=trust is not None,
+        ready_timeout=60,
         **how,
     )
     server.start()

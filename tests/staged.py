@@ -138,18 +138,19 @@ def dataset(bridge: Bridge, name: str, files: Mapping[str, str | bytes]) -> Data
 def move(bridge: Bridge, run: Run, *states: JobState, **report: Any) -> Run:
     """The run taken along these states, with Slurm's report in the last of them."""
     now = datetime.now(UTC)
-    for state in states:
+    for place, state in enumerate(states, start=1):
         changes: dict[str, Any] = {}
         if state == JobState.SUBMITTING:
             changes = {"submissions": run.submissions + 1}
         elif run.job_id is None and state not in (JobState.STAGED, JobState.REJECTED):
             changes = {"job_id": 1000 + run.id, "submitted_at": now}
+        job_id = changes.get("job_id", run.job_id)
+        if place == len(states) and (report or job_id is not None):
+            told = run.report or SlurmReport(
+                job_id=job_id or 0, name=run.job_name, state=state, submitted_at=now
+            )
+            changes["report"] = replace(told, state=state, **report)
         run = bridge.store.move(run, state, at=now, **changes)
-    if report or run.job_id is not None:
-        told = run.report or SlurmReport(
-            job_id=run.job_id or 0, name=run.job_name, state=run.state, submitted_at=now
-        )
-        run = bridge.store.update(run, report=replace(told, state=run.state, **report))
     return run
 
 
@@ -292,7 +293,7 @@ def pending(bridge: Bridge, project: str = "Análise EMG 2") -> Run:
         *SUBMITTED,
         reason="Resources",
         place=2,
-        expected_start=datetime.now(UTC) + timedelta(minutes=12, seconds=30),
+        expected_start=datetime.now(UTC) + timedelta(minutes=12, seconds=55),
     )
 
 

@@ -154,7 +154,7 @@ def change_password() -> ResponseReturnValue:
     except TOLD as error:
         return render_template("account.html", **_account(error=error)), status_of(error)
     who.prove(_now())
-    return render_template("account.html", **_account(done="Your password is changed."))
+    return render_template("account.html", **_account(changed=True))
 
 
 @blueprint.get("/account/prove")

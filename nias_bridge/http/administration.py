@@ -103,7 +103,7 @@ def set_limits(person_id: int) -> ResponseReturnValue:
         administration.set_quotas(bridge(), person_id, own)
     except TOLD as error:
         return _person(person_id, error=error), status_of(error)
-    return _person(person_id, done="The limits are set.")
+    return _person(person_id, done="limits")
 
 
 @blueprint.post("/people/<int:person_id>/unix-account")
@@ -114,8 +114,7 @@ def link_unix_account(person_id: int) -> ResponseReturnValue:
         administration.link_unix_account(bridge(), person_id, name)
     except TOLD as error:
         return _person(person_id, error=error, unix_account=name), status_of(error)
-    done = "The account is linked." if name.strip() else "No account is linked any longer."
-    return _person(person_id, done=done)
+    return _person(person_id, done="linked" if name.strip() else "unlinked")
 
 
 @blueprint.post("/people/<int:person_id>/links")

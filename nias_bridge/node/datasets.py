@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -86,14 +86,19 @@ def files_of(folder: str, sha256: str, most: int) -> list[tuple[str, int, str]]:
     return found
 
 
-def drop(folder: str, sha256: str) -> None:
-    """Remove a content, or what is left of it. Raises OSError."""
+def drop(folder: str, sha256: str, published: int) -> None:
+    """Remove a content, or what is left of it, unless it was published again meanwhile.
+
+    published: nanoseconds, its folder's time when it was last known that nobody has it. Raises
+    OSError.
+    """
     place = Path(folder)
     # Out of sight first: whoever is stopped meanwhile leaves no half of it under its name.
     going = place / f"{_WORK}gone-{sha256}"
     _remove(going)
-    with suppress(FileNotFoundError):
-        (place / sha256).rename(going)
+    with _alone(place), suppress(FileNotFoundError):
+        if (place / sha256).stat().st_mtime_ns == published:
+            (place / sha256).rename(going)
     _remove(going)
 
 
@@ -179,12 +184,25 @@ def _publish(coming: list[_Coming], place: Path, work: Path) -> dict[str, Any]:
     os.sync()  # a content that is there is there after a power cut too
     sha256 = hashlib.sha256(text).hexdigest()
     target = place / sha256
-    with suppress(OSError):  # the same content is there: a folder with files in it stays
-        work.rename(target)
-    if not (target / layout.CONTENT_SUMS).exists():
-        raise FileNotFoundError(2, "it could not be published", str(target))
+    with _alone(place):
+        with suppress(OSError):  # the same content is there: a folder with files in it stays
+            work.rename(target)
+        if not (target / layout.CONTENT_SUMS).exists():
+            raise FileNotFoundError(2, "it could not be published", str(target))
+        os.utime(target)  # who was about to drop what was there finds this
     size = sum(each.size for each in coming)
     return {"sha256": sha256, "size": size, "files": len(coming)}
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Within this block no other process publishes a content or takes one away."""
+    lock = os.open(place.with_name(f"{place.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _hashed(content: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:

@@ -58,9 +58,18 @@ def files(bridge: Bridge, sha256: str, most: int) -> list[File]:
     return [File(*each) for each in told]
 
 
-def drop(bridge: Bridge, sha256: str) -> None:
-    """Remove a content, or what is left of it. Raises OSError."""
-    bridge.storage.drop_dataset(bridge.paths.dataset_contents, sha256)
+def published(bridge: Bridge, sha256: str) -> int:
+    """Which time a content's folder has, in nanoseconds: another once it is published again."""
+    there = bridge.storage.info(bridge.paths.dataset_contents / sha256)
+    return there.modified_ns if there else 0
+
+
+def drop(bridge: Bridge, sha256: str, known: int) -> None:
+    """Remove a content, or what is left of it, unless it was published since `published` gave this.
+
+    Raises OSError.
+    """
+    bridge.storage.drop_dataset(bridge.paths.dataset_contents, sha256, known)
 
 
 def sweep(bridge: Bridge, known: Collection[str], working: Collection[str]) -> None:

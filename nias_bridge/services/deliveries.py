@@ -83,10 +83,11 @@ def deliver(bridge: Bridge) -> None:
         except OSError as error:  # the others need not wait for it
             log.warning("Dataset version %d: not unpacked yet: %s", version.id, error)
     for sha256 in bridge.store.datasets.unused():
-        # First, as a poller that lost its lease is stopped by it: meanwhile the content may have
-        # come again. What is left on the storage by one that is killed here is swept.
-        bridge.store.datasets.clear(sha256)
-        contents.drop(bridge, sha256)
+        known = contents.published(bridge, sha256)
+        # A poller that lost its lease is stopped by this. One that stands still after it leaves
+        # what came again, by its time; what one leaves that is killed here is swept.
+        if bridge.store.datasets.clear(sha256):
+            contents.drop(bridge, sha256, known)
 
 
 def sweep(bridge: Bridge) -> None:

@@ -44,6 +44,13 @@ AT_ONCE = 1000  # a database takes only so many values with one question
 _THERE = dataset_versions.c.deleted_at.is_(None)
 _PUBLISHED = and_(_THERE, dataset_versions.c.sha256 != "")
 _WAITING = and_(_THERE, dataset_versions.c.sha256 == "", dataset_versions.c.problem == "")
+_OTHER = dataset_versions.alias()
+_UNUSED = and_(
+    dataset_versions.c.deleted_at.is_not(None),
+    dataset_versions.c.cleared.is_(False),
+    dataset_versions.c.sha256 != "",
+    ~exists().where(_OTHER.c.sha256 == dataset_versions.c.sha256, _OTHER.c.deleted_at.is_(None)),
+)
 _VERSION = select(*(c for c in dataset_versions.c if c.name != "cleared"))
 _HAS_ANY = exists().where(dataset_versions.c.dataset_id == datasets.c.id, _THERE)
 
@@ -200,22 +207,15 @@ class SqlDatasets:
             )
 
     def unused(self) -> list[str]:
-        other = dataset_versions.alias()
-        wanted = select(dataset_versions.c.sha256).where(
-            dataset_versions.c.deleted_at.is_not(None),
-            dataset_versions.c.cleared.is_(False),
-            dataset_versions.c.sha256 != "",
-            ~exists().where(
-                other.c.sha256 == dataset_versions.c.sha256, other.c.deleted_at.is_(None)
-            ),
-        )
+        wanted = select(dataset_versions.c.sha256).where(_UNUSED)
         with reading(self._engine) as connection:
             return list(connection.scalars(wanted.distinct()))
 
-    def clear(self, sha256: str) -> None:
-        this = and_(dataset_versions.c.sha256 == sha256, dataset_versions.c.deleted_at.is_not(None))
+    def clear(self, sha256: str) -> bool:
+        these = and_(dataset_versions.c.sha256 == sha256, _UNUSED)
         with writing(self._engine) as connection:
-            connection.execute(update(dataset_versions).where(this).values(cleared=True))
+            done = connection.execute(update(dataset_versions).where(these).values(cleared=True))
+            return done.rowcount > 0
 
 
 def use(connection: Connection, run_id: int, seen: Sequence[Mount]) -> None:

@@ -97,6 +97,6 @@ def from_npm(path: str) -> str:
                 ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"],
                 cwd=HERE,
                 check=True,
-                timeout=120,
+                timeout=300,
             )
     return script.read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import staged
 from playwright.sync_api import BrowserContext, Page, expect
-from watched import Live, unsound
+from watched import Live, unsound_of
 
 from nias_bridge.people import KeyKind, Standing
 from nias_bridge.services import keys
@@ -130,6 +130,4 @@ def test_the_pages_to_come_in_by_are_sound(live: Live, open_context: Open, axe: 
     ):
         how = {} if signed_in else {"cookies": []}
         page = open_context(**how).new_page()
-        for path in paths:
-            page.goto(path)
-            assert unsound(page, axe) == []
+        assert unsound_of(page, axe, paths) == []

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import staged
 from playwright.sync_api import BrowserContext, expect
-from watched import Live, unsound
+from watched import Live, unsound, unsound_of
 
 from nias_bridge.people import KeyKind, NewPerson, Quotas, Role
 from nias_bridge.services import (
@@ -169,14 +169,7 @@ def test_every_page_of_the_administration_is_accessible_and_fits(
 ) -> None:
     chief = administrator(live)
     page = open_context([live.cookie_of(chief)], bypass_csp=False).new_page()
-    wrong = []
-
-    def look(path: str) -> None:
-        page.goto(path)
-        wrong.extend(unsound(page, axe))
-
-    for path in PAGES:
-        look(f"/admin{path}")
+    wrong = unsound_of(page, axe, (f"/admin{path}" for path in PAGES))
     staged.environment(live.bridge, "0" * 64, *(f"package-{n}==1.0" for n in range(40)))
     staged.environment(live.bridge, "1" * 64, owner="lab")
     waiting = newcomer(live, "Maria del Carmen Rodríguez-Hernández y Compañía")
@@ -195,12 +188,11 @@ def test_every_page_of_the_administration_is_accessible_and_fits(
         at = datetime.now(UTC) - timedelta(hours=number)
         staged.unclaimed(live.bridge, "mrodriguez", project, job_id=81_000_000 + number, at=at)
     staged.unclaimed(live.bridge, "bo", "sweep", job_id=3, at=datetime.now(UTC), tasks=(0, 1, 2))
-    for path in (
+    paths = (
         *(f"/admin{path}" for path in PAGES),
         *(f"/admin/people/{number}" for number in (waiting, live.bridge.person.id)),
         *("/admin/runs?owner=lab", "/admin/runs?owner=nobody", "/admin/log?person=chief"),
         *("/account/prove", "/results", f"/runs/{kept.id}", f"/runs/{removed.id}", "/account"),
-    ):
-        look(path)
-    assert wrong == []
+    )
+    assert wrong + unsound_of(page, axe, paths) == []
     assert complaints == []

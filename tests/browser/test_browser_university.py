@@ -10,7 +10,7 @@ import staged
 from freeports import free_port
 from issuers import provider, vouch
 from playwright.sync_api import BrowserContext, expect
-from watched import Live, served, unsound
+from watched import Live, served, unsound_of
 
 from nias_bridge.services import hooks
 
@@ -67,6 +67,4 @@ def test_the_pages_with_all_that_can_be_set_are_sound(
     for signed_in, paths in ((False, ("/sign-in", "/forgotten")), (True, ("/account",))):
         how = {} if signed_in else {"cookies": []}
         page = open_context(**how).new_page()
-        for path in paths:
-            page.goto(path)
-            assert unsound(page, axe) == []
+        assert unsound_of(page, axe, paths) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -54,6 +54,15 @@ def unsound(page: Page, axe: str) -> list[str]:
             wrong.append(f"{page.url} is {width} px wide, on {window['width']}")
     if before:
         page.set_viewport_size(before)
+    return wrong
+
+
+def unsound_of(page: Page, axe: str, paths: Iterable[str]) -> list[str]:
+    """What is wrong with the pages at these addresses."""
+    wrong = []
+    for path in paths:
+        page.goto(path)
+        wrong += unsound(page, axe)
     return wrong
 
 

@@ -335,8 +335,17 @@ def test_a_dataset_is_made_where_the_storage_is(place: Place) -> None:
     assert _named(place.root / "of/bob.json") == {"user:2:r--"}
     assert place.storage.tell_datasets(of, {}, ["bob"]) == {}
     assert [path.name for path in (place.root / "of").iterdir()] == ["bob.json"]
-    place.storage.drop_dataset(folder, made["sha256"])
+    content = folder / made["sha256"]
+    for known, stays in ((1, [content.name]), (modified(place, content), [])):
+        place.storage.drop_dataset(folder, made["sha256"], known)
+        assert list(place.storage.entries(folder)) == stays
     assert list((place.root / "contents").iterdir()) == []
+
+
+def modified(place: Place, path: PurePosixPath) -> int:
+    there = place.storage.info(path)
+    assert there
+    return there.modified_ns
 
 
 def _named(path: Path) -> set[str]:

@@ -33,6 +33,7 @@ from nias_bridge.errors import (
     OverQuota,
 )
 from nias_bridge.node import datasets as contents
+from nias_bridge.node.operations import OPERATIONS
 from nias_bridge.people import Role
 from nias_bridge.services import (
     administration,
@@ -528,6 +529,39 @@ def test_removing_that_was_killed_leaves_no_half_of_a_content(
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 7200)
     deliveries.sweep(bridge)
+    assert there(bridge) == []
+
+
+@pytest.mark.parametrize("stands_still", ["before it is cleared", "before it is dropped"])
+def test_what_comes_again_while_the_poller_stands_still_stays(
+    stands_still: str, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = staged.dataset(bridge, "eeg", FILES)
+    datasets.delete(bridge, found.id)
+    rows, drop = type(bridge.store.datasets), contents.OPERATIONS["drop_dataset"]
+    clear = rows.clear
+
+    def come_again() -> None:
+        monkeypatch.undo()
+        staged.dataset(bridge, "again", FILES)
+
+    def clear_late(self: Any, sha256: str) -> bool:
+        come_again()
+        return clear(self, sha256)
+
+    def drop_late(**asked: Any) -> None:
+        come_again()
+        drop(**asked)
+
+    if stands_still == "before it is cleared":
+        monkeypatch.setattr(rows, "clear", clear_late)
+    else:
+        monkeypatch.setitem(OPERATIONS, "drop_dataset", drop_late)
+    deliveries.deliver(bridge)
+    (again,) = datasets.visible(bridge)
+    assert there(bridge) == [again.versions[0].sha256] == [found.versions[0].sha256]
+    datasets.delete(bridge, again.id)
+    deliveries.deliver(bridge)
     assert there(bridge) == []
 
 

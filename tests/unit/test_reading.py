@@ -12,29 +12,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from afar import Afar
 from client import zipped
 from descriptors import opened_below
 
 from nias_bridge.errors import NotFound
 from nias_bridge.node import archive, reading
 from nias_bridge.services.evidence import read_json
-from nias_bridge.storage import PIECE_BYTES, Mounted, Opened, Storage, open_afar
+from nias_bridge.storage import PIECE_BYTES, Mounted, Storage
 
 STORAGE = Storage(Mounted())
-
-
-class Called(Mounted):
-    """The storage of this machine, as if it were another's: files are read by calls alone."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def call(self, operation: str, **arguments: Any) -> Any:
-        self.calls.append(operation)
-        return super().call(operation, **arguments)
-
-    def open(self, path: str) -> Opened:
-        return open_afar(self, "begin", path=path)
 
 
 # No link leads a reader
@@ -155,7 +142,7 @@ def test_a_file_that_is_read_by_calls_is_read_as_any_other(tmp_path: Path, size:
     content = random.Random(size).randbytes(size)
     (tmp_path / "file").write_bytes(content)
     with (
-        Storage(Called()).open(PurePosixPath(tmp_path / "file")) as far,
+        Storage(Afar()).open(PurePosixPath(tmp_path / "file")) as far,
         io.BytesIO(content) as near,
     ):
         dice = random.Random(size)
@@ -176,7 +163,7 @@ def test_a_file_that_is_read_by_calls_is_read_as_any_other(tmp_path: Path, size:
 def test_a_file_that_is_replaced_while_it_is_read_by_calls_is_an_error(tmp_path: Path) -> None:
     path = PurePosixPath(tmp_path / "file")
     STORAGE.write(path, b"a" * (2 * PIECE_BYTES))
-    with Storage(Called()).open(path) as far:
+    with Storage(Afar()).open(path) as far:
         assert far.read(10) == b"a" * 10
         STORAGE.write(path, b"b" * (2 * PIECE_BYTES))
         with pytest.raises(OSError, match="replaced"):
@@ -190,11 +177,11 @@ def test_a_small_zip_is_judged_in_one_call_and_a_large_one_in_few(tmp_path: Path
     noise = random.Random(1).randbytes(5 * PIECE_BYTES)
     (tmp_path / "large").write_bytes(zipped("p", {"code.py": "1", "noise": noise}))
     for name, most in (("small", 1), ("large", 4)):
-        reach = Called()
+        reach = Afar()
         with Storage(reach).open(PurePosixPath(tmp_path / name)) as file:
             inventory = archive.judge(file, "p.zip", limits)
             assert archive.read_member(file, inventory, "code.py", 10) == b"1"
-        assert len(reach.calls) <= most, reach.calls
+        assert len(reach.asked) <= most, reach.asked
 
 
 # Writing

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import shown
 import staged
 from apiflask import APIFlask
 from flask.testing import FlaskClient
@@ -59,12 +60,6 @@ def send(browser: FlaskClient) -> Callable[..., TestResponse]:
     return post
 
 
-def text(client: FlaskClient, path: str) -> str:
-    answer = client.get(path)
-    assert answer.status_code == 200
-    return " ".join(answer.get_data(as_text=True).split())
-
-
 def changes(person_id: int) -> list[str]:
     of = f"/admin/people/{person_id}"
     return [
@@ -84,12 +79,12 @@ def test_to_a_researcher_there_is_no_administration(
     assert web.get(f"/admin/people/{newcomer.id}").status_code == 404
     for path in API:
         assert web.get(f"/api/v1/{path}").status_code == 404
-    token = re.search(r'name="csrf_token" value="([^"]+)"', text(web, "/upload"))
+    token = re.search(r'name="csrf_token" value="([^"]+)"', shown.page(web, "/upload"))
     assert token
     for path in changes(newcomer.id):
         assert web.post(path, data={"csrf_token": token[1]}).status_code == 404, path
     assert bridge.store.people.person(newcomer.id).standing is Standing.WAITING
-    assert "Administration" not in text(web, "/")
+    assert "Administration" not in shown.page(web, "/")
 
 
 @pytest.mark.parametrize("scope", [Scope.READ, Scope.SUBMIT])
@@ -121,14 +116,14 @@ def test_no_page_changes_anything_without_its_token(browser: FlaskClient, newcom
 def test_the_administrator_sees_who_waits_on_every_page_and_lets_them_in(
     admin: FlaskClient, send: Callable[..., TestResponse], chief: Bridge, newcomer: Person
 ) -> None:
-    assert '1<span class="visually-hidden"> waiting</span>' in text(admin, "/")
-    page = text(admin, "/admin")
+    assert '1<span class="visually-hidden"> waiting</span>' in shown.page(admin, "/")
+    page = shown.page(admin, "/admin")
     assert "1 person waiting for your word" in page
     assert "Nina &lt;b&gt;Waiting&lt;/b&gt;" in page
     answer = send(f"/people/{newcomer.id}/approve", back="people")
     assert (answer.status_code, answer.headers["Location"]) == (303, "/admin")
     assert chief.store.people.person(newcomer.id).standing is Standing.ACTIVE
-    assert "waiting for your word" not in text(admin, "/admin")
+    assert "waiting for your word" not in shown.page(admin, "/admin")
     assert send(f"/people/{newcomer.id}/approve").status_code == 409
 
 
@@ -147,7 +142,7 @@ def test_a_link_is_shown_once_and_leads_to_its_page(
         link = found[1].removeprefix(bridge.settings.url)
         assert link.startswith(leads)
         assert app.test_client().get(link).status_code == 200
-    assert link not in text(admin, "/admin")
+    assert link not in shown.page(admin, "/admin")
     assert send(f"/people/{bridge.person.id}/links", kind="session").status_code == 400
 
 
@@ -191,7 +186,7 @@ def test_a_group_is_made_changed_and_deleted(
     assert send("/groups", name="EEG", shares="1", members=["lab", "chief"]).status_code == 303
     (group,) = chief.store.people.groups()
     assert (group.name, group.shares, group.members) == ("EEG", True, ("chief", "lab"))
-    assert "2 members, who see each other’s results" in text(admin, "/admin/groups")
+    assert "2 members, who see each other’s results" in shown.page(admin, "/admin/groups")
     assert send(f"/groups/{group.id}", name="EMG", members=["lab"]).status_code == 303
     (group,) = chief.store.people.groups()
     assert (group.name, group.shares, group.members) == ("EMG", False, ("lab",))
@@ -206,14 +201,14 @@ def test_all_runs_are_listed_with_their_owners_and_narrowed_by_one(
 ) -> None:
     mine = staged.completed(bridge, "mine")
     other = staged.completed(staged.as_person(bridge, "berta"), "hers")
-    page = text(admin, "/admin/runs")
+    page = shown.page(admin, "/admin/runs")
     assert f'id="run-{mine.id}"' in page and f'id="run-{other.id}"' in page
     assert "run 1 of Berta" in page
-    page = text(admin, "/admin/runs?owner=berta&show=completed")
+    page = shown.page(admin, "/admin/runs?owner=berta&show=completed")
     assert f'id="run-{mine.id}"' not in page and f'id="run-{other.id}"' in page
     assert 'data-refresh="/admin/runs/live?owner=berta&amp;show=completed"' in page
-    assert f'id="run-{other.id}"' in text(admin, "/admin/runs/live?owner=berta")
-    assert "No run fits" in text(admin, "/admin/runs?owner=nobody")
+    assert f'id="run-{other.id}"' in shown.page(admin, "/admin/runs/live?owner=berta")
+    assert "No run fits" in shown.page(admin, "/admin/runs?owner=nobody")
 
 
 def test_shared_results_are_a_choice_for_who_has_a_sharing_group(
@@ -221,14 +216,14 @@ def test_shared_results_are_a_choice_for_who_has_a_sharing_group(
 ) -> None:
     berta = staged.as_person(bridge, "berta")
     mine, other = staged.completed(bridge, "mine"), staged.completed(berta, "hers")
-    assert 'name="whose"' not in text(web, "/results")
-    assert f'id="run-{other.id}"' not in text(web, "/results?whose=shared")
+    assert 'name="whose"' not in shown.page(web, "/results")
+    assert f'id="run-{other.id}"' not in shown.page(web, "/results?whose=shared")
     administration.save_group(chief, "EEG", shares=True, members=["lab", "berta"])
-    page = text(web, "/results?whose=shared")
+    page = shown.page(web, "/results?whose=shared")
     assert f'id="run-{other.id}"' in page and f'id="run-{mine.id}"' not in page
     assert "run 1 of Berta" in page
     assert 'data-refresh="/results/live?whose=shared"' in page
-    page = text(web, "/results")
+    page = shown.page(web, "/results")
     assert f'id="run-{mine.id}"' in page and f'id="run-{other.id}"' not in page
     for query, run in (("", mine), ("?shared=1", other)):
         (told,) = web.get(f"/api/v1/runs{query}").get_json()["runs"]
@@ -239,11 +234,11 @@ def test_storage_environments_and_log_say_what_there_is(
     admin: FlaskClient, send: Callable[..., TestResponse], bridge: Bridge
 ) -> None:
     run = staged.completed(bridge)
-    assert "Lab" in text(admin, "/admin/storage")
-    assert "There are none yet" in text(admin, "/admin/environments")
+    assert "Lab" in shown.page(admin, "/admin/storage")
+    assert "There are none yet" in shown.page(admin, "/admin/environments")
     folder = staged.environment(bridge, "0" * 64, "numpy==2.3.0", "scipy==1.16.0")
     staged.environment(bridge, "1" * 64, owner="berta")
-    page = text(admin, "/admin/environments")
+    page = shown.page(admin, "/admin/environments")
     assert "2 environments, 600 MB of at most 54 GB" in page
     assert "numpy==2.3.0 scipy==1.16.0" in page and "of berta alone" in page
     answer = send("/environments/prune", size="0.3")
@@ -251,16 +246,16 @@ def test_storage_environments_and_log_say_what_there_is(
     assert send("/environments/prune", size="0").status_code == 200
     assert not folder.exists()
     assert send("/environments/prune").status_code == 400
-    page = text(admin, f"/admin/log?run={run.id}")
+    page = shown.page(admin, f"/admin/log?run={run.id}")
     assert "run submitted" in page and f'href="/runs/{run.id}"' in page
-    assert "Nothing of this kind" in text(admin, "/admin/log?person=nobody")
+    assert "Nothing of this kind" in shown.page(admin, "/admin/log?person=nobody")
 
 
 def test_lines_of_the_log_can_not_be_forged(
     admin: FlaskClient, app: APIFlask, chief: Bridge
 ) -> None:
     chief.note("tried", detail="a\nrole changed <script>alert(1)</script>")
-    page = text(admin, "/admin/log?action=tried")
+    page = shown.page(admin, "/admin/log?action=tried")
     assert "<script>alert" not in page
     assert page.count("<tr>") == 2, "its head and one line"
 
@@ -294,9 +289,9 @@ def ana(chief: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_account_whose_jobs_wait_is_linked_where_they_are_shown(
     ana: None, admin: FlaskClient, send: Callable[..., TestResponse], bridge: Bridge
 ) -> None:
-    page = text(admin, "/admin/unclaimed")
+    page = shown.page(admin, "/admin/unclaimed")
     assert "psd-study" in page and "2 tasks" in page and "not known yet" in page
-    assert '1<span class="visually-hidden"> jobs</span>' in text(admin, "/admin")
+    assert '1<span class="visually-hidden"> jobs</span>' in shown.page(admin, "/admin")
     answer = send("/unclaimed/ana", person="")
     assert answer.status_code == 404
     answer = send("/unclaimed/ana", person=str(bridge.person.id))
@@ -306,7 +301,7 @@ def test_an_account_whose_jobs_wait_is_linked_where_they_are_shown(
     assert send("/unclaimed/ana", person=str(bridge.person.id)).status_code == 404
     person = bridge.store.people.person(bridge.person.id)
     assert person.unix_account == "ana"
-    assert "lab: ana" in text(admin, "/admin/log?action=Unix+account+linked")
+    assert "lab: ana" in shown.page(admin, "/admin/log?action=Unix+account+linked")
 
 
 def test_who_has_an_account_already_is_told_beside_the_jobs(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[APIFlask, dict[str,
     for stage in (staged.completed, staged.failed, staged.running, staged.pending, staged.swept):
         stage(bridge)
     staged.dataset(bridge, "eeg", {"a.csv": "1"})
-    staged.show_cluster(bridge)
+    # However long it takes to ask all that there is, the poller is not silent.
+    staged.show_cluster(bridge, at=datetime.now(UTC) + timedelta(hours=1))
     return create_app(bridge), staged.token(bridge)
 
 

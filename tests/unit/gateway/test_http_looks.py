@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import shown
 import staged
 from flask.testing import FlaskClient
 
@@ -56,16 +57,10 @@ def write(bridge: Bridge, run: Run, entries: object) -> None:
     (folder / "index.json").write_text(json.dumps({"files": entries, "left_out": 0}))
 
 
-def text(web: FlaskClient, path: str) -> str:
-    answer = web.get(path)
-    assert answer.status_code == 200
-    return " ".join(answer.get_data(as_text=True).split())
-
-
 def test_the_page_offers_what_can_be_looked_at_and_shows_thumbnails(
     web: FlaskClient, run: Run
 ) -> None:
-    page = text(web, f"/runs/{run.id}")
+    page = shown.page(web, f"/runs/{run.id}")
     looks = [path for path in OUTPUTS if f'data-look="/runs/{run.id}/look/{path}"' in page]
     assert looks == ["tone.wav", "many.npz", "report.html", "notes.md"]
     assert f'<img src="/runs/{run.id}/previews/0003-a.png" alt="plot.png"' in page
@@ -75,7 +70,7 @@ def test_the_page_offers_what_can_be_looked_at_and_shows_thumbnails(
 @pytest.mark.parametrize("how", ["", "?part"])
 def test_each_kind_is_shown_in_its_way(web: FlaskClient, run: Run, how: str) -> None:
     def look(path: str) -> str:
-        return text(web, f"/runs/{run.id}/look/{path}{how}")
+        return shown.page(web, f"/runs/{run.id}/look/{path}{how}")
 
     assert f'<audio controls preload="none" src="/runs/{run.id}/files/tone.wav"' in look("tone.wav")
     array = look("many.npz")
@@ -147,7 +142,7 @@ def test_an_index_that_is_not_as_it_should_be_is_none(
     web: FlaskClient, bridge: Bridge, run: Run, entries: object
 ) -> None:
     write(bridge, run, entries)
-    assert "data-look" not in text(web, f"/runs/{run.id}")
+    assert "data-look" not in shown.page(web, f"/runs/{run.id}")
     assert web.get(f"/runs/{run.id}/look/tone.wav").status_code == 404
 
 
@@ -158,4 +153,4 @@ def test_a_link_in_the_place_of_previews_leads_nowhere(
     aside = folder.rename(staged.here(bridge).root / "elsewhere")
     folder.symlink_to(aside)
     assert web.get(f"/runs/{run.id}/previews/0001-a.svg").status_code == 404
-    assert "data-look" not in text(web, f"/runs/{run.id}")
+    assert "data-look" not in shown.page(web, f"/runs/{run.id}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import shown
 import staged
 from client import zipped
 from flask.testing import FlaskClient
@@ -17,12 +18,6 @@ from nias_bridge.domain import JobState
 from nias_bridge.services.bridge import Bridge
 
 Submit = Callable[..., TestResponse]
-
-
-def page(web: FlaskClient, path: str) -> str:
-    answer = web.get(path)
-    assert answer.status_code == 200
-    return " ".join(answer.get_data(as_text=True).split())
 
 
 def upload(submit: Submit, name: str = "project", requirements: str = "") -> str:
@@ -46,23 +41,23 @@ def test_every_state_has_its_word_and_sentence(
     run = staged.move(
         bridge, run, *before.get(state, (JobState.STAGED, JobState.SUBMITTING, state))
     )
-    text = page(web, f"/runs/{run.id}")
+    text = shown.page(web, f"/runs/{run.id}")
     assert f'data-state="{state}"' in text
     assert state.value in text
     for path in ("/", "/results"):
-        assert f'data-state="{state}"' in page(web, path)
+        assert f'data-state="{state}"' in shown.page(web, path)
 
 
 def test_a_plain_form_leads_to_what_was_found_and_on_to_the_run(
     web: FlaskClient, submit: Submit
 ) -> None:
     found = upload(submit, "Análise EMG 2", "numpy==2.3.0\n")
-    text = page(web, found)
+    text = shown.page(web, found)
     assert "Análise EMG 2" in text
     assert "numpy==2.3.0" in text
     answer = submit(found)
     assert answer.status_code == 303
-    assert "Análise EMG 2" in page(web, answer.headers["Location"])
+    assert "Análise EMG 2" in shown.page(web, answer.headers["Location"])
     assert web.get(found).status_code == 404
 
 
@@ -80,7 +75,7 @@ def test_a_name_in_use_offers_the_next_run(
 ) -> None:
     staged.completed(bridge, "project")
     found = upload(submit)
-    assert "Run again as run 2" in page(web, found)
+    assert "Run again as run 2" in shown.page(web, found)
     answer = submit(found)
     assert answer.status_code == 409, "not without the form's own word"
     assert submit(found, again="1").status_code == 303
@@ -88,7 +83,7 @@ def test_a_name_in_use_offers_the_next_run(
 
 def test_lines_that_can_be_mended_are_mended_at_a_word(web: FlaskClient, submit: Submit) -> None:
     found = upload(submit, requirements="torch==2.3.0+cu121\n")
-    text = page(web, found)
+    text = shown.page(web, found)
     assert "torch==2.3.0+cu121" in text
     assert "Mend and go on" in text
     assert submit(found).status_code == 422
@@ -96,7 +91,7 @@ def test_lines_that_can_be_mended_are_mended_at_a_word(web: FlaskClient, submit:
 
 
 def test_lines_without_a_mend_do_not_offer_one(web: FlaskClient, submit: Submit) -> None:
-    text = page(web, upload(submit, requirements="-e .\n"))
+    text = shown.page(web, upload(submit, requirements="-e .\n"))
     assert "yours to decide" in text
     assert "Mend and go on" not in text
     assert "upload it anew" in text
@@ -118,7 +113,7 @@ def test_a_discarded_zip_is_gone(web: FlaskClient, submit: Submit, bridge: Bridg
 
 
 def test_a_failed_run_says_its_last_words_first(web: FlaskClient, bridge: Bridge) -> None:
-    text = page(web, f"/runs/{staged.failed(bridge).id}")
+    text = shown.page(web, f"/runs/{staged.failed(bridge).id}")
     assert "KeyError" in text
     assert text.index("KeyError") < text.index("The road of this run") < text.index('id="log"')
 
@@ -136,13 +131,13 @@ def test_a_requirement_that_does_not_exist_is_told_in_the_installers_words(
         message="The packages could not be installed.",
         details="no version of nonesuch==1 was found",
     )
-    text = page(web, f"/runs/{run.id}")
+    text = shown.page(web, f"/runs/{run.id}")
     assert "no version of nonesuch==1 was found" in text
     assert "could not be installed" in text
 
 
 def test_a_waiting_run_says_why_and_for_how_long(web: FlaskClient, bridge: Bridge) -> None:
-    text = page(web, f"/runs/{staged.pending(bridge).id}")
+    text = shown.page(web, f"/runs/{staged.pending(bridge).id}")
     assert "all slots are taken" in text
     assert "(Resources)" in text
     assert "Its place in the queue is 2." in text
@@ -153,7 +148,7 @@ def test_a_reason_without_words_of_ours_is_slurms_own(web: FlaskClient, bridge: 
     run = staged.move(
         bridge, staged.add(bridge, "project"), *staged.SUBMITTED, reason="AssocGrpGRES"
     )
-    assert "Slurm says “AssocGrpGRES”" in page(web, f"/runs/{run.id}")
+    assert "Slurm says “AssocGrpGRES”" in shown.page(web, f"/runs/{run.id}")
 
 
 def test_the_note_of_a_rejected_run_is_shown(web: FlaskClient, bridge: Bridge) -> None:
@@ -161,12 +156,12 @@ def test_the_note_of_a_rejected_run_is_shown(web: FlaskClient, bridge: Bridge) -
     bridge.store.move(
         run, JobState.REJECTED, at=run.changed_at, note="invalid partition specified: gpu"
     )
-    assert "invalid partition specified: gpu" in page(web, f"/runs/{run.id}")
+    assert "invalid partition specified: gpu" in shown.page(web, f"/runs/{run.id}")
 
 
 def test_images_are_shown_in_place_and_all_files_listed(web: FlaskClient, bridge: Bridge) -> None:
     run = staged.completed(bridge)
-    text = page(web, f"/runs/{run.id}")
+    text = shown.page(web, f"/runs/{run.id}")
     assert f'<img src="/runs/{run.id}/files/spectrum.png"' in text
     assert "184 MiB" in text
     for name in ("spectrum.csv", "spectrum.png", "a/b.json"):
@@ -177,13 +172,13 @@ def test_an_open_run_can_be_cancelled_and_an_ended_one_run_again(
     web: FlaskClient, submit: Submit, bridge: Bridge
 ) -> None:
     running, done = staged.running(bridge), staged.completed(bridge)
-    assert 'form="cancel"' in page(web, f"/runs/{running.id}")
-    assert 'form="again"' not in page(web, f"/runs/{running.id}")
+    assert 'form="cancel"' in shown.page(web, f"/runs/{running.id}")
+    assert 'form="again"' not in shown.page(web, f"/runs/{running.id}")
     assert submit(f"/runs/{running.id}/cancel").status_code == 303
-    assert "Cancelling" in page(web, f"/runs/{running.id}")
+    assert "Cancelling" in shown.page(web, f"/runs/{running.id}")
     answer = submit(f"/runs/{done.id}/again")
     assert answer.status_code == 303
-    assert "run 2" in page(web, answer.headers["Location"])
+    assert "run 2" in shown.page(web, answer.headers["Location"])
 
 
 def test_a_fragment_that_did_not_change_costs_no_body(web: FlaskClient, bridge: Bridge) -> None:
@@ -202,14 +197,14 @@ def test_results_are_narrowed_by_name_and_state_and_come_in_pages(
 ) -> None:
     staged.completed(bridge, "alpha")
     staged.failed(bridge, "beta")
-    assert "beta" not in page(web, "/results?show=completed")
-    assert "alpha" not in page(web, "/results?q=BET")
-    assert "No run fits “gamma”" in page(web, "/results?q=gamma")
+    assert "beta" not in shown.page(web, "/results?show=completed")
+    assert "alpha" not in shown.page(web, "/results?q=BET")
+    assert "No run fits “gamma”" in shown.page(web, "/results?q=gamma")
     for _ in range(20):
         staged.add(bridge, "alpha", again=True)
-    assert "Page 1 of 2" in page(web, "/results")
-    assert "beta" in page(web, "/results?page=2")
-    assert "The list ends before" in page(web, "/results?page=9")
+    assert "Page 1 of 2" in shown.page(web, "/results")
+    assert "beta" in shown.page(web, "/results?page=2")
+    assert "The list ends before" in shown.page(web, "/results?page=9")
     assert web.get("/results?page=x&show=odd").status_code == 200
 
 
@@ -218,38 +213,38 @@ def test_a_run_is_pinned_on_its_page_and_found_among_the_pinned(
 ) -> None:
     run = staged.completed(bridge, "alpha")
     staged.completed(bridge, "beta")
-    assert "No run fits" in page(web, "/results?show=pinned")
+    assert "No run fits" in shown.page(web, "/results?show=pinned")
     assert submit(f"/runs/{run.id}/pin", keep="1").status_code == 303
-    assert "Unpin" in page(web, f"/runs/{run.id}/live")
-    shown = page(web, "/results?show=pinned")
-    assert "alpha" in shown
-    assert "beta" not in shown
+    assert "Unpin" in shown.page(web, f"/runs/{run.id}/live")
+    pinned = shown.page(web, "/results?show=pinned")
+    assert "alpha" in pinned
+    assert "beta" not in pinned
     submit(f"/runs/{run.id}/pin", keep="0")
-    assert "Pin this run" in page(web, f"/runs/{run.id}")
+    assert "Pin this run" in shown.page(web, f"/runs/{run.id}")
 
 
 def test_empty_pages_say_what_to_do_next(web: FlaskClient) -> None:
-    assert "Upload your first project" in page(web, "/results")
-    assert "Upload a project" in page(web, "/")
-    assert "Nothing is known of the cluster" in page(web, "/")
+    assert "Upload your first project" in shown.page(web, "/results")
+    assert "Upload a project" in shown.page(web, "/")
+    assert "Nothing is known of the cluster" in shown.page(web, "/")
 
 
 def test_home_shows_the_cluster_and_says_when_slurm_is_silent(
     web: FlaskClient, bridge: Bridge
 ) -> None:
     staged.show_cluster(bridge)
-    text = page(web, "/")
+    text = shown.page(web, "/")
     assert "slot1" in text
     assert "1 of 2 CPUs" in text
     staged.show_cluster(bridge, problem="slurmctld did not answer within 30 s.")
-    assert "slurmctld did not answer within 30 s." in page(web, "/live")
+    assert "slurmctld did not answer within 30 s." in shown.page(web, "/live")
 
 
 def test_home_says_when_nothing_is_being_started(web: FlaskClient, bridge: Bridge) -> None:
     staged.show_cluster(bridge)
-    assert "Nothing is being started" not in page(web, "/")
+    assert "Nothing is being started" not in shown.page(web, "/")
     staged.show_cluster(bridge, at=datetime.now(UTC) - timedelta(minutes=5))
-    assert "The poller has been silent since" in page(web, "/")
+    assert "The poller has been silent since" in shown.page(web, "/")
 
 
 def test_the_example_is_a_zip_that_the_gateway_itself_takes(web: FlaskClient) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import shown
 import staged
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -50,27 +51,21 @@ def adopted(bridge: Bridge, *, name: str = "nias", tasks: tuple[int, ...] = ()) 
     return bridge.store.move(run, JobState.RUNNING, at=now)
 
 
-def page(web: FlaskClient, path: str) -> str:
-    answer = web.get(path)
-    assert answer.status_code == 200
-    return " ".join(answer.get_data(as_text=True).split())
-
-
 def test_the_list_marks_what_came_by_sbatch_and_nothing_else(
     web: FlaskClient, bridge: Bridge
 ) -> None:
     mark = '">sbatch</span>'
     staged.add(bridge, "uploaded")
-    assert mark not in page(web, "/results")
+    assert mark not in shown.page(web, "/results")
     adopted(bridge)
-    assert page(web, "/results").count(mark) == 1
+    assert shown.page(web, "/results").count(mark) == 1
 
 
 def test_its_page_says_whose_job_it_is_and_how_to_cancel_it(
     web: FlaskClient, bridge: Bridge
 ) -> None:
     run = adopted(bridge)
-    text = page(web, f"/runs/{run.id}")
+    text = shown.page(web, f"/runs/{run.id}")
     assert "<code>scancel 12</code>" in text
     assert 'form="cancel"' not in text
     assert '<dd class="mono">ada</dd>' in text
@@ -86,7 +81,7 @@ def test_where_the_bridge_can_be_the_account_it_cancels_the_job(
 ) -> None:
     monkeypatch.setitem(bridge.settings.__dict__, "identity", "unix")
     run = adopted(bridge, name=name)
-    text = page(web, f"/runs/{run.id}")
+    text = shown.page(web, f"/runs/{run.id}")
     assert ('form="cancel"' in text, "scancel" in text) == (cancels, not cancels)
     answer = web.post(f"/api/v1/runs/{run.id}/cancel")
     assert answer.status_code == (202 if cancels else 409)
@@ -94,7 +89,7 @@ def test_where_the_bridge_can_be_the_account_it_cancels_the_job(
 
 def test_a_task_of_an_array_is_its_accounts_to_cancel_too(web: FlaskClient, bridge: Bridge) -> None:
     run = adopted(bridge, tasks=(3, 5))
-    assert 'form="cancel"' not in page(web, f"/runs/{run.id}/tasks/5")
+    assert 'form="cancel"' not in shown.page(web, f"/runs/{run.id}/tasks/5")
     assert web.post(f"/api/v1/runs/{run.id}/tasks/5/cancel").status_code == 409
     told = web.get(f"/api/v1/runs/{run.id}/tasks").get_json()["tasks"]
     assert [task["index"] for task in told] == [3, 5]
@@ -105,7 +100,7 @@ def test_an_array_is_not_run_again_with_other_numbers(
 ) -> None:
     run = adopted(bridge, tasks=(3, 5))
     bridge.store.move(run, JobState.COMPLETED, at=datetime.now(UTC))
-    assert 'form="again"' not in page(web, f"/runs/{run.id}")
+    assert 'form="again"' not in shown.page(web, f"/runs/{run.id}")
     assert submit(f"/runs/{run.id}/again").status_code == 409
 
 

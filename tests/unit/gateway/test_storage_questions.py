@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import staged
+from afar import Afar
 from flask.testing import FlaskClient
 
 from nias_bridge.http import create_app
-from nias_bridge.storage import Mounted, Opened, Storage, open_afar
-
-
-class Afar(Mounted):
-    """A storage that is mounted, asked as one that is not."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def call(self, operation: str, **arguments: Any) -> Any:
-        self.asked.append(operation)
-        return super().call(operation, **arguments)
-
-    def open(self, path: str) -> Opened:
-        return open_afar(self, "begin", path=path)
-
-    def open_beneath(self, root: str, path: str) -> Opened:
-        return open_afar(self, "begin_beneath", root=root, path=path)
+from nias_bridge.storage import Storage
 
 
 @pytest.fixture(scope="module")

@@ -172,8 +172,9 @@ def test_what_was_deleted_stays_named_for_the_runs_that_saw_it(store: SqlStore) 
     with pytest.raises(NotFound):
         store.datasets.get(found.id)
     assert store.datasets.unused() == [SHA]
-    store.datasets.clear(SHA)
+    assert store.datasets.clear(SHA)
     assert store.datasets.unused() == []
+    assert not store.datasets.clear(SHA)
     assert store.run(run.id).datasets == run.datasets
 
 
@@ -181,6 +182,7 @@ def test_content_that_another_version_has_is_not_unused(store: SqlStore) -> None
     first, other = published(store), published(store, "other", "berta")
     store.datasets.delete(first.id, None, at=NOON)
     assert store.datasets.unused() == []
+    assert not store.datasets.clear(SHA)
     assert store.datasets.contents() == {SHA}
     store.datasets.delete(other.id, None, at=NOON)
     assert store.datasets.unused() == [SHA]
