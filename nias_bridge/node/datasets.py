@@ -197,7 +197,8 @@ def _publish(coming: list[_Coming], place: Path, work: Path) -> dict[str, Any]:
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
     """Within this block no other process publishes a content or takes one away."""
-    lock = os.open(place.with_name(f"{place.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    lock = os.open(place.with_name(f"{place.name}.lock"), how, 0o600)  # who can open it can lock it
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
