@@ -197,8 +197,9 @@ def _publish(coming: list[_Coming], place: Path, work: Path) -> dict[str, Any]:
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
     """Within this block no other process publishes a content or takes one away."""
-    how = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    lock = os.open(place.with_name(f"{place.name}.lock"), how, 0o600)  # who can open it can lock it
+    # Others may pass by here: who could open it could keep it.
+    path, how = place.with_name(f"{place.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    lock = os.open(path, how, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -504,7 +504,7 @@ def test_there_too_jobs_by_plain_sbatch_are_let_in(tmp_path: Path) -> None:
     bridge = a_bridge(tmp_path)
     provision.install(bridge)
     found = staged.dataset(bridge, "eeg", FILES)
-    folders = dict.fromkeys(("datasets", "content", "of"), 0o711)
+    folders = {"datasets": 0o711, "content": 0o711, "of": 0o711}
     assert modes(bridge) == {**folders, "content.lock": 0o600}
     grants.put_right(bridge, None)
     assert let_in(content(bridge, found)) == people("lab")
