@@ -40,6 +40,7 @@ from nias_bridge.store.tables import (
     runs,
 )
 
+AT_ONCE = 1000  # a database takes only so many values with one question
 _THERE = dataset_versions.c.deleted_at.is_(None)
 _PUBLISHED = and_(_THERE, dataset_versions.c.sha256 != "")
 _WAITING = and_(_THERE, dataset_versions.c.sha256 == "", dataset_versions.c.problem == "")
@@ -122,8 +123,15 @@ class SqlDatasets:
                 dataset_versions.c.sha256.in_(hashes), _PUBLISHED
             )
             asked.append(datasets.c.id.in_(of_these))
+        wanted = select(datasets).where(*asked).order_by(datasets.c.id).limit(AT_ONCE)
+        found: list[Dataset] = []
         with reading(self._engine) as connection:
-            return _shared(connection, select(datasets).where(*asked).order_by(datasets.c.id))
+            while True:
+                after = found[-1].id if found else 0
+                more = _shared(connection, wanted.where(datasets.c.id > after))
+                found += more
+                if len(more) < AT_ONCE:
+                    return found
 
     def waiting(self) -> list[Version]:
         wanted = _VERSION.where(_WAITING)

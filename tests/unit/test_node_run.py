@@ -413,7 +413,7 @@ def test_of_content_that_is_removed_under_a_job_what_is_open_stays(node, shared)
     (job.run / layout.SEEN).write_text(json.dumps({"eeg": "5" * 64}))
     process = job.start()
     wait_for(lambda: "has it open" in job.log)
-    datasets.drop(str(place), "5" * 64)
+    datasets.drop(str(place), "5" * 64, (place / ("5" * 64)).stat().st_mtime_ns)
     assert process.wait(SECONDS) == 0, job.log
     assert "goes on with '1' and sees []" in job.log
 

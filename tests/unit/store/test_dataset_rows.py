@@ -15,6 +15,7 @@ from nias_bridge.domain import JobState, Run
 from nias_bridge.errors import BadRequest, NotFound, NotPossible, Stale
 from nias_bridge.people import NewPerson, Standing
 from nias_bridge.store import SqlStore
+from nias_bridge.store import datasets as rows
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SHA = "ab" * 32
@@ -75,7 +76,11 @@ def test_a_run_by_plain_sbatch_is_told_later_what_it_sees(store: SqlStore) -> No
     assert store.open_runs_with_datasets() == []
 
 
-def test_all_that_may_be_used_is_told_with_whom_it_is_shared(store: SqlStore) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 1000])
+def test_all_that_may_be_used_is_told_with_whom_it_is_shared(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(rows, "AT_ONCE", at_once)
     person(store, "ana")
     person(store, "berta")
     found, other = published(store), published(store, "emg", "berta", "cd" * 32)
