@@ -3,9 +3,10 @@
     python benchmarks/api.py [--seconds N] [--workers N …] [--clients N …]
 
 A gateway alone: it asks Slurm nothing, and there is none here that it could ask. Each client keeps
-one connection and asks again as soon as it has its answer, for a run that is under way: the whole
-status each time, or with If-None-Match for what it has already. Measured by wrk, in C, on the same
-machine: what it takes of the two cores the gateway has not, and is shown beside.
+one connection and asks again as soon as it has its answer, for runs that are under way: the whole
+status of one, or of RUNS in turn, or of one with If-None-Match for what it has already. Measured by
+wrk, in C, on the same machine: what it takes of the two cores the gateway has not, and is shown
+beside. To compare two versions, run this for each in turn (PYTHONPATH says which is measured).
 """
 
 from __future__ import annotations
@@ -14,17 +15,28 @@ import argparse
 import os
 import re
 import subprocess
+import tempfile
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from alone import gateway
 from road import PERSON
 
-from nias_bridge.site import said
+from nias_bridge.site import Site, said
 
 FIRECREST = 90  # requests a second, at 20 and 100 clients on two cores; half of it at 500
 GOAL_TIMES, GOAL_P50 = 20, 10  # FirecREST's rate, milliseconds
+RUNS = 20
+IN_TURN = """
+local asked = 0
+request = function()
+  asked = asked + 1
+  return wrk.format("GET", "/api/v1/runs/" .. (asked % {runs} + 1))
+end
+"""
 
 
 class Measured(NamedTuple):
@@ -51,12 +63,16 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for workers in asked.workers:
-        with gateway(workers=workers) as (site, run, pid):
+        with gateway(workers=workers) as (site, run, pid), in_turn(site) as script:
             url = f"{site.url}/api/v1/runs/{run['id']}"
             headers = {"Authorization": f"Bearer {said(site, 'token', 'add', PERSON)}"}
             for clients in asked.clients:
-                for what, more in (("status", {}), ("if changed", tagged(url, headers))):
-                    found = load(url, {**headers, **more}, clients, asked.seconds, pid)
+                for what, words in (
+                    ("status", said_as(headers)),
+                    ("of many runs", [*said_as(headers), "-s", script]),
+                    ("if changed", said_as({**headers, **tagged(url, headers)})),
+                ):
+                    found = load(url, words, clients, asked.seconds, pid)
                     times = found.rate / FIRECREST
                     print(
                         f"| {workers} | {clients} | {what} | {found.rate:.0f} | {times:.1f} "
@@ -66,20 +82,37 @@ def main() -> None:
                     )
 
 
+@contextmanager
+def in_turn(site: Site) -> Iterator[str]:
+    """RUNS under way in place of one, and the script by which wrk asks for all in turn."""
+    for _ in range(RUNS - 1):
+        again = urllib.request.Request(f"{site.url}/api/v1/runs/1/again", method="POST")
+        urllib.request.urlopen(again, timeout=60).close()
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(IN_TURN.format(runs=RUNS))
+        script.flush()
+        yield script.name
+
+
+def said_as(headers: dict[str, str]) -> list[str]:
+    """The headers as wrk is told them."""
+    return [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
+
+
 def tagged(url: str, headers: dict[str, str]) -> dict[str, str]:
     """The header by which a client says what it has already."""
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
         return {"If-None-Match": answer.headers["ETag"]}
 
 
-def load(url: str, headers: dict[str, str], clients: int, seconds: int, pid: int) -> Measured:
+def load(url: str, words: list[str], clients: int, seconds: int, pid: int) -> Measured:
     """So many clients at once for so many seconds."""
     before, own = cpu_seconds(pid), sum(os.times()[2:4])
     said_by_wrk = subprocess.run(
         [
             *("wrk", "--latency", "--timeout", "10s"),
             *(f"-t{1 if clients < 20 else 2}", f"-c{clients}", f"-d{seconds}s"),
-            *(word for name, value in headers.items() for word in ("-H", f"{name}: {value}")),
+            *words,
             url,
         ],
         check=True,

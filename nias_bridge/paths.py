@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
 
 from nias_bridge.domain import Run
@@ -70,10 +71,11 @@ class SharedPaths:
 
     def run(self, run: Run) -> RunPaths:
         if run.native and run.native.folder:
-            inner = PurePosixPath(layout.SBATCH, run.native.folder)
-            return RunPaths(self.root / inner, self.on_cluster / inner, layout.BY_SBATCH)
-        inner = PurePosixPath(layout.RUNS, run.owner, run.slug, str(run.number))
-        return RunPaths(self.root / inner, self.on_cluster / inner, run.token)
+            return self._below((layout.SBATCH, run.native.folder), layout.BY_SBATCH)
+        return self._below((layout.RUNS, run.owner, run.slug, str(run.number)), run.token)
+
+    def _below(self, folder: tuple[str, ...], token: str) -> RunPaths:
+        return _run_paths(self.root, self.on_cluster, folder, token)
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,11 @@ class RunPaths:
     def output(self) -> PurePosixPath:
         return self.project / layout.OUTPUT
 
-    @property
+    @cached_property
     def progress(self) -> PurePosixPath:
         return self.folder / layout.PROGRESS
 
-    @property
+    @cached_property
     def exit(self) -> PurePosixPath:
         return self.folder / layout.EXIT
 
@@ -163,7 +165,7 @@ class RunPaths:
     def manifest(self) -> PurePosixPath:
         return self.folder / layout.MANIFEST
 
-    @property
+    @cached_property
     def results(self) -> PurePosixPath:
         return self.folder / layout.RESULTS
 
@@ -175,3 +177,12 @@ class RunPaths:
     def claim(self) -> PurePosixPath:
         """The folder that the one job which may run this makes first; its file `job` has the id."""
         return self.folder / layout.CLAIMS / self.token
+
+
+# Each request for a run asks for its own. Typed: a Path is equal to its PurePath.
+@lru_cache(maxsize=1000, typed=True)
+def _run_paths(
+    root: PurePosixPath, on_cluster: PurePosixPath, folder: tuple[str, ...], token: str
+) -> RunPaths:
+    inner = PurePosixPath(*folder)
+    return RunPaths(root / inner, on_cluster / inner, token)

@@ -22,6 +22,7 @@ from nias_bridge.http import (
     downloads,
     errors,
     formats,
+    fresh,
     looks,
     metrics,
     oidc,
@@ -68,6 +69,7 @@ def create_app(bridge: Bridge) -> APIFlask:
     metrics.init_app(app)
     security.protect(app, bridge.settings, (who.know, who.allow))
     uploads.init_app(app)
+    fresh.init_app(app)
     errors.init_app(app)
     Bootstrap5(app)
     for module in (api, datasets_api, site_api, sweep_api, administration_api):

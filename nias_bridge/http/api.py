@@ -112,13 +112,16 @@ def runs(query_data: RunsQuery) -> PageOut:
 
 @blueprint.get("/runs/<int:run_id>")
 @blueprint.output(RunOut)
-def run(run_id: int) -> RunOut:
+def run(run_id: int) -> Response:
     """One run"""
     by = bridge()
     found = desk.find(by, run_id)
-    fresh.settle(found, desk.marks(by, found), checkup.limits(by, found))
-    view = desk.status(by, found)
-    return answers.status_out(view, checkup.diagnosis(by, found, view.evidence))
+
+    def told() -> RunOut:
+        view = desk.status(by, found)
+        return answers.status_out(view, checkup.diagnosis(by, found, view.evidence))
+
+    return fresh.answer(told, found, desk.marks(by, found), checkup.limits(by, found))
 
 
 @blueprint.get("/runs/<int:run_id>/log")

@@ -13,7 +13,7 @@ from typing import Any
 from flask import Request
 from gunicorn.http.body import LengthReader
 from gunicorn.workers.gthread import TConn, ThreadWorker
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 HEAD_SECONDS = 30.0  # for a request's head, and before its body has to have its speed
 BODY_RATE = 8 * 1024  # bytes a second, on the whole, that a body has to come with at least
@@ -67,12 +67,15 @@ def parts(request: Request, size: int) -> Iterator[bytes | memoryview]:
     """The body of a request in parts of `size` bytes at most, each good until the next one.
 
     One of known length is read from the connection into one buffer: gunicorn copies each byte
-    five times. Raises ClientDisconnected where the body ends too early.
+    five times. Raises RequestEntityTooLarge, and ClientDisconnected where the body ends too early.
     """
     reader = getattr(request.environ["wsgi.input"], "reader", None)
     if not isinstance(reader, LengthReader):
         yield from iter(partial(request.stream.read, size), b"")
         return
+    most = request.max_content_length
+    if most is not None and reader.length > most:
+        raise RequestEntityTooLarge
     while data := reader.read(min(size, reader.unreader.buf.tell())):
         yield data  # it came with the request's head
     wire, buffer = reader.unreader.sock, memoryview(bytearray(size))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Flask, request
 from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.exceptions import Forbidden
@@ -13,6 +14,9 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from nias_bridge.services.keys import REMEMBERED
 from nias_bridge.settings import Settings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -32,15 +36,15 @@ CONTENT_SECURITY_POLICY = "; ".join(
 # What a job wrote is a stranger's: shown, it may run nothing and reach nothing.
 SANDBOX = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
-HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-    "Cache-Control": "no-cache, private",
-}
+HEADERS = (
+    ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("X-Frame-Options", "DENY"),
+    ("Cache-Control", "no-cache, private"),
+)
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 SMALL_BODY = 1024 * 1024  # bytes; an upload's own limit is set where it is taken
 
@@ -73,7 +77,8 @@ def protect(
     for guard in who:
         app.before_request(guard)
     csrf.init_app(app)
-    app.after_request(_add_headers)
+    # Not after_request: these are what each response pays for, and werkzeug looks at each twice.
+    app.wsgi_app = _with_headers(app.wsgi_app)  # type: ignore[method-assign,assignment]
 
 
 def _refuse_cross_site_changes() -> None:
@@ -89,8 +94,15 @@ def _refuse_cross_site_changes() -> None:
         raise Forbidden("This was sent from a page of another site, so nothing was changed.")
 
 
-def _add_headers(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        if name not in response.headers:
-            response.headers.add(name, value)
-    return response
+def _with_headers(app: WSGIApplication) -> WSGIApplication:
+    """The app, whose responses carry HEADERS where they say nothing else."""
+
+    def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        def begin(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            said = {name.lower() for name, _ in headers}
+            missing = [(name, value) for name, value in HEADERS if name.lower() not in said]
+            return start(status, headers + missing, *error)
+
+        return app(environ, begin)
+
+    return answer

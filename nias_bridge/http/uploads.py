@@ -13,6 +13,7 @@ from werkzeug.http import parse_options_header
 from nias_bridge.errors import BadUpload, StorageUnreachable
 from nias_bridge.http import metrics
 from nias_bridge.http.here import bridge
+from nias_bridge.http.patience import parts
 from nias_bridge.services import held, quotas
 
 FIELD = "file"
@@ -92,7 +93,7 @@ def _take_field() -> str:
 
 def _take_body() -> str:
     file = _new_part()
-    while data := request.stream.read(_CHUNK):
+    for data in parts(request, _CHUNK):
         file.write(data)
     received = file.tell()
     announced = request.content_length

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Flask, Request, Response
 from flask.json.provider import DefaultJSONProvider
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from pydantic_core import to_json
 
 
@@ -21,9 +21,14 @@ class Json(DefaultJSONProvider):
 
 
 class Cookies(SecureCookieSessionInterface):
-    """The signed cookie, for which no signer is made where a program sends none."""
+    """The signed cookie, which costs a program that sends none nothing."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        if self.get_cookie_name(app) not in request.cookies:
+        sent = "HTTP_COOKIE" in request.environ
+        if not sent or self.get_cookie_name(app) not in request.cookies:
             return self.session_class()
         return super().open_session(app, request)
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        if session or session.accessed:
+            super().save_session(app, session, response)

@@ -23,6 +23,7 @@ NAME_MOST = 255
 _ANNOUNCED = ".coming"
 _ASIDE = ".piece"
 _TOLD_MAX_BYTES = 64 * 1024
+_TOUCH_SECONDS = 60.0  # between two signs that an upload is still coming, each good for a day
 _GONE = "This upload is no longer here. Begin it anew."
 PROJECT, DATASET = "project", "dataset"  # what an upload is to be
 Part = bytes | memoryview  # of a piece, good until the next one is asked for
@@ -126,12 +127,15 @@ def append(bridge: Bridge, upload_id: str, offset: int, body: Iterable[Part]) ->
     coming, part = find(bridge, upload_id), held.part_of(bridge, upload_id)
     with _still_here():
         _expect(*bridge.storage.append(part, offset, b""))
+    due = time.monotonic()
     for piece in body:
         _refuse_more(coming, offset + len(piece))
         with _still_here():
             _expect(*bridge.storage.append(part, offset, piece))
-        bridge.storage.touch(_announced(part))
         offset += len(piece)
+        if time.monotonic() >= due:
+            bridge.storage.touch(_announced(part))
+            due = time.monotonic() + _TOUCH_SECONDS
     return find(bridge, upload_id)
 
 

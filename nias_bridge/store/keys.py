@@ -10,9 +10,10 @@ from sqlalchemy import Engine, bindparam, delete, insert, select, update
 
 from nias_bridge.errors import NotFound
 from nias_bridge.people import Key, KeyKind, NewKey, Person, Scope
-from nias_bridge.store.engine import ID_MAX, asking, reading, writing
+from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.people import SEES, person_of
 from nias_bridge.store.people import SHOWN as OF_PERSON
+from nias_bridge.store.recurring import Recurring
 from nias_bridge.store.tables import keys, people
 from nias_bridge.store.watched import watched
 
@@ -24,8 +25,11 @@ _IS_GOOD = (
     keys.c.expires_at > bindparam("now"),
 )
 _GOOD = _SHOWN.where(*_IS_GOOD)
-# Made once, and one statement: each request asks it.
-_HELD = select(*_OF_KEY, *OF_PERSON, SEES).join_from(keys, people).where(*_IS_GOOD)
+_HELD = (
+    select(*_OF_KEY, *OF_PERSON, SEES)
+    .join_from(keys, people)
+    .where(keys.c.hash == bindparam("hashed"), keys.c.kind == bindparam("kind"))
+)
 
 
 class SqlKeys:
@@ -33,6 +37,7 @@ class SqlKeys:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._held = Recurring(engine, _HELD, _holder)
 
     def add(self, new: NewKey) -> Key:
         with writing(self._engine) as connection:
@@ -49,19 +54,8 @@ class SqlKeys:
     def holder(
         self, hashed: str, kind: KeyKind, *, now: datetime
     ) -> tuple[Key, Person, frozenset[str]] | None:
-        asked = {"hashed": hashed, "kind": kind.value, "now": now}
-        with asking(self._engine) as connection:
-            row = connection.execute(_HELD, asked).one_or_none()
-        if row is None:
-            return None
-        # By place: a key and a person have fields of the same names.
-        *told, sees = row
-        of_key, of_person = told[: len(_OF_KEY)], told[len(_OF_KEY) :]
-        return (
-            _key(dict(zip((c.name for c in _OF_KEY), of_key, strict=True))),
-            person_of(dict(zip((c.name for c in OF_PERSON), of_person, strict=True))),
-            frozenset((sees or "").split()),
-        )
+        held = self._held.ask(hashed=hashed, kind=kind.value)
+        return held if held and held[0].expires_at > now else None
 
     def take(self, hashed: str, kind: KeyKind, *, now: datetime) -> Key | None:
         with writing(self._engine) as connection:
@@ -113,6 +107,17 @@ class SqlKeys:
     def drop_expired(self, *, before: datetime) -> None:
         with writing(self._engine) as connection:
             connection.execute(delete(keys).where(keys.c.expires_at < before))
+
+
+def _holder(values: tuple[Any, ...]) -> tuple[Key, Person, frozenset[str]]:
+    # By place: a key and a person have fields of the same names.
+    *told, sees = values
+    of_key, of_person = told[: len(_OF_KEY)], told[len(_OF_KEY) :]
+    return (
+        _key(dict(zip((c.name for c in _OF_KEY), of_key, strict=True))),
+        person_of(dict(zip((c.name for c in OF_PERSON), of_person, strict=True))),
+        frozenset((sees or "").split()),
+    )
 
 
 def _key(row: Any) -> Key:

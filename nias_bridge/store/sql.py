@@ -51,6 +51,7 @@ from nias_bridge.store.engine import ID_MAX, asking, held, reading, writing
 from nias_bridge.store.keys import SqlKeys
 from nias_bridge.store.outbox import SqlOutbox, put_move
 from nias_bridge.store.people import SqlPeople
+from nias_bridge.store.recurring import Recurring
 from nias_bridge.store.tables import cluster_view, events, lease, projects, runs, submissions
 from nias_bridge.tasks import Task
 
@@ -69,7 +70,7 @@ _WHOLE_RUN = select(
     *(column for column in runs.c if column is not runs.c.project_id),
 ).join_from(runs, projects)
 
-_BY_ID = _WHOLE_RUN.where(runs.c.id == bindparam("run"))  # made once: nearly each request asks it
+_BY_ID = _WHOLE_RUN.where(runs.c.id == bindparam("run"))
 
 # Both databases have INSERT … ON CONFLICT; SQLAlchemy has it by dialect.
 _UPSERT: dict[str, Callable[[Table], Any]] = {
@@ -87,6 +88,7 @@ class SqlStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._upsert = _UPSERT[engine.dialect.name]
+        self._by_id = Recurring(engine, _BY_ID, _run)
         self.people = SqlPeople(engine)
         self.keys = SqlKeys(engine)
         self.deeds = SqlDeeds(engine)
@@ -197,8 +199,10 @@ class SqlStore:
         return (last or 0) + 1
 
     def run(self, run_id: int) -> Run:
-        with asking(self._engine) as connection:
-            return _one(connection, run_id)
+        found = self._by_id.ask(run=run_id) if 0 < run_id <= ID_MAX else None
+        if found is None:
+            raise _not_there(run_id)
+        return found
 
     def runs(self, wanted: Filter) -> Page:
         asked = _conditions(wanted)
@@ -403,6 +407,10 @@ def _older_than(at: datetime, run_id: int) -> ColumnElement[bool]:
     """What comes after a run in the order of a list."""
     same_moment = (runs.c.created_at == at) & (runs.c.id < min(run_id, ID_MAX))
     return (runs.c.created_at <= at) & or_(runs.c.created_at < at, same_moment)
+
+
+def _run(values: tuple[Any, ...]) -> Run:
+    return Run(**dict(zip(_BY_ID.selected_columns.keys(), values, strict=True)))
 
 
 def _one(connection: Connection, run_id: int) -> Run:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import tempfile
 import time
 import urllib.request
@@ -131,6 +132,27 @@ def test_a_client_that_retries_does_not_notice_that_the_gateway_was_killed(
     with running(alone, "serve"):  # it comes up while the client knocks
         sender.upload()
     assert part_of(alone).read_bytes() == project
+
+
+def test_a_project_sent_as_the_body_is_kept_as_it_came_and_nothing_of_one_that_broke_off(
+    alone: Site, project: bytes
+) -> None:
+    known = {"Authorization": f"Bearer {said(alone, 'token', 'add', OWNER)}"}
+    with served(alone):
+        broken = http.client.HTTPConnection("127.0.0.1", alone.port, timeout=30)
+        length = {**known, "Content-Length": str(len(project) + 1)}
+        broken.request("POST", "/api/v1/runs?filename=killed.zip", project, length)
+        broken.sock.shutdown(socket.SHUT_WR)
+        assert broken.getresponse().status in (400, 422)
+        broken.close()
+        assert not list((alone.state / "shared/uploads").iterdir())
+        wire = http.client.HTTPConnection("127.0.0.1", alone.port, timeout=60)
+        wire.request("POST", "/api/v1/runs?filename=killed.zip", project, known)
+        answer = wire.getresponse()
+        assert answer.status == 202, answer.read()
+        wire.close()
+    (stored,) = alone.state.glob("shared/runs/*/killed/1/project.zip")
+    assert stored.read_bytes() == project
 
 
 def test_one_connection_takes_piece_after_piece_whether_their_length_is_told_or_not(

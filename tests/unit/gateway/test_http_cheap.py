@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,10 +13,11 @@ import staged
 from apiflask import APIFlask
 from flask import url_for
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, event
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from nias_bridge.domain import JobState
-from nias_bridge.http import create_app, written
+from nias_bridge.http import create_app, fresh, written
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.storage import Mounted, Storage
 
@@ -28,14 +30,19 @@ def statements() -> Iterator[list[str]]:
     """All that databases are asked meanwhile."""
     asked: list[str] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        asked.append(statement)
+    def watch(connection: sqlite3.Connection, *_: Any) -> None:
+        connection.set_trace_callback(asked.append)
 
-    event.listen(Engine, "before_cursor_execute", note)
+    def leave(connection: sqlite3.Connection, *_: Any) -> None:
+        connection.set_trace_callback(None)
+
+    event.listen(Pool, "checkout", watch)
+    event.listen(Pool, "checkin", leave)
     try:
         yield asked
     finally:
-        event.remove(Engine, "before_cursor_execute", note)
+        event.remove(Pool, "checkout", watch)
+        event.remove(Pool, "checkin", leave)
 
 
 class Watched(Mounted):
@@ -91,6 +98,42 @@ def test_who_has_the_status_already_costs_no_more_and_no_file_is_read(
     assert len(asked) == WHO_AND_WHICH + ended
     assert all(statement.startswith("SELECT") for statement in asked)
     assert watched.done == ["infos"]
+
+
+def test_an_answer_is_made_once_until_something_of_it_is_new(bridge: Bridge) -> None:
+    run = staged.running(bridge)
+    watched = Watched()
+    app = create_app(replace(bridge, storage=Storage(watched)))
+    mine = staged.program(app, bridge)
+    theirs = staged.program(app, staged.as_person(bridge, "ana"))
+    first = mine.get(PATH)
+    assert first.get_json()["evidence"]["phase"] == "running"
+    watched.done.clear()
+    again = mine.get(PATH)
+    assert (again.data, again.headers) == (first.data, first.headers)
+    assert watched.done == ["infos"]
+    assert theirs.get(PATH).status_code == 404, "who may not see a run is told nothing of it"
+    staged.tell(bridge, run, phase="collecting")
+    assert mine.get(PATH).get_json()["evidence"]["phase"] == "collecting"
+    moved = staged.move(bridge, run, JobState.COMPLETED, exit_code=0)
+    told = mine.get(PATH)
+    assert told.get_json()["state"] == moved.state
+    assert told.headers["ETag"] != first.headers["ETag"]
+
+
+def test_only_so_many_answers_are_kept_and_no_long_ones(
+    app: APIFlask, web: FlaskClient, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh, "KEPT", 2)
+    for number in range(5):
+        staged.add(bridge, f"p{number}")
+        assert web.get(f"/api/v1/runs/{number + 1}").get_json()["project"] == f"p{number}"
+        assert len(app.extensions[fresh.KEY]) <= 2
+    monkeypatch.setattr(fresh, "LONGEST", 100)
+    before = dict(app.extensions[fresh.KEY])
+    staged.running(bridge)
+    assert web.get("/api/v1/runs/6").status_code == 200
+    assert app.extensions[fresh.KEY].keys() <= before.keys()
 
 
 def test_who_is_signed_in_by_cookie_costs_no_more_than_a_program(

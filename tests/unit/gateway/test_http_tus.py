@@ -304,6 +304,24 @@ def test_what_is_left_alone_goes_and_what_is_sent_to_stays(bridge: Bridge) -> No
         pieces.find(bridge, goes.id)
 
 
+def test_what_is_long_on_its_way_is_known_to_come_not_with_each_part_but_now_and_then(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = pieces.begin(bridge, 30, "p.zip")
+    touched, touch = [], OPERATIONS["touch"]
+
+    def noted(path: str) -> None:
+        touched.append(path)
+        touch(path)
+
+    monkeypatch.setitem(OPERATIONS, "touch", noted)
+    pieces.append(bridge, begun.id, 0, [b"a" * 10, b"b" * 10])
+    assert len(touched) == 1
+    monkeypatch.setattr(pieces, "_TOUCH_SECONDS", 0.0)
+    pieces.append(bridge, begun.id, 20, [b"c" * 5, b"d" * 5])
+    assert len(touched) == 3
+
+
 def test_when_it_goes_is_told(web: FlaskClient) -> None:
     expires = web.head(begin(web), headers=TUS).headers["Upload-Expires"]
     left = parsedate_to_datetime(expires).timestamp() - time.time()

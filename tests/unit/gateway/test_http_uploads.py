@@ -18,6 +18,7 @@ from flask.testing import FlaskClient
 from werkzeug.serving import make_server
 
 from nias_bridge.http import create_app, uploads
+from nias_bridge.node import keeping
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.storage import OPERATIONS
 
@@ -147,6 +148,19 @@ def test_a_full_disk_is_told_and_nothing_kept(
     assert answer.status_code == 507
     assert "full" in answer.get_json()["detail"]
     assert kept(bridge) == []
+
+
+def test_what_the_disk_does_not_take_in_the_end_is_not_accepted(
+    web: FlaskClient, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(keeping.os, "fsync", full)
+    answer = web.post("/api/v1/runs?filename=project.zip", data=GOOD)
+    assert answer.status_code == 507
+    assert kept(bridge) == []
+    assert web.get("/api/v1/runs").get_json()["runs"] == []
 
 
 @pytest.mark.parametrize("way", ["body", "form"])
