@@ -135,7 +135,7 @@ class Rounds:
                 except StorageUnreachable as error:  # Slurm is followed all the same
                     log.warning("%s", error)
                     wait = AWAY_SECONDS
-                    self._away_until = time.monotonic() + wait
+                    self._leave_new_work(error)
                 # Counted from the end: a Slurm that answers slowly is not asked without a pause.
                 self._due[task] = (interval, time.monotonic() + wait)
 
@@ -159,6 +159,14 @@ class Rounds:
             for run in self.bridge.store.open_runs(frozenset({state})):
                 if self._advance(run, sight=None).version != run.version:
                     self._hurry()
+
+    def _leave_new_work(self, error: StorageUnreachable) -> None:
+        """It waits for the storage, and its page says so."""
+        self._away_until = time.monotonic() + AWAY_SECONDS
+        for run in self.bridge.store.open_runs(frozenset(QUICK_STATES)):
+            if not run.note:
+                with suppress(Stale):
+                    self.bridge.store.update(run, note=str(error))
 
     def follow_when_due(self) -> None:
         """Ask Slurm of the runs, unless nobody looks at any and it was asked not long ago."""
@@ -342,10 +350,7 @@ class Rounds:
             pass  # it was changed meanwhile; the next turn reads it anew
         except StorageUnreachable as error:
             log.warning("Run %d waits: %s", run.id, error)
-            self._away_until = time.monotonic() + AWAY_SECONDS
-            if run.state in QUICK_STATES and not run.note:
-                with suppress(Stale):
-                    self.bridge.store.update(run, note=str(error))
+            self._leave_new_work(error)
         except LeaseLost:
             raise
         except Exception:  # one run that can't go on does not hold up the others

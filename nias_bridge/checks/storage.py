@@ -7,7 +7,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 from nias_bridge.checks import folder
-from nias_bridge.checks.points import Facts, Finding, Point, fault, skipped, unknown, warning, well
+from nias_bridge.checks.points import (
+    Facts,
+    Finding,
+    Grade,
+    Point,
+    fault,
+    skipped,
+    unknown,
+    warning,
+    well,
+)
 from nias_bridge.checks.subject import Subject
 from nias_bridge.node import mounts
 
@@ -18,8 +28,8 @@ NO_LINKS = (
     "dataset or a subvolume of its own (docs/production.md)"
 )
 WITH_ACLS = (
-    "mount it with the option acl, or as a file system that has them (docs/identity.md); else set "
-    'identity = "service"'
+    "mount it with the option acl, or as a file system that has them (of NFS version 3, not 4: "
+    'docs/identity.md); else set identity = "service"'
 )
 MAKE_ROOM = (
     "set keep_days and a smaller environments_max_bytes, call nias-bridge env prune, or enlarge it"
@@ -102,7 +112,10 @@ def mount(subject: Subject) -> Finding:
     """How it is mounted here."""
     if not subject.mounted:
         return skipped("it is not mounted here")
-    return graded_mount(mounts.mount_of(Path(subject.paths.root))._asdict())
+    found = graded_mount(mounts.mount_of(Path(subject.paths.root))._asdict())
+    if subject.settings.identity == "unix" and found.grade is Grade.WARNING:
+        return well("it is NFS of version 3, which alone has POSIX ACLs")
+    return found
 
 
 def graded_mount(told: Facts) -> Finding:

@@ -14,6 +14,7 @@ Standard library only, Python 3.9 or newer.
 
 from __future__ import annotations
 
+import errno
 import grp
 import json
 import os
@@ -161,7 +162,7 @@ def hand_over(site: Site, account: pwd.struct_passwd, run: str) -> None:
     folder = enter(shared, "runs", gateway)
     for part in (owner, project):
         folder = enter(folder, part, gateway)
-        os.setxattr(folder, _ACCESS, acl(7, account.pw_uid, 1))
+        put_acl(folder, _ACCESS, acl(7, account.pw_uid, 1))
     give_folder(folder, number, account, gateway)
 
 
@@ -193,12 +194,23 @@ def give_folder(
             raise Refused(f"{inner} in the folder {name} is not a plain file")
         if status.st_uid not in (gateway.pw_uid, account.pw_uid):
             raise Refused(f"{inner} in the folder {name} belongs to somebody else")
-        os.setxattr(file, _ACCESS, acl(6, gateway.pw_uid, 6))
+        put_acl(file, _ACCESS, acl(6, gateway.pw_uid, 6))
         os.fchown(file, account.pw_uid, account.pw_gid)
         os.close(file)
     for kind in (_ACCESS, _DEFAULT):
-        os.setxattr(folder, kind, acl(7, gateway.pw_uid, 7))
+        put_acl(folder, kind, acl(7, gateway.pw_uid, 7))
     os.fchown(folder, account.pw_uid, account.pw_gid)
+
+
+def put_acl(file: int, kind: str, entries: bytes) -> None:
+    """Give an open file or folder an ACL. Raises OSError."""
+    try:
+        os.setxattr(file, kind, entries)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            words = "shared storage has no POSIX ACLs here (NFS has them in version 3 alone)"
+            raise OSError(errno.ENOTSUP, words) from None
+        raise
 
 
 def acl(own: int, user: int, users: int) -> bytes:

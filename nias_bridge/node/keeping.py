@@ -204,7 +204,8 @@ def _alone(path: str) -> Iterator[BinaryIO]:
     """A file that is there, which nobody else changes meanwhile."""
     with open(path, "r+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        if not os.fstat(file.fileno()).st_nlink:
+        # By its name: on NFS what was removed while it is open has another name, and so a link.
+        if not os.path.samestat(os.stat(path), os.fstat(file.fileno())):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         yield file
 

@@ -165,7 +165,12 @@ def open_plain(path: str) -> int:
         raise OSError(errno.EINVAL, str(error), path) from None
     really = os.readlink(f"/proc/self/fd/{opened}")
     plain = stat.S_ISREG(os.fstat(opened).st_mode)
-    if not plain or really not in (path, f"{path}{_REPLACED}"):
+    # NFS gives what was renamed over, while it is open here, another name in its folder.
+    replaced = really == f"{path}{_REPLACED}" or (
+        os.path.dirname(really) == os.path.dirname(path)
+        and os.path.basename(really).startswith(".nfs")
+    )
+    if not plain or (really != path and not replaced):
         os.close(opened)
         raise OSError(errno.ELOOP, "it is not a plain file, or a link leads to it", path)
     return opened

@@ -19,7 +19,7 @@ from nias_bridge.checks.points import Finding, Grade, Result, exit_status, fault
 from nias_bridge.checks.subject import Subject, Wanted
 from nias_bridge.errors import Unreachable
 from nias_bridge.node import probe
-from nias_bridge.node.mounts import mount_of
+from nias_bridge.node.mounts import Mount, mount_of
 from nias_bridge.paths import SharedPaths
 from nias_bridge.settings import Settings
 from nias_bridge.slurm.commands import Output
@@ -87,6 +87,18 @@ def test_the_mount_of_a_folder_is_known_with_what_in_it_is_harmful(
     assert (mount.type, mount.network) == (type_, type_ != "ext4")
     finding = storage.graded_mount(mount._asdict())
     assert finding.grade is grade and words in finding.seen
+
+
+@pytest.mark.parametrize(("identity", "grade"), [("service", Grade.WARNING), ("unix", Grade.WELL)])
+def test_nfs_of_version_3_is_as_it_should_be_where_acls_are_needed(
+    subject: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch, identity: str, grade: Grade
+) -> None:
+    mount = Mount("nfs", ("rw", "vers=3", "hard"))
+    monkeypatch.setattr("nias_bridge.node.mounts.mount_of", lambda _: mount)
+    assert storage.mount(subject(identity=identity)).grade is grade
+    soft = Mount("nfs", ("rw", "vers=3", "soft"))
+    monkeypatch.setattr("nias_bridge.node.mounts.mount_of", lambda _: soft)
+    assert storage.mount(subject(identity=identity)).grade is Grade.FAULT
 
 
 def test_this_machines_own_mounts_are_read() -> None:

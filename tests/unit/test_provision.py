@@ -96,8 +96,11 @@ def test_what_runs_is_followed_and_new_work_waits_while_it_can_not_be_put_there(
         disk.setattr(provision, "install", full)
         rounds.turn()
         assert bridge.store.run(run.id).state is JobState.RUNNING
-        assert bridge.store.run(new.id).state is JobState.RECEIVED
+        waits = bridge.store.run(new.id)
+        assert waits.state is JobState.RECEIVED
+        assert waits.note.startswith("What the nodes need can't be put there: [Errno 28]")
     deadline = time.monotonic() + 10
     while bridge.store.run(new.id).state is JobState.RECEIVED and time.monotonic() < deadline:
         rounds.turn()
-    assert bridge.store.run(new.id).state is JobState.PENDING
+    told = bridge.store.run(new.id)
+    assert (told.state, told.note) == (JobState.PENDING, "")

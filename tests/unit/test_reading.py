@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import random
 import shutil
 import subprocess
 import threading
+import time
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +19,7 @@ from client import zipped
 from descriptors import opened_below
 
 from nias_bridge.errors import NotFound
-from nias_bridge.node import archive, reading
+from nias_bridge.node import archive, keeping, reading
 from nias_bridge.services.evidence import read_json
 from nias_bridge.storage import PIECE_BYTES, Mounted, Storage
 
@@ -41,6 +43,46 @@ def test_no_link_on_the_way_to_a_file_is_followed_out_of_a_folder(tmp_path: Path
     for root, inside in ((of_his / "tasks", "exit.json"), (of_his, "tasks/exit.json")):
         with pytest.raises(NotFound):
             STORAGE.open_beneath(root, inside)
+
+
+def test_what_nfs_renamed_as_it_was_replaced_is_read_as_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, opening = tmp_path / "progress.json", os.open
+    file.write_text('{"phase": "running"}')
+
+    def replaced(path: str, flags: int) -> int:
+        opened = opening(path, flags)
+        file.rename(tmp_path / ".nfs00000000000e014200000002")
+        return opened
+
+    monkeypatch.setattr(os, "open", replaced)
+    opened = reading.open_plain(str(file))
+    with os.fdopen(opened) as was:
+        assert was.read() == '{"phase": "running"}'
+
+
+def test_who_waited_to_add_to_a_file_that_was_removed_finds_it_gone(tmp_path: Path) -> None:
+    file = tmp_path / "upload.part"
+    keeping.create(str(file))
+    told: list[type[BaseException] | None] = []
+
+    def add() -> None:
+        try:
+            keeping.append(str(file), 0, b"late")
+        except OSError as error:
+            told.append(type(error))
+
+    with file.open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=add)
+        waiting.start()
+        deadline = time.monotonic() + 10
+        while len(opened_below(tmp_path)) < 2:  # it has opened what it is to add to
+            assert time.monotonic() < deadline
+        file.rename(tmp_path / ".nfs00000000000e014200000002")  # as NFS removes what is open
+    waiting.join()
+    assert told == [FileNotFoundError]
 
 
 @pytest.mark.parametrize("swapped", ["output", "output/deep"])

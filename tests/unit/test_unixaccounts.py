@@ -154,3 +154,12 @@ def test_one_is_linked_when_its_person_is_made_and_nobody_is_made_where_it_may_n
 def test_who_links_and_who_submits_know_the_same_privileged_groups() -> None:
     # Written twice, because the program that root runs imports nothing of the package.
     assert unixaccounts.PRIVILEGED == run_as.PRIVILEGED
+
+
+def test_storage_without_acls_is_named_as_what_is_in_the_way() -> None:
+    without = os.open("/proc/version", os.O_RDONLY)
+    try:
+        with pytest.raises(OSError, match="NFS has them in version 3 alone"):
+            run_as.put_acl(without, "system.posix_acl_access", run_as.acl(7, os.getuid(), 7))
+    finally:
+        os.close(without)
