@@ -154,7 +154,7 @@ def test_a_run_that_was_accepted_goes_on_where_sharing_is_taken_away_and_then_he
     content, bob = content_of(lab, eeg), lab.bob
     eeg.share([bob.email])
     run = submit(bob, "bob-waits", "alice/eeg", WAITS)
-    bob.client.wait(run["id"], lambda run: run["state"] == "RUNNING")
+    bob.client.wait(run["id"], lambda _: "waits\n" in bob.client.log(run["id"]))
     eeg.share([])
     time.sleep(5)  # two rounds of the poller and more
     assert reach(bob, content) == IN
