@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from nias_bridge.datasets import Dataset
@@ -39,6 +39,7 @@ TOO_MANY = (
 # What is read of the database is set before anybody else reads there: of two threads the one that
 # came later would else be undone by the other.
 _SETTING = threading.Lock()
+_OPENED: set[str] = set()  # contents that were opened for runs since all were last put right
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def open_to(bridge: Bridge, run: Run, account: str) -> None:
     with _SETTING:
         readers = _readers(bridge, _used(bridge, bridge.store.datasets.usable(hashes)))
         wanted = {sha256: readers.get(sha256, frozenset()) | {account} for sha256 in hashes}
+        _OPENED.update(hashes)
         try:
             failed = _open(bridge, wanted)
         except Unreachable as error:
@@ -102,12 +104,15 @@ def put_right(bridge: Bridge, before: Granted | None) -> Granted:
     if before.without:
         return before
     with _SETTING:
+        known = {sha256: who for sha256, who in before.readers.items() if sha256 not in _OPENED}
+        before = replace(before, readers=known)
         wanted = _wanted(bridge, before)
         # Until nothing is left to do: what was read may be old by the time that it was set.
         while due or wanted != before:
             _set(bridge, before, wanted)
             before, due = wanted, False
             wanted = _wanted(bridge, before)
+        _OPENED.clear()
     return before
 
 

@@ -366,6 +366,20 @@ def test_what_changes_while_it_is_set_is_set_too(unix: Bridge) -> None:
     assert let_in(content(unix, found)) == people("lab")
 
 
+def test_who_was_let_in_for_a_run_is_out_again_though_nobody_looked_while_she_was_in(
+    unix: Bridge,
+) -> None:
+    found, bob = staged.dataset(unix, "eeg", FILES), staged.as_person(unix, "bob")
+    set_ = grants.put_right(unix, None)
+    datasets.share(unix, found.id, ["bob"], [])
+    run = taken_on(bob, submitted(bob, "eeg"), FakeScheduler())
+    assert let_in(content(unix, found)) == people("lab", "bob")
+    staged.move(bob, run, JobState.CANCELLED)
+    datasets.share(unix, found.id, [], [])
+    grants.put_right(unix, set_)
+    assert let_in(content(unix, found)) == people("lab")
+
+
 def test_what_others_changed_is_set_again_within_a_minute(
     unix: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
