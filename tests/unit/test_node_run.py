@@ -398,7 +398,7 @@ from pathlib import Path
 eeg = Path(os.environ["NIAS_DATA"]) / "eeg"
 opened = (eeg / "a").open()
 print("has it open", flush=True)
-while (eeg / "b").exists():
+while os.listdir(eeg):
     time.sleep(0.02)
 print("goes on with", repr(opened.read()), "and sees", os.listdir(eeg), flush=True)
 """
