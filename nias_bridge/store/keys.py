@@ -19,17 +19,9 @@ from nias_bridge.store.watched import watched
 
 _OF_KEY = [column for column in keys.c if column.name != "hash"]
 _SHOWN = select(*_OF_KEY)
-_IS_GOOD = (
-    keys.c.hash == bindparam("hashed"),
-    keys.c.kind == bindparam("kind"),
-    keys.c.expires_at > bindparam("now"),
-)
-_GOOD = _SHOWN.where(*_IS_GOOD)
-_HELD = (
-    select(*_OF_KEY, *OF_PERSON, SEES)
-    .join_from(keys, people)
-    .where(keys.c.hash == bindparam("hashed"), keys.c.kind == bindparam("kind"))
-)
+_IS_IT = (keys.c.hash == bindparam("hashed"), keys.c.kind == bindparam("kind"))
+_GOOD = _SHOWN.where(*_IS_IT, keys.c.expires_at > bindparam("now"))
+_HELD = select(*_OF_KEY, *OF_PERSON, SEES).join_from(keys, people).where(*_IS_IT)
 
 
 class SqlKeys:
