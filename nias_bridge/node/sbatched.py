@@ -256,13 +256,19 @@ def _catalogue(place: Path) -> tuple[str, list[catalogue.Listed]]:
     try:
         return catalogue.read((place / layout.CATALOGUE.format(account)).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        why = f"the bridge has linked nobody to the account {account}: ask the administrator to"
-        if not os.path.isdir(place):  # noqa: PTH112  # also where it is closed to us
-            why = "the site's shared storage has no ACLs by which a job by plain sbatch could see"
-            why = f"{why} them: use the bridge's pages, or “nias submit”"
-        elif not isinstance(error, FileNotFoundError):
-            why = f"what the account {account} may see can't be read ({error})"
+        why = _why_none(place, account, error)
         raise Refused(f"{projectfile.FILE} names datasets, and {why}") from None
+
+
+def _why_none(place: Path, account: str, error: Exception) -> str:
+    if not os.path.isdir(place):  # noqa: PTH112  # also where it is closed to us
+        return (
+            "the site's shared storage has no ACLs by which a job by plain sbatch could see them: "
+            "use the bridge's pages, or “nias submit”"
+        )
+    if isinstance(error, FileNotFoundError):
+        return f"the bridge has linked nobody to the account {account}: ask the administrator to"
+    return f"what the account {account} may see can't be read ({error})"
 
 
 def _under(version: str, pythons: Mapping[str, str], shared: Path, given: Given) -> None:
