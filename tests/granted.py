@@ -73,6 +73,12 @@ def reach(who: Researcher, content: Path) -> set[bool]:
 IN, OUT = {True}, {False}
 
 
+def is_told(lab: Lab, who: Researcher, content: Path) -> bool:
+    """Whether her catalogue, which is written after doors are opened, has this content."""
+    catalogue = lab.shared / "datasets" / "of" / f"{who.account}.json"
+    return catalogue.exists() and content.name in catalogue.read_text()
+
+
 def until(what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
     while not what():

@@ -157,10 +157,12 @@ class SqlStore:
         """A run's row, and its project's where that is new; returns the run's number and id."""
         key = name_key(new.project)
         ours = (projects.c.owner == new.owner) & (projects.c.name_key == key)
+        # No index is named: of two who come at once, PostgreSQL would let the later one fail at the
+        # other of the two (owner and slug).
         connection.execute(
             self._upsert(projects)
             .values(owner=new.owner, name=new.project, name_key=key, slug=new.slug, last_number=0)
-            .on_conflict_do_nothing(index_elements=["owner", "name_key"])
+            .on_conflict_do_nothing()
         )
         # Counting up locks the project: who comes at the same time waits here.
         connection.execute(

@@ -23,6 +23,7 @@ from granted import (
     by_plain_sbatch,
     content_of,
     ended,
+    is_told,
     nias_of,
     reach,
     submit,
@@ -196,7 +197,7 @@ def test_content_from_when_all_jobs_were_the_bridges_own_is_put_right(
 def test_by_plain_sbatch_she_sees_what_an_upload_would_and_he_does_not(
     lab: Lab, eeg: Dataset, cluster: LocalCluster, home: Path
 ) -> None:
-    until(lambda: reach(lab.alice, content_of(lab, eeg)) == IN)
+    until(lambda: is_told(lab, lab.alice, content_of(lab, eeg)))
     hers = by_plain_sbatch(lab, cluster, home, "alice/eeg", lab.alice)
     assert "first is 1,2,3" in hers
     assert (hers.count("kept:"), "WROTE" in hers) == (4, False)

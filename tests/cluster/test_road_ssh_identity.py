@@ -352,7 +352,7 @@ def test_a_dataset_is_read_by_her_and_by_whom_she_shares_it_with_as_long_as_she_
     eeg.share([lab.bob.email])
     state, log = granted.ended(lab.bob, "bob-reads", "alice/eeg")
     assert (state, "first is 1,2,3" in log) == ("COMPLETED", True), log
-    granted.until(lambda: granted.reach(lab.bob, content) == granted.IN)
+    granted.until(lambda: granted.is_told(lab, lab.bob, content))
     by_sbatch = partial(granted.by_plain_sbatch, lab, cluster, home, "alice/eeg")
     assert "first is 1,2,3" in by_sbatch(lab.bob)
     eeg.share([])

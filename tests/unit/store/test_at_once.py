@@ -22,6 +22,7 @@ Answer = TypeVar("Answer")
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 WRITERS = 4
 RUNS_EACH = 5
+NEW_PROJECTS = 100
 
 _gate: Barrier
 
@@ -48,11 +49,11 @@ def everybody() -> Iterator[Callable[[Callable[[int], Answer]], list[Answer]]]:
         yield lambda act: list(pool.map(partial(_at_the_gate, act), range(WRITERS)))
 
 
-def _new(token: str) -> NewRun:
+def _new(token: str, project: str = "EMG") -> NewRun:
     return NewRun(
         owner="lab",
-        project="EMG",
-        slug="EMG",
+        project=project,
+        slug=project,
         token=token,
         resources=Resources(),
         contents=Contents(sha256="", size=1, unpacked_size=1, files=1),
@@ -79,6 +80,16 @@ def _add_first(url: str, writer: int) -> str:
     except ProjectExists as error:
         return f"run {error.next_number} next"
     return "added"
+
+
+def _add_new_projects(url: str, writer: int) -> list[int]:
+    store = open_store(url)
+    numbers = []
+    for turn in range(NEW_PROJECTS):
+        _gate.wait(timeout=120)
+        new = _new(f"{writer}-new-{turn}", f"New{turn}")
+        numbers.append(store.add_run(new, again=True, place=_nowhere).number)
+    return numbers
 
 
 def _stage(url: str, run: Run, _writer: int) -> str:
@@ -114,6 +125,15 @@ def test_writers_at_once_get_their_turns(url: str, everybody: Everybody[Any]) ->
 
     assert sorted(everybody(partial(_lease, url))) == [False] * (WRITERS - 1) + [True]
     store.close()
+
+
+def test_a_new_project_of_several_at_the_same_instant_is_one(
+    url: str, everybody: Everybody[list[int]]
+) -> None:
+    numbers = everybody(partial(_add_new_projects, url))
+    assert [sorted(each) for each in zip(*numbers, strict=True)] == [
+        list(range(1, WRITERS + 1))
+    ] * NEW_PROJECTS
 
 
 def test_an_upgrade_by_several_at_once_happens_once(
