@@ -246,8 +246,9 @@ class Store(Protocol):
         """Ended runs whose files are to be removed or weighed, oldest first."""
         ...
 
-    def weigh(self, run_id: int, stored_bytes: int) -> None:
-        """Remember what a run's files take."""
+    def weigh(self, run: Run, stored_bytes: int) -> None:
+        """Remember what a run's files take, unless they were marked to go since it was read: it is
+        to be weighed anew then."""
         ...
 
     def announce(self, *, ended_before: datetime | None, leaves_at: datetime) -> None:

@@ -301,9 +301,9 @@ class SqlStore:
             rows = connection.execute(wanted.order_by(runs.c.id).limit(most)).mappings()
             return [Run(**row) for row in rows]
 
-    def weigh(self, run_id: int, stored_bytes: int) -> None:
+    def weigh(self, run: Run, stored_bytes: int) -> None:
         with writing(self._engine) as connection:
-            stored.weigh(connection, run_id, stored_bytes)
+            stored.weigh(connection, run, stored_bytes)
 
     def announce(self, *, ended_before: datetime | None, leaves_at: datetime) -> None:
         with writing(self._engine) as connection:

@@ -56,9 +56,10 @@ def used(connection: Connection, since: datetime, owner: str | None) -> dict[str
     return found
 
 
-def weigh(connection: Connection, run_id: int, stored_bytes: int) -> None:
-    """What the files of an ended run take."""
-    weighed = update(runs).where(runs.c.id == run_id)
+def weigh(connection: Connection, run: Run, stored_bytes: int) -> None:
+    """What the files of an ended run take, unless it was marked while they were weighed."""
+    as_it_was = runs.c.removed_at.is_not_distinct_from(run.removed_at)
+    weighed = update(runs).where(runs.c.id == run.id, as_it_was)
     connection.execute(weighed.values(stored_bytes=stored_bytes, weighed=True))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import staged
@@ -22,6 +23,7 @@ from nias_bridge.services import administration, crate, desk, retention
 from nias_bridge.services import record as records
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.fake import FakeScheduler
+from nias_bridge.storage import Mounted, Storage
 
 GOES = {"project.zip", "project", "results.zip"}
 
@@ -285,6 +287,26 @@ def test_the_poller_weighs_what_has_ended(bridge: Bridge) -> None:
     rounds.wait_aside(10)
     assert again(bridge, run).weighed
     assert again(bridge, run).stored_bytes == reading.size_of(str(bridge.paths.run(run).folder))
+
+
+def test_files_that_are_to_go_since_the_poller_began_to_weigh_them_go_at_its_next_turn(
+    bridge: Bridge,
+) -> None:
+    run = staged.completed(bridge)
+
+    class Slow(Mounted):
+        """A storage that takes so long to weigh that somebody comes in between."""
+
+        def call(self, operation: str, **arguments: Any) -> Any:
+            answer = super().call(operation, **arguments)
+            if operation == "size_of":
+                retention.remove(bridge, run.id)
+            return answer
+
+    retention.tidy(replace(bridge, storage=Storage(Slow())))
+    assert there(bridge, run) >= GOES
+    retention.tidy(bridge)
+    assert not GOES & there(bridge, run)
 
 
 def test_a_program_deletes_files_too_and_is_told_since_when_they_are_gone(bridge: Bridge) -> None:
