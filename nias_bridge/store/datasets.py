@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -164,12 +165,12 @@ class SqlDatasets:
 
     def delete(self, dataset_id: int, version_id: int | None, *, at: datetime) -> None:
         with writing(self._engine) as connection:
-            there = _one(connection, dataset_id)
-            wanted = [
+            there = _locked(connection, dataset_id)
+            wanted = sorted(
                 each.id
                 for each in (*there.versions, *there.arriving)
                 if version_id in (None, each.id)
-            ]
+            )
             if not wanted:
                 raise NotFound(f"“{there.name}” has no such version.")
             for each in wanted:
@@ -182,12 +183,13 @@ class SqlDatasets:
 
     def share(self, dataset_id: int, handles: Collection[str], names: Collection[str]) -> Dataset:
         with writing(self._engine) as connection:
-            _one(connection, dataset_id)
-            _share_with_nobody(connection, dataset_id)
-            for table, column, found in (
+            _locked(connection, dataset_id)
+            with_whom = (
                 (dataset_people, "person_id", _ids(connection, people, "handle", handles)),
                 (dataset_groups, "group_id", _ids(connection, groups, "name", names)),
-            ):
+            )
+            _share_with_nobody(connection, dataset_id)
+            for table, column, found in with_whom:
                 rows = [{"dataset_id": dataset_id, column: each} for each in found]
                 if rows:
                     connection.execute(insert(table), rows)
@@ -220,7 +222,8 @@ class SqlDatasets:
 
 def use(connection: Connection, run_id: int, seen: Sequence[Mount]) -> None:
     """A run sees these from now on. Raises NotPossible where one was deleted just now."""
-    for each in seen:
+    # In one order: of two runs that lock the same ones, each could have what the other waits for.
+    for each in sorted(seen, key=attrgetter("version_id")):
         row = _lock(connection, each.version_id)
         if row is None or row.deleted_at is not None or not row.sha256:
             raise NotPossible(f"The dataset {each.word} was deleted. Nothing was submitted.")
@@ -254,6 +257,14 @@ def stored(connection: Connection, owner: str | None) -> dict[str, int]:
 def forget_group(connection: Connection, group_id: int) -> None:
     """Nothing is shared with a group that goes."""
     connection.execute(delete(dataset_groups).where(dataset_groups.c.group_id == group_id))
+
+
+def _locked(connection: Connection, dataset_id: int) -> Dataset:
+    """A dataset that nobody else deletes or shares until this transaction has ended. Raises
+    NotFound."""
+    wanted = select(datasets.c.id).where(datasets.c.id == min(dataset_id, ID_MAX))
+    connection.execute(wanted.with_for_update(key_share=True))
+    return _one(connection, dataset_id)
 
 
 def _lock(connection: Connection, version_id: int) -> Any:
@@ -297,8 +308,10 @@ def _share_with_nobody(connection: Connection, dataset_id: int) -> None:
 
 
 def _ids(connection: Connection, table: Table, column: str, named: Collection[str]) -> list[int]:
-    rows = connection.execute(select(table.c.id, table.c[column]).where(table.c[column].in_(named)))
-    found = {name: number for number, name in rows}
+    """The ids of those that are named so, none of which goes before this transaction has ended."""
+    wanted = select(table.c.id, table.c[column]).where(table.c[column].in_(named))
+    locked = wanted.order_by(table.c.id).with_for_update(read=True, key_share=True)
+    found = {name: number for number, name in connection.execute(locked)}
     if unknown := sorted(set(named) - set(found)):
         what = "Nobody" if table is people else "No group"
         raise BadRequest(f"{what} is called {', '.join(unknown)}.", table.name)
