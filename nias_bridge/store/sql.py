@@ -92,7 +92,7 @@ class SqlStore:
         self.people = SqlPeople(engine)
         self.keys = SqlKeys(engine)
         self.deeds = SqlDeeds(engine)
-        self.outbox = SqlOutbox(engine)
+        self.outbox = SqlOutbox(engine, self._upsert)
         self.unclaimed = unclaimed.SqlUnclaimedJobs(engine)
         self.datasets = datasets_of.SqlDatasets(engine, self._upsert)
 
