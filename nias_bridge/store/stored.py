@@ -86,7 +86,10 @@ def remove(connection: Connection, run: Run, at: datetime, by: str) -> None:
         return
     if not run.state.ended:
         raise NotPossible("This run has not ended: cancel it first.")
-    if not _mark(connection, run.id, at, by):
+    if _mark(connection, run.id, at, by):
+        return
+    # Somebody else may have been first.
+    if connection.scalar(select(runs.c.removed_at).where(runs.c.id == run.id)) is None:
         raise NotPossible("This run is pinned, so its files stay: unpin it first.")
 
 
