@@ -274,11 +274,12 @@ class Datasets(Protocol):
         ...
 
     def settle(self, version_id: int, *, sha256: str, size: int, files: int) -> None:
-        """It is published. One that is the same as the dataset's newest is none of its own."""
+        """It is published. One that is the same as the dataset's newest is none of its own; one
+        that is published already stays as it is, whoever else was at it."""
         ...
 
     def fail(self, version_id: int, problem: str) -> None:
-        """It can't be published, and why."""
+        """It can't be published, and why; one that is published already stays as it is."""
         ...
 
     def delete(self, dataset_id: int, version_id: int | None, *, at: datetime) -> None:

@@ -144,7 +144,7 @@ class SqlDatasets:
         told = {"sha256": sha256, "size": size, "files": files}
         with writing(self._engine) as connection:
             row = _lock(connection, version_id)
-            if row is None:
+            if row is None or row.sha256:
                 return
             newest = connection.execute(
                 select(dataset_versions.c.sha256)
@@ -160,7 +160,7 @@ class SqlDatasets:
 
     def fail(self, version_id: int, problem: str) -> None:
         with writing(self._engine) as connection:
-            this = dataset_versions.c.id == version_id
+            this = and_(dataset_versions.c.id == version_id, dataset_versions.c.sha256 == "")
             connection.execute(update(dataset_versions).where(this).values(problem=problem))
 
     def delete(self, dataset_id: int, version_id: int | None, *, at: datetime) -> None:
