@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from nias_bridge.datasets import Dataset, Version, dataset_name
-from nias_bridge.errors import BadRequest, BadUpload
+from nias_bridge.errors import BadRequest, BadUpload, NotFound
 from nias_bridge.node import archive
 from nias_bridge.services import contents, held, pieces, quotas
 from nias_bridge.services.bridge import Bridge
@@ -49,8 +49,14 @@ def put_pieces(bridge: Bridge, upload_id: str, name: str) -> Dataset:
     made = bridge.store.datasets.made_of(bridge.person.handle, upload_id)
     if made is not None:
         return made
-    coming = pieces.whole(bridge, upload_id)
-    found = _add(bridge, held.part_of(bridge, upload_id), coming.filename, name)
+    try:
+        coming = pieces.whole(bridge, upload_id)
+        found = _add(bridge, held.part_of(bridge, upload_id), coming.filename, name)
+    except (NotFound, FileNotFoundError):  # sent twice at once, and the other was first
+        made = bridge.store.datasets.made_of(bridge.person.handle, upload_id)
+        if made is None:
+            raise
+        return made
     pieces.taken(bridge, upload_id)
     return found
 
