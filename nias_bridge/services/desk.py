@@ -279,7 +279,7 @@ def with_archive(bridge: Bridge, run_id: int) -> Run:
             "The numbers of this array's tasks were given to sbatch: give them to it once more."
         )
     if not bridge.storage.is_plain(bridge.paths.run(run).archive):
-        raise NotFound("The zip of this run is no longer on the shared storage; upload it again.")
+        raise NotFound(intake.ZIP_GONE)
     return run
 
 

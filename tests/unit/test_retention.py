@@ -13,13 +13,13 @@ import pytest
 import staged
 from descriptors import opened_below
 
-from nias_bridge.domain import Run
+from nias_bridge.domain import Filter, Run
 from nias_bridge.errors import NotAllowed, NotFound, NotPossible
 from nias_bridge.http import create_app
 from nias_bridge.node import keeping, reading
 from nias_bridge.people import Role
 from nias_bridge.poller import Rounds
-from nias_bridge.services import administration, crate, desk, retention
+from nias_bridge.services import administration, crate, desk, intake, retention
 from nias_bridge.services import record as records
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.fake import FakeScheduler
@@ -147,6 +147,15 @@ def test_a_run_whose_zip_is_gone_can_not_be_run_again_and_says_why(bridge: Bridg
     retention.tidy(bridge)
     with pytest.raises(NotFound, match="were removed"):
         desk.results(bridge, run.id)
+
+
+def test_a_run_whose_zip_goes_while_it_is_run_again_is_not_run_without_it(bridge: Bridge) -> None:
+    run = desk.with_archive(bridge, staged.completed(bridge).id)
+    retention.remove(bridge, run.id)
+    retention.tidy(bridge)
+    with pytest.raises(NotFound, match="no longer on the shared storage"):
+        intake.repeat(bridge, run)
+    assert bridge.store.runs(Filter()).total == 1
 
 
 def test_a_later_run_of_the_same_zip_keeps_it(bridge: Bridge) -> None:
