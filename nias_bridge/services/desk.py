@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
-from nias_bridge.domain import OPEN_STATES, ClusterView, Event, Filter, Page, Run
+from nias_bridge.cluster import ClusterView
+from nias_bridge.domain import OPEN_STATES, Event, Filter, Page, Run
 from nias_bridge.errors import NotAllowed, NotFound, NotPossible, StorageUnreachable
 from nias_bridge.node import layout
 from nias_bridge.paths import RunPaths

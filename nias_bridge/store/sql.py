@@ -24,12 +24,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from nias_bridge.cluster import ClusterView
 from nias_bridge.datasets import Mount
 from nias_bridge.domain import (
     ENDED_STATES,
     MOVES,
     OPEN_STATES,
-    ClusterView,
     Event,
     Filter,
     JobState,

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "nias_bridge"
 NAME = "nias_bridge"
 
 CORE = {"ports", "registers", "people", "errands", "tasks", "domain", "datasets", "naming"}
-CORE |= {"amounts", "errors"}
+CORE |= {"cluster", "amounts", "errors"}
 TOOLS = {
     "settings",
     "mail",
@@ -34,13 +34,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "naming": set(),
     "amounts": set(),
+    "cluster": set(),
     "datasets": set(),
     "domain": {"datasets", "errors"},
     "tasks": {"domain", "errors"},
     "people": {"domain", "errors"},
     "errands": set(),
     "registers": {"people", "errands", "domain", "datasets", "errors"},
-    "ports": {"registers", "people", "errands", "tasks", "domain", "datasets", "errors"},
+    "ports": {"cluster", "registers", "people", "errands", "tasks", "domain", "datasets", "errors"},
     "pipconfig": {"errors"},
     "settings": CORE | {"pipconfig", "mail"},
     "mail": CORE | {"assets"},
