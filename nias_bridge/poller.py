@@ -17,7 +17,8 @@ from functools import partial
 from threading import Event, Thread
 from typing import Any
 
-from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Polling, Run, SlurmReport, Usage
+from nias_bridge.cluster import ClusterView, Polling
+from nias_bridge.domain import OPEN_STATES, JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import LeaseLost, Stale, StorageUnreachable, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import (
@@ -118,7 +119,7 @@ class Rounds:
             self.sweep: (SWEEP_SECONDS, 0.0),
         }
         self._seen: set[adopt.Key] = set()
-        self._granted: grants.Granted | None = None
+        self._doors = grants.Doors()
         self._grant_from = 0.0
         if grants.are_needed(bridge.settings):
             self._due[self.grant] = (GRANTS_SECONDS, 0.0)
@@ -316,7 +317,7 @@ class Rounds:
             self._aside("Who may read datasets", self._grant)
 
     def _grant(self) -> None:
-        self._granted = grants.put_right(self.bridge, self._granted)
+        grants.put_right(self.bridge, self._doors)
         # Where there are many people and datasets, to look through all of them takes a while.
         self._grant_from = time.monotonic() + time.thread_time() / GRANTS_SHARE
 
@@ -343,7 +344,7 @@ class Rounds:
 
     def _advance(self, run: Run, *, sight: Sight | None) -> Run:
         """The run after its step, as far as that is known."""
-        desk = Desk(self.bridge, self.scheduler, _now, sight, self._used)
+        desk = Desk(self.bridge, self.scheduler, _now, sight, self._used, self._doors)
         try:
             return advance(desk, run)
         except Stale:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from nias_bridge.client.gateway import Gateway, Told, untold
-from nias_bridge.errors import BadUpload
+from nias_bridge.client.unpacking import unpacked
 from nias_bridge.node.words import counted
 
 
@@ -69,23 +68,3 @@ class Files(Mapping[str, bytes]):
         target = Path(file)
         self._gateway.fetch(f"{self._at}/results.zip", target, told)
         return target
-
-
-def unpacked(packed: Path, folder: Path) -> list[Path]:
-    """Unpack results into a folder. Raises BadUpload for a name that leads out of it."""
-    top, written = folder.resolve(), []
-    with zipfile.ZipFile(packed) as archive:
-        for member in archive.infolist():
-            target = top / member.filename
-            # On Windows a backslash or a drive's letter in a name would lead elsewhere too.
-            if not target.resolve().is_relative_to(top) or target.resolve() == top:
-                raise BadUpload(f"The results have a file “{member.filename}” outside of output/.")
-            if member.is_dir():
-                target.mkdir(parents=True, exist_ok=True)
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with archive.open(member) as source, target.open("wb") as out:
-                while piece := source.read(1024 * 1024):
-                    out.write(piece)
-            written.append(folder / member.filename)
-    return written

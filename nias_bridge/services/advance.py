@@ -77,7 +77,7 @@ def submit(desk: Desk, run: Run) -> Run:
     try:
         user = identity.user_of(desk.bridge, run.owner)  # who may have been unlinked meanwhile
         if user and run.datasets:
-            grants.open_to(desk.bridge, run, user)
+            grants.open_to(desk.bridge, desk.doors, run, user)
     except (NotAllowed, NotPossible) as error:
         return _reject(desk, run, error)
     return _submit(desk, run, user)

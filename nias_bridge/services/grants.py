@@ -7,12 +7,12 @@ that see it. The database decides; what is set there is brought after it.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import NamedTuple
 
 from nias_bridge.datasets import Dataset
@@ -36,10 +36,6 @@ TOO_MANY = (
     "the shared storage has no room for an ACL that names so many accounts: it can be shared with "
     "fewer people"
 )
-# What is read of the database is set before anybody else reads there: of two threads the one that
-# came later would else be undone by the other.
-_SETTING = threading.Lock()
-_OPENED: set[str] = set()  # contents that were opened for runs since all were last put right
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,20 @@ class Granted:
     catalogues: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class Doors:
+    """The doors of all contents, which one thread at a time sets.
+
+    What is read of the database is set before the next one reads there: of two threads the one that
+    came later would else be undone by the other. opened: contents that were opened for runs since
+    all were put right; granted: what was set then.
+    """
+
+    turn: Lock = field(default_factory=Lock)
+    opened: set[str] = field(default_factory=set)
+    granted: Granted | None = None
+
+
 class _Used(NamedTuple):
     """The accounts of those who may come in, by handle, and which of them may use each dataset."""
 
@@ -67,16 +77,16 @@ def are_needed(settings: Settings) -> bool:
     return settings.identity == "unix" or settings.login_nodes
 
 
-def open_to(bridge: Bridge, run: Run, account: str) -> None:
+def open_to(bridge: Bridge, doors: Doors, run: Run, account: str) -> None:
     """Let this account, whose job the run is to be, read what the run sees, beside all who may.
 
     Raises NotPossible with the reason, StorageUnreachable.
     """
     hashes = {mount.sha256 for mount in run.datasets}
-    with _SETTING:
+    with doors.turn:
         readers = _readers(bridge, _used(bridge, bridge.store.datasets.usable(hashes)))
         wanted = {sha256: readers.get(sha256, frozenset()) | {account} for sha256 in hashes}
-        _OPENED.update(hashes)
+        doors.opened.update(hashes)
         try:
             failed = _open(bridge, wanted)
         except Unreachable as error:
@@ -87,12 +97,13 @@ def open_to(bridge: Bridge, run: Run, account: str) -> None:
             raise NotPossible(f"The dataset {mount.word} can't be opened to {account}: {why}.")
 
 
-def put_right(bridge: Bridge, before: Granted | None) -> Granted:
-    """Let in who may read, and nobody else, and write the catalogues; returns what is set now.
+def put_right(bridge: Bridge, doors: Doors) -> None:
+    """Let in who may read, and nobody else, and write the catalogues.
 
-    before: what this gave the last time; only what has changed since is touched. Raises OSError,
-    StorageUnreachable, and Unreachable where the accounts' numbers can't be told.
+    Only what has changed since the last time is touched. Raises OSError, StorageUnreachable, and
+    Unreachable where the accounts' numbers can't be told.
     """
+    before = doors.granted
     due = before is None or time.monotonic() > before.at + ALL_SECONDS
     if before is None or due:
         before = Granted(
@@ -102,9 +113,10 @@ def put_right(bridge: Bridge, before: Granted | None) -> Granted:
             level = logging.WARNING if bridge.settings.identity == "unix" else logging.INFO
             log.log(level, "Jobs of people's own accounts see no datasets: %s.", NO_ACLS)
     if before.without:
-        return before
-    with _SETTING:
-        known = {sha256: who for sha256, who in before.readers.items() if sha256 not in _OPENED}
+        doors.granted = before
+        return
+    with doors.turn:
+        known = {s: who for s, who in before.readers.items() if s not in doors.opened}
         before = replace(before, readers=known)
         wanted = _wanted(bridge, before)
         # Until nothing is left to do: what was read may be old by the time that it was set.
@@ -112,8 +124,8 @@ def put_right(bridge: Bridge, before: Granted | None) -> Granted:
             _set(bridge, before, wanted)
             before, due = wanted, False
             wanted = _wanted(bridge, before)
-        _OPENED.clear()
-    return before
+        doors.opened.clear()
+        doors.granted = before
 
 
 def _wanted(bridge: Bridge, before: Granted) -> Granted:

@@ -9,6 +9,7 @@ from datetime import datetime
 from nias_bridge.domain import JobState, Run, SlurmReport, Usage
 from nias_bridge.ports import Scheduler
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.grants import Doors
 
 # States in which Slurm's accounting may soon tell of another attempt of the same job.
 _REQUEUED_FROM = frozenset({JobState.NODE_FAIL, JobState.PREEMPTED, JobState.BOOT_FAIL})
@@ -88,7 +89,7 @@ class Sight:
 class Desk:
     """What a step works with. sight is None in the quick round, which asks Slurm nothing.
 
-    used: what running tasks were last found to use, and when, by their own ids.
+    used: what running tasks were last found to use, and when, by their own ids; doors: of datasets.
     """
 
     bridge: Bridge
@@ -96,6 +97,7 @@ class Desk:
     clock: Callable[[], datetime]
     sight: Sight | None = None
     used: Mapping[int, tuple[Usage, datetime]] = field(default_factory=dict)
+    doors: Doors = field(default_factory=Doors)
 
 
 def runs_again(queued: SlurmReport | None, recorded: SlurmReport) -> bool:

@@ -26,6 +26,7 @@ from nias_bridge.node import acls, catalogue, layout
 from nias_bridge.node import datasets as published
 from nias_bridge.people import Role, Standing
 from nias_bridge.poller import Rounds
+from nias_bridge.reach import Mounted
 from nias_bridge.services import (
     administration,
     advance,
@@ -36,11 +37,12 @@ from nias_bridge.services import (
     provision,
 )
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.services.grants import Doors
 from nias_bridge.services.sight import Desk
 from nias_bridge.slurm.fake import FakeScheduler
 from nias_bridge.slurm.getent import Getent
 from nias_bridge.slurm.local import LocalRunner
-from nias_bridge.storage import Mounted, Storage
+from nias_bridge.storage import Storage
 
 FILES = {"a.csv": "1,2\n", "sub/b.bin": b"\0\1\2"}
 # Accounts that every machine has, and which stand here for people's own.
@@ -91,10 +93,13 @@ def submitted(bridge: Bridge, word: str) -> Run:
     return intake.receive(bridge, part, "study.zip", again=True)
 
 
-def taken_on(bridge: Bridge, run: Run, slurm: FakeScheduler, steps: int = 2) -> Run:
+def taken_on(
+    bridge: Bridge, run: Run, slurm: FakeScheduler, steps: int = 2, doors: Doors | None = None
+) -> Run:
     """The run after so many of its steps."""
+    desk = Desk(bridge, slurm, lambda: datetime.now(UTC), None, {}, doors or Doors())
     for _ in range(steps):
-        run = advance.advance(Desk(bridge, slurm, lambda: datetime.now(UTC), None, {}), run)
+        run = advance.advance(desk, run)
     return run
 
 
@@ -141,17 +146,18 @@ def test_whatever_was_there_before_the_named_alone_come_in(
 def test_at_first_it_is_closed_and_then_open_to_its_owner(unix: Bridge) -> None:
     found = staged.dataset(unix, "eeg", FILES)
     assert let_in(content(unix, found)) == set()
-    grants.put_right(unix, None)
+    grants.put_right(unix, Doors())
     assert let_in(content(unix, found)) == people("lab")
 
 
 def test_sharing_lets_in_and_what_is_taken_away_keeps_out(unix: Bridge) -> None:
     found = staged.dataset(unix, "eeg", FILES)
     datasets.share(unix, found.id, ["bob", "eve"], [])
-    set_ = grants.put_right(unix, None)
+    doors = Doors()
+    grants.put_right(unix, doors)
     assert let_in(content(unix, found)) == people("lab", "bob", "eve")
     datasets.share(unix, found.id, ["eve"], [])
-    grants.put_right(unix, set_)
+    grants.put_right(unix, doors)
     assert let_in(content(unix, found)) == people("lab", "eve")
 
 
@@ -160,13 +166,14 @@ def test_of_a_group_those_who_are_in_it(unix: Bridge) -> None:
     chief = staged.as_person(unix, "chief", Role.ADMINISTRATOR)
     group = administration.save_group(chief, "EEG", shares=False, members=["lab", "bob"])
     datasets.share(unix, found.id, [], ["EEG"])
-    set_ = grants.put_right(unix, None)
+    doors = Doors()
+    grants.put_right(unix, doors)
     assert let_in(content(unix, found)) == people("lab", "bob")
     unix.store.people.set_members(group.id, ["lab", "eve"])
-    set_ = grants.put_right(unix, set_)
+    grants.put_right(unix, doors)
     assert let_in(content(unix, found)) == people("lab", "eve")
     administration.drop_group(chief, group.id)
-    grants.put_right(unix, set_)
+    grants.put_right(unix, doors)
     assert let_in(content(unix, found)) == people("lab")
 
 
@@ -184,11 +191,12 @@ def test_who_is_blocked_or_linked_to_another_account(
 ) -> None:
     found = staged.dataset(unix, "eeg", FILES)
     datasets.share(unix, found.id, ["bob"], [])
-    set_ = grants.put_right(unix, None)
+    doors = Doors()
+    grants.put_right(unix, doors)
     bob = unix.store.people.find(handle="bob")
     assert bob
     unix.store.people.change(bob.id, **change)
-    grants.put_right(unix, set_)
+    grants.put_right(unix, doors)
     assert let_in(content(unix, found)) == people("lab") | after
 
 
@@ -196,10 +204,11 @@ def test_one_content_of_two_people_lets_in_both_and_the_one_who_keeps_it(unix: B
     bob = staged.as_person(unix, "bob")
     mine, his = staged.dataset(unix, "eeg", FILES), staged.dataset(bob, "own", FILES)
     assert content(unix, mine) == content(unix, his)
-    set_ = grants.put_right(unix, None)
+    doors = Doors()
+    grants.put_right(unix, doors)
     assert let_in(content(unix, his)) == people("lab", "bob")
     datasets.delete(unix, mine.id)
-    grants.put_right(unix, set_)
+    grants.put_right(unix, doors)
     assert let_in(content(unix, his)) == people("bob")
 
 
@@ -209,10 +218,11 @@ def test_an_open_run_keeps_what_it_sees_and_no_longer_than_it_is_open(unix: Brid
     bob = staged.as_person(unix, "bob")
     run = submitted(bob, "eeg")
     datasets.share(unix, found.id, [], [])
-    set_ = grants.put_right(unix, None)
+    doors = Doors()
+    grants.put_right(unix, doors)
     assert let_in(content(unix, found)) == people("lab", "bob")
     staged.move(bob, run, JobState.CANCELLED)
-    grants.put_right(unix, set_)
+    grants.put_right(unix, doors)
     assert let_in(content(unix, found)) == people("lab")
 
 
@@ -221,7 +231,7 @@ def test_a_job_whose_owner_was_linked_anew_meanwhile_keeps_what_it_sees(unix: Br
     run = staged.move(unix, submitted(unix, "eeg"), *staged.STARTED, user="daemon")
     assert run.report and run.report.user == "daemon"
     unix.store.people.change(unix.person.id, unix_account="man")
-    grants.put_right(unix, None)
+    grants.put_right(unix, Doors())
     assert let_in(content(unix, found)) == {"daemon", "man"}
 
 
@@ -229,7 +239,7 @@ def test_what_is_behind_the_door_may_be_read_by_all_who_came_in_and_written_by_n
     unix: Bridge,
 ) -> None:
     found = staged.dataset(unix, "eeg", FILES)
-    grants.put_right(unix, None)
+    grants.put_right(unix, Doors())
     inside = list(content(unix, found).rglob("*"))
     assert {stat.S_IMODE(path.stat().st_mode) for path in inside} == {0o555, 0o444}
 
@@ -284,9 +294,9 @@ def test_putting_right_that_was_killed_is_gone_on_with(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(os, "chmod", killed)
-        grants.put_right(unix, None)
+        grants.put_right(unix, Doors())
     assert let_in(door) == set()
-    grants.put_right(unix, None)
+    grants.put_right(unix, Doors())
     assert {stat.S_IMODE(p.stat().st_mode) for p in door.rglob("*")} == {0o555, 0o444}
 
 
@@ -314,7 +324,7 @@ def test_what_is_being_removed_lets_nobody_in_any_more(
     unix: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = staged.dataset(unix, "eeg", FILES)
-    grants.put_right(unix, None)
+    grants.put_right(unix, Doors())
     datasets.delete(unix, found.id)
     monkeypatch.setattr(published.shutil, "rmtree", lambda _folder: None)  # it is killed here
     deliveries.deliver(unix)
@@ -346,13 +356,14 @@ def test_what_has_not_changed_costs_the_storage_nothing_and_a_change_one_call(
     unix = replace(unix, storage=Storage(way))
     for number in range(20):
         found = staged.dataset(unix, f"eeg{number}", {"a": str(number)})
-    set_ = grants.put_right(unix, None)
+    doors = Doors()
+    grants.put_right(unix, doors)
     way.calls.clear()
     for _ in range(10):
-        set_ = grants.put_right(unix, set_)
+        grants.put_right(unix, doors)
     assert way.calls == []
     datasets.share(unix, found.id, ["bob"], [])
-    grants.put_right(unix, set_)
+    grants.put_right(unix, doors)
     assert way.calls == ["open_datasets", "tell_datasets"]
 
 
@@ -362,7 +373,7 @@ def test_what_changes_while_it_is_set_is_set_too(unix: Bridge) -> None:
     found = staged.dataset(unix, "eeg", FILES)
     datasets.share(unix, found.id, ["bob"], [])
     way.beside = lambda: datasets.share(unix, found.id, [], [])
-    grants.put_right(unix, None)
+    grants.put_right(unix, Doors())
     assert let_in(content(unix, found)) == people("lab")
 
 
@@ -370,13 +381,14 @@ def test_who_was_let_in_for_a_run_is_out_again_though_nobody_looked_while_she_wa
     unix: Bridge,
 ) -> None:
     found, bob = staged.dataset(unix, "eeg", FILES), staged.as_person(unix, "bob")
-    set_ = grants.put_right(unix, None)
+    doors = Doors()
+    grants.put_right(unix, doors)
     datasets.share(unix, found.id, ["bob"], [])
-    run = taken_on(bob, submitted(bob, "eeg"), FakeScheduler())
+    run = taken_on(bob, submitted(bob, "eeg"), FakeScheduler(), doors=doors)
     assert let_in(content(unix, found)) == people("lab", "bob")
     staged.move(bob, run, JobState.CANCELLED)
     datasets.share(unix, found.id, [], [])
-    grants.put_right(unix, set_)
+    grants.put_right(unix, doors)
     assert let_in(content(unix, found)) == people("lab")
 
 
@@ -384,11 +396,12 @@ def test_what_others_changed_is_set_again_within_a_minute(
     unix: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = staged.dataset(unix, "eeg", FILES)
-    set_ = grants.put_right(unix, None)
+    doors = Doors()
+    grants.put_right(unix, doors)
     subprocess.run(["setfacl", "-m", "u:games:rwx", content(unix, found)], check=True)
     real = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() + grants.ALL_SECONDS + 1)
-    grants.put_right(unix, set_)
+    grants.put_right(unix, doors)
     assert let_in(content(unix, found)) == people("lab")
 
 
@@ -434,7 +447,8 @@ def test_where_the_accounts_can_not_be_told_the_run_waits_and_all_stays_as_it_is
     unix: Bridge,
 ) -> None:
     found, slurm = staged.dataset(unix, "eeg", FILES), FakeScheduler()
-    set_ = grants.put_right(unix, None)
+    doors = Doors()
+    grants.put_right(unix, doors)
     away = replace(unix, accounts=Unknown(LocalRunner()))
     run = taken_on(away, submitted(unix, "eeg"), slurm, steps=1)
     with pytest.raises(StorageUnreachable, match=r"login\.lab"):
@@ -442,7 +456,7 @@ def test_where_the_accounts_can_not_be_told_the_run_waits_and_all_stays_as_it_is
     assert (unix.store.run(run.id).state, slurm.jobs) == (JobState.STAGED, [])
     datasets.share(unix, found.id, ["bob"], [])
     with pytest.raises(Unreachable):
-        grants.put_right(away, set_)
+        grants.put_right(away, doors)
     assert let_in(content(unix, found)) == people("lab")
 
 
@@ -456,7 +470,8 @@ def catalogue_of(bridge: Bridge, account: str) -> Path:
 def test_each_account_has_a_catalogue_that_it_alone_can_read(unix: Bridge) -> None:
     found = staged.dataset(unix, "eeg", FILES)
     datasets.share(unix, found.id, ["bob"], [])
-    set_ = grants.put_right(unix, None)
+    doors = Doors()
+    grants.put_right(unix, doors)
     listed = [catalogue.Listed("lab", "eeg", (found.versions[0].sha256,))]
     for handle, expected in (("lab", listed), ("bob", listed), ("eve", [])):
         file = catalogue_of(unix, ACCOUNTS[handle])
@@ -468,15 +483,15 @@ def test_each_account_has_a_catalogue_that_it_alone_can_read(unix: Bridge) -> No
     bob = unix.store.people.find(handle="bob")
     assert bob
     unix.store.people.change(bob.id, unix_account=None)
-    grants.put_right(unix, set_)
+    grants.put_right(unix, doors)
     there = sorted(path.name for path in catalogue_of(unix, "x").parent.iterdir())
     assert there == sorted(f"{ACCOUNTS[handle]}.json" for handle in ("lab", "eve"))
 
 
 def test_a_catalogue_that_says_the_same_is_not_written_again(unix: Bridge) -> None:
-    grants.put_right(unix, None)
+    grants.put_right(unix, Doors())
     before = catalogue_of(unix, "daemon").stat().st_ino
-    grants.put_right(unix, None)
+    grants.put_right(unix, Doors())
     assert catalogue_of(unix, "daemon").stat().st_ino == before
 
 
@@ -488,7 +503,7 @@ def test_words_mean_to_a_node_what_they_mean_to_the_gateway(unix: Bridge) -> Non
     datasets.share(bob, staged.dataset(bob, "emg", {"b": "1"}).id, ["lab"], [])
     staged.dataset(bob, "eeg", {"c": "1"})
     deliveries.put(bob, staged.arrived(bob, zipped("x", {"a": "1"})), "x.zip", "coming")
-    grants.put_right(unix, None)
+    grants.put_right(unix, Doors())
     for who in (unix, bob):
         me, listed = catalogue.read(catalogue_of(unix, ACCOUNTS[who.person.handle]).read_text())
 
@@ -520,7 +535,7 @@ def test_there_too_jobs_by_plain_sbatch_are_let_in(tmp_path: Path) -> None:
     found = staged.dataset(bridge, "eeg", FILES)
     folders = {"datasets": 0o711, "content": 0o711, "of": 0o711}
     assert modes(bridge) == {**folders, "content.lock": 0o600}
-    grants.put_right(bridge, None)
+    grants.put_right(bridge, Doors())
     assert let_in(content(bridge, found)) == people("lab")
 
 
@@ -533,9 +548,12 @@ def test_without_acls_all_is_closed_and_uploads_see_datasets_as_ever(
     closed = modes(bridge)
     assert closed.keys() == {"datasets", "content"} and closed["datasets"] & 0o007 == 0
     staged.dataset(bridge, "eeg", FILES)
-    set_ = grants.put_right(bridge, None)
-    assert set_.without == os.strerror(errno.EOPNOTSUPP)
-    assert grants.put_right(bridge, set_) is set_
+    doors = Doors()
+    grants.put_right(bridge, doors)
+    set_ = doors.granted
+    assert set_ and set_.without == os.strerror(errno.EOPNOTSUPP)
+    grants.put_right(bridge, doors)
+    assert doors.granted is set_
     assert taken_on(bridge, submitted(bridge, "eeg"), slurm).state is JobState.PENDING
 
 
