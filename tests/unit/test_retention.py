@@ -19,11 +19,12 @@ from nias_bridge.http import create_app
 from nias_bridge.node import keeping, reading
 from nias_bridge.people import Role
 from nias_bridge.poller import Rounds
+from nias_bridge.reach import Mounted
 from nias_bridge.services import administration, crate, desk, intake, retention
 from nias_bridge.services import record as records
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.fake import FakeScheduler
-from nias_bridge.storage import Mounted, Storage
+from nias_bridge.storage import Storage
 
 GOES = {"project.zip", "project", "results.zip"}
 
