@@ -67,10 +67,16 @@ def first_row(engine: Engine, text: str, parameters: Any) -> Any:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One transaction that only reads. Raises StoreError when the database does not answer."""
-    with _told(), engine.begin() as connection:
-        _begin(connection, "BEGIN")
-        yield connection
+    """One transaction that only reads, and sees one state of the database however much it asks.
+
+    Raises StoreError when the database does not answer.
+    """
+    with _told(), engine.connect() as connection:
+        if engine.dialect.name != "sqlite":  # whose transactions are so by themselves
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            _begin(connection, "BEGIN")
+            yield connection
 
 
 @contextmanager
