@@ -10,6 +10,7 @@ from nias_bridge.datasets import Dataset, Version
 from nias_bridge.domain import Unclaimed
 from nias_bridge.errands import Errand, ErrandKind, Hook
 from nias_bridge.people import (
+    Admission,
     Deed,
     Group,
     Key,
@@ -242,10 +243,12 @@ class Datasets(Protocol):
         size: int,
         files: int,
         at: datetime,
+        admission: Admission | None = None,
     ) -> Dataset:
         """A version that is still to be unpacked, of a dataset that is made where missing.
 
-        An upload that made one already makes no second.
+        An upload that made one already makes no second. Of another `admission` is asked by what the
+        owner has then, of several at once one by one.
         """
         ...
 

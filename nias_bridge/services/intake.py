@@ -353,7 +353,8 @@ def _accept(
 
 
 def _add(bridge: Bridge, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
-    run = bridge.store.add_run(new, again=again, place=place, key=bridge.key)
+    admission = quotas.for_run(bridge, new.contents)
+    run = bridge.store.add_run(new, again=again, place=place, key=bridge.key, admission=admission)
     bridge.note("run submitted", run_id=run.id, detail=f"{run.project} {run.number}")
     return run
 

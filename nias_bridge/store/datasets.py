@@ -28,6 +28,8 @@ from sqlalchemy import (
 from nias_bridge.datasets import Dataset, Mount, Version
 from nias_bridge.domain import OPEN_STATES
 from nias_bridge.errors import BadRequest, NotFound, NotPossible
+from nias_bridge.people import Admission, Used
+from nias_bridge.store import stored
 from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.tables import (
     dataset_groups,
@@ -73,10 +75,12 @@ class SqlDatasets:
         size: int,
         files: int,
         at: datetime,
+        admission: Admission | None = None,
     ) -> Dataset:
         key = name.casefold()
         ours = (datasets.c.owner == owner) & (datasets.c.name_key == key)
         with writing(self._engine) as connection:
+            has = stored.before_more(connection, owner, admission) if admission else Used()
             connection.execute(
                 self._upsert(datasets)
                 .values(owner=owner, name=name, name_key=key, created_at=at)
@@ -85,11 +89,14 @@ class SqlDatasets:
             dataset_id = connection.execute(select(datasets.c.id).where(ours)).scalar_one()
             told = {"filename": filename, "size": size, "files": files, "created_at": at}
             # Sent again, as no answer came the first time, it makes no second version.
-            connection.execute(
+            added = connection.execute(
                 self._upsert(dataset_versions)
                 .values(dataset_id=dataset_id, upload=upload, sha256="", problem="", **told)
                 .on_conflict_do_nothing(index_elements=["upload"])
+                .execution_options(preserve_rowcount=True)
             )
+            if admission and added.rowcount == 1:
+                admission.judge(has)
             return _one(connection, dataset_id)
 
     def made_of(self, owner: str, upload: str) -> Dataset | None:
@@ -233,25 +240,6 @@ def use(connection: Connection, run_id: int, seen: Sequence[Mount]) -> None:
 def seeing() -> Select[tuple[int]]:
     """The ids of runs that see, or saw, any."""
     return select(dataset_uses.c.run_id)
-
-
-def stored(connection: Connection, owner: str | None) -> dict[str, int]:
-    """Bytes of each owner's datasets, or of this one's alone; one content counts once."""
-    own = dataset_versions.c.sha256
-    wanted = (
-        select(datasets.c.owner, own, dataset_versions.c.id, dataset_versions.c.size)
-        .join_from(dataset_versions, datasets)
-        .where(_THERE, dataset_versions.c.problem == "")
-    )
-    if owner is not None:
-        wanted = wanted.where(datasets.c.owner == owner)
-    sizes: dict[tuple[str, str | int], int] = {}
-    for row in connection.execute(wanted):
-        sizes[row.owner, row.sha256 or row.id] = row.size
-    found: dict[str, int] = defaultdict(int)
-    for (whose, _), size in sizes.items():
-        found[whose] += size
-    return dict(found)
 
 
 def forget_group(connection: Connection, group_id: int) -> None:

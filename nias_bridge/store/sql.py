@@ -40,7 +40,7 @@ from nias_bridge.domain import (
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
 from nias_bridge.naming import name_key
-from nias_bridge.people import Used
+from nias_bridge.people import Admission, Used
 from nias_bridge.store import datasets as datasets_of
 from nias_bridge.store import filters, keyed, stored, unclaimed
 from nias_bridge.store import tasks as tasks_of
@@ -105,8 +105,11 @@ class SqlStore:
         again: bool,
         place: Callable[[Run], None],
         key: SubmissionKey | None = None,
+        admission: Admission | None = None,
     ) -> Run:
         with writing(self._engine) as connection:
+            if admission is not None:
+                admission.judge(stored.before_more(connection, new.owner, admission))
             number, run_id = self._insert(connection, new, JobState.RECEIVED)
             if number > 1 and not again:
                 raise ProjectExists(_one(connection, run_id).project, number)

@@ -18,8 +18,8 @@ import pytest
 from nias_bridge.datasets import Dataset, Mount
 from nias_bridge.domain import Contents, Filter, JobState, NewRun, Resources, Run, SubmissionKey
 from nias_bridge.errands import Errand, ErrandKind, Hook
-from nias_bridge.errors import ProjectExists, Stale
-from nias_bridge.people import KeyKind, NewKey, NewPerson, Person, Role, Standing
+from nias_bridge.errors import OverQuota, ProjectExists, Stale
+from nias_bridge.people import Admission, KeyKind, NewKey, NewPerson, Person, Role, Standing, Used
 from nias_bridge.store import SqlStore, open_store
 from nias_bridge.store.schema import upgrade
 
@@ -191,6 +191,29 @@ def _submit(store: SqlStore, turn: int, writer: int) -> int:
     key = SubmissionKey(person_id=1, word=str(turn), fingerprint="")
     new = _new(f"{writer}-key-{turn}", f"Project{writer}")
     return store.add_run(new, again=True, place=_nowhere, key=key).number
+
+
+def _one_run_each(has: Used) -> None:
+    if has.runs:
+        raise OverQuota("One run is enough.")
+
+
+def _ten_bytes_each(has: Used) -> None:
+    if has.stored_bytes + 10 > 10:
+        raise OverQuota("Ten bytes are enough.")
+
+
+def _admitted_run(store: SqlStore, turn: int, writer: int) -> int:
+    new = replace(_new(f"{writer}-admitted-{turn}", f"Project{writer}"), owner=f"p{turn}")
+    admission = Admission(NOW, _one_run_each)
+    return store.add_run(new, again=True, place=_nowhere, admission=admission).number
+
+
+def _admitted_data(store: SqlStore, turn: int, writer: int) -> int:
+    return store.datasets.add(
+        f"p{turn}", f"data{writer}", filename="a.zip", upload=f"{turn}-{writer}", size=10, files=1,
+        at=NOW, admission=Admission(NOW, _ten_bytes_each),
+    ).id  # fmt: skip
 
 
 def _begin(store: SqlStore, turn: int, _writer: int) -> bool:
@@ -380,6 +403,16 @@ def test_what_is_submitted_under_one_key_is_one_run(store: SqlStore, meeting: Me
         assert sorted(map(type, answers), key=str) == [int] + [str] * (WRITERS - 1)
         assert answers.count("Resubmitted") == WRITERS - 1
     assert store.runs(Filter()).total == TURNS
+
+
+@pytest.mark.parametrize("act", [_admitted_run, _admitted_data])
+def test_who_may_have_one_gets_one_however_many_she_sends_at_once(
+    act: Act, store: SqlStore, meeting: Meeting
+) -> None:
+    for turn in range(TURNS):
+        _add_person(store, f"p{turn}", f"p{turn}@lab.org")
+    for answers in meeting(act):
+        assert answers.count("OverQuota") == WRITERS - 1, answers
 
 
 def test_what_is_to_be_told_is_begun_by_one(store: SqlStore, meeting: Meeting) -> None:
