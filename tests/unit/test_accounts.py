@@ -140,6 +140,24 @@ def test_who_comes_from_the_university_by_two_windows_at_once_comes_in_by_both(
         assert first.id == second.id
 
 
+def test_the_other_window_may_have_come_in_between_two_looks_for_her(door: Bridge) -> None:
+    site = with_settings(door, registration="open")
+    vouched, came = a_vouched("uni|maria", EMAIL), []
+
+    class Slow(SqlPeople):
+        """The other one comes in just after this one has found nobody of her subject."""
+
+        def find(self, **about: str) -> Person | None:
+            found = super().find(**about)
+            if "subject" in about and not came:
+                came.append(None)
+                came[:] = [vouching.sign_in(site, vouched)]
+            return found
+
+    door.store.people = Slow(door.store.people._engine)
+    assert [vouching.sign_in(site, vouched)] == came
+
+
 def test_who_is_disabled_while_she_comes_from_the_university_stays_out(door: Bridge) -> None:
     a_person(door)
 
