@@ -229,6 +229,23 @@ def test_errors_are_sentences_and_for_programs_json(nias: Nias) -> None:
     assert nias("submit", "psd-study", "--cpus", "none").exit_code == 2
 
 
+def test_a_refusal_names_the_option_that_mends_it(nias: Nias) -> None:
+    project(Path(), requirements__txt="torch==2.3.0+cu121\n")
+    assert nias("submit", "psd-study").stderr.endswith("With --mend these lines are mended.\n")
+    assert nias("submit", "psd-study", "--mend").exit_code == 0
+    assert nias("submit", "psd-study", "--mend").stderr.endswith("With --again it is run 2.\n")
+    project(Path(), "other", requirements__txt="numpy @ file:///tmp/numpy\n")
+    assert "--mend" not in nias("submit", "other").stderr
+
+
+def test_what_was_warned_of_is_told_in_the_words_of_check(nias: Nias) -> None:
+    code = "import cv2, lab_tools\nx = open('C:/Users/ana/emg.csv')\n"
+    project(Path(), code__py=code)
+    told = [line for line in nias("check", "psd-study").stdout.splitlines() if "can be" not in line]
+    assert len(told) == 4
+    assert nias("submit", "psd-study").stderr.splitlines() == told
+
+
 def test_every_command_answers_in_json_and_is_on_its_page() -> None:
     commands = {**main.commands}
     group = commands.pop("datasets")
