@@ -195,7 +195,10 @@ def log(run: str, follow: bool, task: int | None, as_json: bool) -> None:
 
     As JSON, a line for each part.
     """
-    for part in _client().run(run).log(follow=follow, task=task):
+    found = _client().run(run)
+    if found.tasks and task is None:
+        raise click.UsageError(f"{_name(found)} is a sweep: name a task, --task 0 for one.")
+    for part in found.log(follow=follow, task=task):
         click.echo(json.dumps({"text": part}) if as_json else part, nl=as_json)
 
 
@@ -355,6 +358,8 @@ def _described(run: Run) -> Iterator[str]:
     if run.diagnosis:
         yield run.diagnosis.sentence
         yield run.diagnosis.hint
+    elif message := run.told["evidence"]["message"]:
+        yield message
     rows = [("id", str(run.id)), ("sent", f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC")]
     if run.job_id is not None:
         rows.append(("job", f"{run.job_id} {run.node}".strip()))

@@ -167,6 +167,20 @@ def test_a_project_is_sent_watched_and_fetched(nias: Nias, bridge: Bridge) -> No
     assert "it will be cancelled" in cancelled.stdout
 
 
+def test_why_a_run_did_not_begin_is_told(nias: Nias, bridge: Bridge) -> None:
+    run = staged.add(bridge, "psd-study")
+    staged.move(bridge, run, *staged.STARTED, JobState.FAILED, exit_code=1)
+    staged.leave(bridge, run, {}, reason="archive", message="This can't be run: it is no zip.")
+    assert "\nThis can't be run: it is no zip.\n" in nias("show", "psd-study").stdout
+
+
+def test_of_a_sweep_a_task_has_the_log(nias: Nias, bridge: Bridge) -> None:
+    staged.swept(bridge)
+    done = nias("log", "filter-bank")
+    assert (done.exit_code, "name a task" in done.stderr) == (2, True)
+    assert nias("log", "filter-bank", "--task", "1").stdout == "filtering\n"
+
+
 def test_waiting_ends_with_the_status_of_the_code(
     nias: Nias, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
