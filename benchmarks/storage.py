@@ -29,10 +29,11 @@ import staged
 from loginnode import LoginNode
 
 from nias_bridge.http import create_app
+from nias_bridge.reach import PIECE_BYTES
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.files import LoginFiles
 from nias_bridge.slurm.ssh import Connection
-from nias_bridge.storage import PIECE_BYTES, Storage
+from nias_bridge.storage import Storage
 
 PAGES = {
     "status, API": "/api/v1/runs/{}",

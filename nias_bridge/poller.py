@@ -17,7 +17,8 @@ from functools import partial
 from threading import Event, Thread
 from typing import Any
 
-from nias_bridge.domain import OPEN_STATES, ClusterView, JobState, Polling, Run, SlurmReport, Usage
+from nias_bridge.cluster import ClusterView, Polling
+from nias_bridge.domain import OPEN_STATES, JobState, Run, SlurmReport, Usage
 from nias_bridge.errors import LeaseLost, Stale, StorageUnreachable, Unreachable
 from nias_bridge.ports import Scheduler
 from nias_bridge.services import (

@@ -8,17 +8,15 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
+from nias_bridge.cluster import ClusterView, NodeReport, PartitionReport
 from nias_bridge.datasets import Mount
 from nias_bridge.domain import (
     OPEN_STATES,
-    ClusterView,
     Event,
     Filter,
     JobState,
     NewRun,
-    NodeReport,
     Page,
-    PartitionReport,
     Run,
     SlurmReport,
     SubmissionKey,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nias_bridge.storage import Mounted, Opened, open_afar
+from nias_bridge.reach import Mounted, Opened, open_afar
 
 
 class Afar(Mounted):

@@ -20,13 +20,11 @@ from flask import Flask
 from flask.sessions import SecureCookieSessionInterface
 from flask.testing import FlaskClient
 
+from nias_bridge.cluster import ClusterView, NodeReport, PartitionReport
 from nias_bridge.datasets import Dataset
 from nias_bridge.domain import (
-    ClusterView,
     JobState,
     Native,
-    NodeReport,
-    PartitionReport,
     Run,
     SlurmReport,
     Unclaimed,

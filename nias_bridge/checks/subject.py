@@ -10,10 +10,11 @@ from pathlib import Path
 from nias_bridge.errors import Unreachable
 from nias_bridge.paths import SharedPaths
 from nias_bridge.ports import Scheduler
+from nias_bridge.reach import Mounted
 from nias_bridge.settings import Settings
-from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.answers import Output
 from nias_bridge.slurm.configuration import config_argv, parse_config
-from nias_bridge.storage import Mounted, Storage
+from nias_bridge.storage import Storage
 
 
 @dataclass(frozen=True)

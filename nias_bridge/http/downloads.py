@@ -16,10 +16,10 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from nias_bridge.assets import asset
 from nias_bridge.http.here import bridge
 from nias_bridge.http.security import SANDBOX
+from nias_bridge.reach import Opened
 from nias_bridge.services import crate as crates
 from nias_bridge.services import desk, sweeps, zipstream
 from nias_bridge.services import record as records
-from nias_bridge.storage import Opened
 
 # Shown in place; anything else is only ever downloaded. SVG is a document with scripts: not here.
 SHOWN = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})

@@ -12,8 +12,8 @@ from flask import Blueprint, Response, render_template, request
 from nias_bridge.errors import NotFound
 from nias_bridge.http import downloads
 from nias_bridge.http.here import bridge
+from nias_bridge.reach import Opened
 from nias_bridge.services import desk, previews, sweeps
-from nias_bridge.storage import Opened
 
 blueprint = Blueprint("looks", __name__)
 

@@ -32,10 +32,11 @@ from nias_bridge.errors import BadProjectFile, NotPossible, Unreachable
 from nias_bridge.naming import NAME_MAX, project_name, slug
 from nias_bridge.node import archive, layout, needs, requirements
 from nias_bridge.ports import Scheduler
+from nias_bridge.reach import Info
 from nias_bridge.services import datasets, intake, wishes
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import read_json
-from nias_bridge.storage import Info, Storage
+from nias_bridge.storage import Storage
 
 log = logging.getLogger(__name__)
 

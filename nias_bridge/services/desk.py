@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
-from nias_bridge.domain import FAILED_STATES, OPEN_STATES, ClusterView, Event, Filter, Page, Run
+from nias_bridge.cluster import ClusterView
+from nias_bridge.domain import FAILED_STATES, OPEN_STATES, Event, Filter, Page, Run
 from nias_bridge.errors import NotAllowed, NotFound, NotPossible, StorageUnreachable
 from nias_bridge.node import layout
 from nias_bridge.paths import RunPaths
+from nias_bridge.reach import Info, Opened
 from nias_bridge.services import datasets, identity, intake
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.efficiency import Efficiency, efficiency
 from nias_bridge.services.evidence import Evidence, Peak, peak_memory, read_evidence
 from nias_bridge.services.lastwords import programs_words
 from nias_bridge.services.manifest import LeftOut, OutputFile, read_manifest
-from nias_bridge.storage import Info, Opened, Storage
+from nias_bridge.storage import Storage
 from nias_bridge.tasks import Task
 
 LOG_PART_BYTES = 64 * 1024

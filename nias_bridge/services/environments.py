@@ -12,9 +12,9 @@ from typing import Any
 
 from nias_bridge.domain import Filter
 from nias_bridge.node import environment, layout, soundness
+from nias_bridge.reach import Info
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.evidence import JSON_MAX_BYTES, parsed, read_evidence
-from nias_bridge.storage import Info
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from nias_bridge.domain import Run
 from nias_bridge.errors import NotFound
 from nias_bridge.node import layout
+from nias_bridge.reach import Opened
 from nias_bridge.services import desk
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.storage import Opened
 
 INDEX_MAX_BYTES = 3 * 1024 * 1024 // 2
 TEXT_MAX_BYTES = 256 * 1024

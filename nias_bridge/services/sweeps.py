@@ -13,12 +13,13 @@ from nias_bridge.domain import JobState, Run
 from nias_bridge.errors import NotFound, NotPossible
 from nias_bridge.node import layout, names, zipreader
 from nias_bridge.paths import RunPaths
+from nias_bridge.reach import Opened
 from nias_bridge.services import desk, identity, intake, zipstream
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.desk import LogPart
 from nias_bridge.services.evidence import Evidence, read_evidence
 from nias_bridge.services.manifest import LeftOut, OutputFile, read_manifest
-from nias_bridge.storage import Opened, Storage
+from nias_bridge.storage import Storage
 from nias_bridge.tasks import Task
 
 FILES_MAX = 200_000  # of one task's results

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from nias_bridge.amounts import memory_bytes, time_limit_seconds
-from nias_bridge.domain import ClusterView, Filter, JobState, Program, Resources
+from nias_bridge.cluster import ClusterView
+from nias_bridge.domain import Filter, JobState, Program, Resources
 from nias_bridge.errors import BadProjectFile, BadRequest
 from nias_bridge.node import projectfile
 from nias_bridge.services.bridge import Bridge

@@ -9,10 +9,11 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from nias_bridge.domain import NodeReport, PartitionReport, SlurmReport, Usage
+from nias_bridge.cluster import NodeReport, PartitionReport
+from nias_bridge.domain import SlurmReport, Usage
 from nias_bridge.errors import Unreachable
 from nias_bridge.slurm import cluster, commands
-from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.answers import Output
 
 
 class AsUser(Protocol):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from nias_bridge.domain import NodeReport, PartitionReport
+from nias_bridge.cluster import NodeReport, PartitionReport
 from nias_bridge.slurm import values
-from nias_bridge.slurm.commands import Argv, Output, must_be_well
+from nias_bridge.slurm.answers import Argv, Output, must_be_well
 
 MIB = 1024 * 1024
 

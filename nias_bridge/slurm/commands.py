@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from nias_bridge.domain import JobState, SlurmReport, Usage
 from nias_bridge.errors import SubmissionUnclear, Unreachable
 from nias_bridge.slurm import values
+from nias_bridge.slurm.answers import (
+    COLUMN,
+    RECORD,
+    Argv,
+    Output,
+    chunks,
+    known,
+    must_be_well,
+    no_answer,
+    row_of,
+    state_of,
+)
 from nias_bridge.slurm.refusals import refusal
-from nias_bridge.slurm.states import job_state
-
-log = logging.getLogger(__name__)
-
-# Between columns and between records: characters that no job name has by accident, as | and the
-# end of a line may.
-COLUMN, RECORD = "\x1f", "\x1e"
-# The kernel takes 128 kB in one argument.
-ARGUMENT_MAX = 100_000
-
-Argv = list[str]
-
-
-@dataclass(frozen=True)
-class Output:
-    """How a program ended. status is negative when it did not end by itself: it was killed, past
-    its deadline, or the connection to it was lost; stderr says which."""
-
-    status: int
-    stdout: str
-    stderr: str
-
 
 # --- sbatch ---
 
@@ -115,7 +104,7 @@ def parse_queue(output: Output) -> list[SlurmReport]:
     must_be_well("squeue", output)
     reports: list[tuple[int, SlurmReport]] = []
     for record in output.stdout.split(RECORD):
-        row = _row(_QUEUE, record.lstrip("\n").removesuffix(COLUMN))
+        row = row_of(_QUEUE, record.lstrip("\n").removesuffix(COLUMN))
         if row and (report := _queued(row)):
             reports.append((values.count(row["PriorityLong"]) or 0, report))
     return placed(reports)
@@ -160,7 +149,7 @@ def command_lines_argv(job_ids: Iterable[int]) -> Argv:
 def parse_command_lines(output: Output) -> dict[int, str]:
     """By job id; of ids that slurmctld forgot meanwhile it complains. Raises Unreachable."""
     if output.status != 0 and "invalid job id" not in output.stderr.casefold():
-        raise _no_answer("squeue", output)
+        raise no_answer("squeue", output)
     told = {}
     for record in output.stdout.split(RECORD):
         job_id, _, command = record.lstrip("\n").removesuffix(COLUMN).partition(COLUMN)
@@ -247,8 +236,8 @@ def accounting_argvs(
     job, but also the other job of an id that was given twice. parse_accounting tells them apart.
     """
     asked = [
-        *(f"--jobs={part}" for part in _chunks(str(job_id) for job_id in job_ids)),
-        *(f"--name={part}" for part in _chunks(names)),
+        *(f"--jobs={part}" for part in chunks(str(job_id) for job_id in job_ids)),
+        *(f"--name={part}" for part in chunks(names)),
     ]
     start = since if since.tzinfo else since.replace(tzinfo=UTC)
     return [
@@ -284,7 +273,7 @@ def parse_accounting(output: Output) -> list[SlurmReport]:
 
 def _jobs_with_steps(text: str) -> Iterator[tuple[dict[str, str], list[dict[str, str]]]]:
     """Each job's row with the rows of its steps (12.batch, 12.extern, 12.0), which follow it."""
-    rows = [row for line in text.split("\n") if (row := _row(_ACCOUNTING, line))]
+    rows = [row for line in text.split("\n") if (row := row_of(_ACCOUNTING, line))]
     jobs: list[tuple[dict[str, str], list[dict[str, str]]]] = []
     for row in rows:
         if "." not in row["JobIDRaw"]:
@@ -349,7 +338,7 @@ def usage_argvs(job_ids: Sequence[int]) -> list[Argv]:
     """
     return [
         ["sstat", "--parsable2", "--noheader", f"--format={','.join(_USAGE)}", f"--jobs={part}"]
-        for part in _chunks(f"{job_id}.batch" for job_id in job_ids)
+        for part in chunks(f"{job_id}.batch" for job_id in job_ids)
     ]
 
 
@@ -359,7 +348,7 @@ def parse_usage(output: Output) -> dict[int, Usage]:
     Raises Unreachable.
     """
     if output.status != 0:
-        raise _no_answer("sstat", output)
+        raise no_answer("sstat", output)
     used = {}
     for line in output.stdout.splitlines():
         step, _, figures = line.partition("|")
@@ -395,52 +384,4 @@ def parse_cancel(output: Output) -> None:
         return
     lines = [line.casefold() for line in output.stderr.splitlines() if line.strip()]
     if not lines or not all(any(words in line for words in _GONE_ALREADY) for line in lines):
-        raise _no_answer("scancel", output)
-
-
-# --- what all of them share ---
-
-
-def must_be_well(program: str, output: Output) -> None:
-    """An answer that failed in any way must not look like “no jobs”."""
-    if output.status != 0 or (output.stderr.strip() and not output.stdout.strip()):
-        raise _no_answer(program, output)
-
-
-def _no_answer(program: str, output: Output) -> Unreachable:
-    lines = [line.strip() for line in output.stderr.splitlines() if line.strip()]
-    why = lines[-1] if lines else f"ended with status {output.status} without a word"
-    return Unreachable(f"{program} gave no answer: {why.removeprefix(f'{program}: error: ')}")
-
-
-def _row(columns: Sequence[str], text: str) -> dict[str, str] | None:
-    """The columns by name, or None for a line that is none (a name with a line break, say)."""
-    cells = text.split(COLUMN)
-    return dict(zip(columns, cells, strict=True)) if len(cells) == len(columns) else None
-
-
-def state_of(word: str, job_id: str) -> JobState | None:
-    try:
-        return job_state(word)
-    except ValueError as error:
-        log.warning("Job %s is passed over: %s.", job_id, error)
-        return None
-
-
-def known(text: str) -> str:
-    return "" if text in {"None", "None assigned", "N/A", "Unknown", "(null)"} else text
-
-
-def _chunks(items: Iterable[str]) -> Iterator[str]:
-    """The items joined by commas, in as few strings as the kernel takes as one argument."""
-    part: list[str] = []
-    length = 0
-    for item in items:
-        cost = len(item.encode()) + 1
-        if part and length + cost > ARGUMENT_MAX:
-            yield ",".join(part)
-            part, length = [], 0
-        part.append(item)
-        length += cost
-    if part:
-        yield ",".join(part)
+        raise no_answer("scancel", output)

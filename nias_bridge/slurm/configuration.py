@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from nias_bridge.slurm import values
-from nias_bridge.slurm.commands import Argv, Output, known, must_be_well
+from nias_bridge.slurm.answers import Argv, Output, known, must_be_well
 
 # The time as of which slurmctld answers; it stands among the settings under this name.
 AS_OF = "as of"

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from nias_bridge.domain import JobState, NodeReport, PartitionReport, SlurmReport, Usage
+from nias_bridge.cluster import NodeReport, PartitionReport
+from nias_bridge.domain import JobState, SlurmReport, Usage
 from nias_bridge.errors import (
     Rejected,
     SchedulerError,

@@ -13,11 +13,11 @@ from typing import Any
 
 from nias_bridge.errors import StorageUnreachable, Unreachable
 from nias_bridge.node import reading, serving, ship
+from nias_bridge.reach import Opened, open_afar
 from nias_bridge.slurm.dialogue import Dialogue, Severed, begin
 from nias_bridge.slurm.kept import Kept
 from nias_bridge.slurm.local import PATH
 from nias_bridge.slurm.ssh import CHUNK, Connection
-from nias_bridge.storage import Opened, open_afar
 
 CHANNELS = 4  # sshd opens ten, unless it is told otherwise, and Slurm's commands need some
 LONG_SECONDS = 600.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from nias_bridge.errors import Unreachable
 from nias_bridge.people import UnixAccount
-from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.answers import Output
 
 KEPT_SECONDS = 60.0
 ASKED_AT_ONCE = 200

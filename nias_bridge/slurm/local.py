@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nias_bridge.errors import Unreachable
-from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.answers import Output
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 

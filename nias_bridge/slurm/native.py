@@ -22,12 +22,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from nias_bridge.amounts import time_limit_seconds
-from nias_bridge.domain import JobState, NodeReport, PartitionReport, SlurmReport, Usage
+from nias_bridge.cluster import NodeReport, PartitionReport
+from nias_bridge.domain import JobState, SlurmReport, Usage
 from nias_bridge.errors import SubmissionUnclear, Unreachable
 from nias_bridge.slurm import commands, values
+from nias_bridge.slurm.answers import Output, known, state_of
 from nias_bridge.slurm.cli import CliScheduler
 from nias_bridge.slurm.cluster import MIB
-from nias_bridge.slurm.commands import Output
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.refusals import refusal
 from nias_bridge.slurm.worker import Lost, Worker, serve
@@ -296,7 +297,7 @@ def _queued(job: Any) -> SlurmReport | None:
         waiting, task = job.array_tasks_waiting, job.array_task_id or 0  # 0 is told as None
         told = f"{job.array_id}_{f'[{waiting}]' if waiting else task}"
     job_id, tasks = values.job(told)
-    state = commands.state_of(job.state, told)
+    state = state_of(job.state, told)
     if job_id is None or state is None:
         return None
     start, nodes = _moment(job.start_time), job.allocated_nodes or ""
@@ -305,7 +306,7 @@ def _queued(job: Any) -> SlurmReport | None:
         job_id=job_id,
         name=job.name or "",
         state=state,
-        reason=commands.known(job.state_reason or ""),
+        reason=known(job.state_reason or ""),
         user=_user(job),
         workdir=job.working_directory or "",
         partition=job.partition or "",

@@ -17,7 +17,7 @@ import paramiko
 import paramiko.hostkeys
 
 from nias_bridge.errors import Unreachable
-from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.answers import Output
 from nias_bridge.slurm.local import PATH, clean_environment
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.answers import Output
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     Table,
     bindparam,
     delete,
-    exists,
     func,
     insert,
     or_,
@@ -24,12 +22,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from nias_bridge.cluster import ClusterView
 from nias_bridge.datasets import Mount
 from nias_bridge.domain import (
     ENDED_STATES,
     MOVES,
     OPEN_STATES,
-    ClusterView,
     Event,
     Filter,
     JobState,
@@ -44,7 +42,7 @@ from nias_bridge.errors import NotFound, ProjectExists, Stale
 from nias_bridge.naming import name_key
 from nias_bridge.people import Used
 from nias_bridge.store import datasets as datasets_of
-from nias_bridge.store import keyed, stored, unclaimed
+from nias_bridge.store import filters, keyed, stored, unclaimed
 from nias_bridge.store import tasks as tasks_of
 from nias_bridge.store.deeds import SqlDeeds
 from nias_bridge.store.engine import ID_MAX, asking, held, reading, writing
@@ -207,8 +205,8 @@ class SqlStore:
         return found
 
     def runs(self, wanted: Filter) -> Page:
-        asked = _conditions(wanted)
-        follow = [] if wanted.before is None else [_older_than(*wanted.before)]
+        asked = filters.conditions(wanted)
+        follow = [] if wanted.before is None else [filters.older_than(*wanted.before)]
         newest_first = (runs.c.created_at.desc(), runs.c.id.desc())
         # The ids first, from the indexes alone: rows that are not shown are not read.
         shown = (
@@ -379,36 +377,6 @@ class SqlStore:
         )
         with writing(self._engine) as connection:
             connection.execute(save)
-
-
-def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
-    asked: list[ColumnElement[bool]] = []
-    # Most runs fit the owner, few fit a text. In SQLite, which takes the query at its word, EXISTS
-    # is looked at run by run, newest first, and IN begins with the projects.
-    if wanted.owners is not None:
-        owned = (projects.c.id == runs.c.project_id) & projects.c.owner.in_(wanted.owners)
-        asked.append(exists().where(owned).correlate(runs))
-    if wanted.project is not None:
-        same = projects.c.name_key == name_key(wanted.project)
-        asked.append(runs.c.project_id.in_(select(projects.c.id).where(same)))
-    if wanted.text:
-        named = projects.c.name_key.contains(name_key(wanted.text), autoescape=True)
-        asked.append(runs.c.project_id.in_(select(projects.c.id).where(named)))
-    if wanted.states:
-        asked.append(runs.c.state.in_(wanted.states))
-    if wanted.pinned:
-        asked.append(runs.c.pinned)
-    if wanted.since:
-        asked.append(runs.c.created_at >= wanted.since)
-    if wanted.until:
-        asked.append(runs.c.created_at < wanted.until)
-    return asked
-
-
-def _older_than(at: datetime, run_id: int) -> ColumnElement[bool]:
-    """What comes after a run in the order of a list."""
-    same_moment = (runs.c.created_at == at) & (runs.c.id < min(run_id, ID_MAX))
-    return (runs.c.created_at <= at) & or_(runs.c.created_at < at, same_moment)
 
 
 def _run(values: tuple[Any, ...]) -> Run:

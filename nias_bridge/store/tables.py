@@ -26,9 +26,9 @@ from sqlalchemy import (
     false,
 )
 
+from nias_bridge.cluster import ClusterView
 from nias_bridge.datasets import Mount
 from nias_bridge.domain import (
-    ClusterView,
     Contents,
     JobState,
     Native,

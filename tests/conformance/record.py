@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from nias_bridge.domain import SlurmReport
 from nias_bridge.slurm import cluster, commands, configuration
+from nias_bridge.slurm.answers import Output
 from nias_bridge.slurm.local import LocalRunner
 
 HERE = Path(__file__).resolve().parent
@@ -54,7 +55,7 @@ def main() -> None:
         )
         return commands.parse_submit(run(argv))
 
-    def save(name: str, output: commands.Output) -> None:
+    def save(name: str, output: Output) -> None:
         text = output.stdout or output.stderr
         (target / f"{name}.txt").write_text(text.replace(str(folder), "/shared/a|b é"))
 

@@ -12,7 +12,7 @@ from accounts import account, once_unlocked
 from loginnode import LoginNode
 
 from nias_bridge.errors import Unreachable
-from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.answers import Output
 from nias_bridge.slurm.getent import Getent
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.ssh import Connection, SshRunner

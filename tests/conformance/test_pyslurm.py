@@ -17,7 +17,7 @@ from nias_bridge.domain import JobState, SlurmReport
 from nias_bridge.errors import SubmissionUnclear, Unreachable
 from nias_bridge.localcluster import LocalCluster
 from nias_bridge.slurm import native
-from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.answers import Output
 from nias_bridge.slurm.local import LocalRunner
 from nias_bridge.slurm.native import PyslurmScheduler, beside, description
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nias_bridge.domain import JobState, PartitionReport, SlurmReport
+from nias_bridge.cluster import PartitionReport
+from nias_bridge.domain import JobState, SlurmReport
 from nias_bridge.errors import Rejected
 from nias_bridge.slurm import cluster, commands, configuration
-from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.answers import Output
 
 RECORDED = sorted((Path(__file__).parent / "recorded").iterdir())
 WORKDIR = "/shared/a|b é"

@@ -21,8 +21,8 @@ from ways import until
 
 from nias_bridge.errors import SubmissionUnclear, Unreachable
 from nias_bridge.ports import Scheduler
+from nias_bridge.slurm.answers import Output
 from nias_bridge.slurm.cli import CliScheduler
-from nias_bridge.slurm.commands import Output
 from nias_bridge.slurm.ssh import Connection, Login, SshRunner
 
 

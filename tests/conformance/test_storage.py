@@ -20,9 +20,10 @@ from loginnode import LoginNode
 
 from nias_bridge.errors import NotFound
 from nias_bridge.node.archive import Limits
+from nias_bridge.reach import Mounted
 from nias_bridge.slurm.files import LoginFiles
 from nias_bridge.slurm.ssh import Connection
-from nias_bridge.storage import Growing, Mounted, Storage
+from nias_bridge.storage import Growing, Storage
 
 MIB = 1024 * 1024
 

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from nias_bridge.domain import Run
 from nias_bridge.http import create_app, downloads
+from nias_bridge.reach import Mounted, Opened, open_afar
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
-from nias_bridge.storage import Mounted, Opened, Storage, open_afar
+from nias_bridge.storage import Storage
 
 ODD = "é 100%/a b?c#d.csv"
 HER_OWN, SECRET = b"her own", b"another's"

@@ -23,7 +23,7 @@ from nias_bridge.node import probe
 from nias_bridge.node.mounts import Mount, mount_of
 from nias_bridge.paths import SharedPaths
 from nias_bridge.settings import Settings
-from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.answers import Output
 from nias_bridge.storage import mounted
 
 TABLE = """\

@@ -35,6 +35,7 @@ from nias_bridge.errors import (
 from nias_bridge.node import datasets as contents
 from nias_bridge.node.operations import OPERATIONS
 from nias_bridge.people import Role
+from nias_bridge.reach import Mounted
 from nias_bridge.services import (
     administration,
     advance,
@@ -48,7 +49,6 @@ from nias_bridge.services import (
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.services.sight import Desk
 from nias_bridge.slurm.fake import FakeScheduler
-from nias_bridge.storage import Mounted
 
 FILES = {"a.csv": "1,2\n", "sub/b.bin": b"\0\1\2", "ä.txt": "x"}
 

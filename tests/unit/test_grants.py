@@ -26,6 +26,7 @@ from nias_bridge.node import acls, catalogue, layout
 from nias_bridge.node import datasets as published
 from nias_bridge.people import Role, Standing
 from nias_bridge.poller import Rounds
+from nias_bridge.reach import Mounted
 from nias_bridge.services import (
     administration,
     advance,
@@ -41,7 +42,7 @@ from nias_bridge.services.sight import Desk
 from nias_bridge.slurm.fake import FakeScheduler
 from nias_bridge.slurm.getent import Getent
 from nias_bridge.slurm.local import LocalRunner
-from nias_bridge.storage import Mounted, Storage
+from nias_bridge.storage import Storage
 
 FILES = {"a.csv": "1,2\n", "sub/b.bin": b"\0\1\2"}
 # Accounts that every machine has, and which stand here for people's own.

@@ -27,8 +27,8 @@ from nias_bridge.services import desk, identity, intake, provision
 from nias_bridge.services.advance import Desk, advance
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
+from nias_bridge.slurm.answers import Output
 from nias_bridge.slurm.cli import CliScheduler
-from nias_bridge.slurm.commands import Output
 from nias_bridge.slurm.fake import FakeScheduler
 from nias_bridge.slurm.ssh import SshRunner
 from nias_bridge.slurm.sudo import SudoAs

@@ -13,8 +13,19 @@ PACKAGE = Path(__file__).parents[2] / "nias_bridge"
 NAME = "nias_bridge"
 
 CORE = {"ports", "registers", "people", "errands", "tasks", "domain", "datasets", "naming"}
-CORE |= {"amounts", "errors"}
-TOOLS = {"settings", "mail", "storage", "webhook", "pipconfig", "assets", "paths", "script", "node"}
+CORE |= {"cluster", "amounts", "errors"}
+TOOLS = {
+    "settings",
+    "mail",
+    "reach",
+    "storage",
+    "webhook",
+    "pipconfig",
+    "assets",
+    "paths",
+    "script",
+}
+TOOLS |= {"script", "node"}
 BELOW_BOOTSTRAP = CORE | TOOLS | {"services", "slurm", "store", "http", "localcluster", "checks"}
 
 # Which parts (a module, or a package with all its modules) may import which others. A part in a
@@ -23,28 +34,30 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "naming": set(),
     "amounts": set(),
+    "cluster": set(),
     "datasets": set(),
     "domain": {"datasets", "errors"},
     "tasks": {"domain", "errors"},
     "people": {"domain", "errors"},
     "errands": set(),
     "registers": {"people", "errands", "domain", "datasets", "errors"},
-    "ports": {"registers", "people", "errands", "tasks", "domain", "datasets", "errors"},
+    "ports": {"cluster", "registers", "people", "errands", "tasks", "domain", "datasets", "errors"},
     "pipconfig": {"errors"},
     "settings": CORE | {"pipconfig", "mail"},
     "mail": CORE | {"assets"},
     "webhook": CORE,
     "assets": CORE,
     "paths": CORE | {"node.layout"},
-    "storage": CORE | {"node"},
-    "script": CORE | (TOOLS - {"script", "node", "storage", "mail", "webhook"}),
+    "reach": {"node"},
+    "storage": CORE | {"node", "reach"},
+    "script": CORE | (TOOLS - {"script", "node", "reach", "storage", "mail", "webhook"}),
     "node": set(),
     "services": CORE | TOOLS,
-    "slurm": CORE | {"settings", "storage", "node"},
+    "slurm": CORE | {"settings", "reach", "node"},
     "store": CORE | {"settings", "assets"},
     "localcluster": CORE | {"settings"},
     "identity": CORE | {"settings"},
-    "http": CORE | {"services", "settings", "assets", "storage"},
+    "http": CORE | {"services", "settings", "assets", "reach"},
     "poller": CORE | {"services"},
     "checks": CORE | TOOLS | {"slurm", "store", "identity"},
     "project": CORE | {"node"},

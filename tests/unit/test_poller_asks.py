@@ -16,8 +16,8 @@ from nias_bridge.domain import Contents, NewRun, Resources, Run
 from nias_bridge.poller import ACCOUNTING_SILENT, Rounds
 from nias_bridge.services import desk
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.slurm.answers import Output
 from nias_bridge.slurm.cli import CliScheduler
-from nias_bridge.slurm.commands import Output
 from nias_bridge.slurm.fake import FakeScheduler
 from nias_bridge.store.engine import make_engine
 from nias_bridge.store.tables import runs

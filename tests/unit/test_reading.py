@@ -20,8 +20,9 @@ from descriptors import opened_below
 
 from nias_bridge.errors import NotFound
 from nias_bridge.node import archive, keeping, reading
+from nias_bridge.reach import PIECE_BYTES, Mounted
 from nias_bridge.services.evidence import read_json
-from nias_bridge.storage import PIECE_BYTES, Mounted, Storage
+from nias_bridge.storage import Storage
 
 STORAGE = Storage(Mounted())
 

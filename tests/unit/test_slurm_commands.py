@@ -18,15 +18,15 @@ from nias_bridge.errors import (
     Unreachable,
 )
 from nias_bridge.slurm import cluster, commands, values
+from nias_bridge.slurm.answers import ARGUMENT_MAX, COLUMN, RECORD, Output
 from nias_bridge.slurm.cli import CliScheduler
-from nias_bridge.slurm.commands import Output
 
 SINCE = datetime(2026, 3, 1, tzinfo=UTC)
 FAILED = "sbatch: error: Batch job submission failed: "
 
 
 def record(**columns: str) -> str:
-    return commands.COLUMN.join(
+    return COLUMN.join(
         {
             **dict.fromkeys(commands._ACCOUNTING, ""),
             "State": "COMPLETED",
@@ -38,7 +38,7 @@ def record(**columns: str) -> str:
 
 def queued(**columns: str) -> str:
     row = {**dict.fromkeys(commands._QUEUE, ""), "State": "PENDING", "Partition": "main", **columns}
-    return commands.COLUMN.join(row.values()) + commands.COLUMN + commands.RECORD + "\n"
+    return COLUMN.join(row.values()) + COLUMN + RECORD + "\n"
 
 
 def test_the_script_and_what_identifies_it_are_on_the_command_line() -> None:
@@ -222,7 +222,7 @@ def test_very_many_ids_are_asked_in_parts_the_kernel_takes() -> None:
     ids = range(10_000_000, 10_030_000)
     argvs = commands.accounting_argvs(since=SINCE, job_ids=ids)
     lists = [argv[-1].removeprefix("--jobs=") for argv in argvs]
-    assert len(lists) == 3 and all(len(part) <= commands.ARGUMENT_MAX for part in lists)
+    assert len(lists) == 3 and all(len(part) <= ARGUMENT_MAX for part in lists)
     assert [int(job_id) for part in lists for job_id in part.split(",")] == list(ids)
 
 
@@ -358,7 +358,7 @@ def test_a_script_has_its_arguments_whatever_the_release_tells(
 
 
 def test_what_was_typed_is_told_by_job() -> None:
-    told = f"12{commands.COLUMN}sbatch a b\n13_2{commands.COLUMN}sbatch c\n"
+    told = f"12{COLUMN}sbatch a b\n13_2{COLUMN}sbatch c\n"
     assert commands.parse_submit_lines(Output(0, told, "")) == {12: "sbatch a b", 13: "sbatch c"}
     with pytest.raises(Unreachable):
         commands.parse_submit_lines(Output(1, "", "sacct: error: Problem talking to the database"))

@@ -14,10 +14,11 @@ from nias_bridge.domain import JobState
 from nias_bridge.errors import StorageUnreachable
 from nias_bridge.http import create_app
 from nias_bridge.poller import Rounds
+from nias_bridge.reach import Opened
 from nias_bridge.services import desk
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.fake import FakeScheduler
-from nias_bridge.storage import Opened, Storage
+from nias_bridge.storage import Storage
 
 WORDS = "The shared storage does not answer."
 

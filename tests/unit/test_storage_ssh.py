@@ -19,11 +19,12 @@ from nias_bridge.domain import JobState
 from nias_bridge.errors import StorageUnreachable
 from nias_bridge.node.operations import OPERATIONS
 from nias_bridge.poller import Rounds
+from nias_bridge.reach import Mounted, Opened
 from nias_bridge.services import desk
 from nias_bridge.settings import Settings
 from nias_bridge.slurm import files
 from nias_bridge.slurm.fake import FakeScheduler
-from nias_bridge.storage import Mounted, Opened, Storage
+from nias_bridge.storage import Storage
 from nias_bridge.store.schema import upgrade
 
 AWAY = "The shared storage on login.lab gave no answer."

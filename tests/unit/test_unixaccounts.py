@@ -18,7 +18,7 @@ from nias_bridge.errors import BadRequest, Unreachable
 from nias_bridge.identity import run_as
 from nias_bridge.ports import Accounts
 from nias_bridge.services import unixaccounts
-from nias_bridge.slurm.commands import Output
+from nias_bridge.slurm.answers import Output
 from nias_bridge.slurm.getent import Getent
 from nias_bridge.slurm.local import LocalRunner
 

@@ -18,8 +18,9 @@ from sqlalchemy.pool import Pool
 
 from nias_bridge.domain import JobState
 from nias_bridge.http import create_app, fresh, written
+from nias_bridge.reach import Mounted
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.storage import Mounted, Storage
+from nias_bridge.storage import Storage
 
 PATH = "/api/v1/runs/1"
 WHO_AND_WHICH = 2  # statements: who asks, and the run

@@ -12,7 +12,8 @@ import staged
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from nias_bridge.domain import JobState, NodeReport, Resources, Run, SlurmReport
+from nias_bridge.cluster import NodeReport
+from nias_bridge.domain import JobState, Resources, Run, SlurmReport
 from nias_bridge.services.bridge import Bridge
 
 Submit = Callable[..., TestResponse]

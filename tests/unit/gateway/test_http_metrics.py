@@ -11,7 +11,7 @@ from apiflask import APIFlask
 from client import zipped
 from prometheus_client.parser import text_string_to_metric_families
 
-from nias_bridge.domain import Polling
+from nias_bridge.cluster import Polling
 from nias_bridge.http import create_app
 from nias_bridge.people import Role, Scope
 from nias_bridge.services.bridge import Bridge

@@ -11,7 +11,8 @@ import staged
 from apiflask import APIFlask
 from flask.testing import FlaskClient
 
-from nias_bridge.domain import JobState, PartitionReport
+from nias_bridge.cluster import PartitionReport
+from nias_bridge.domain import JobState
 from nias_bridge.node import soundness
 from nias_bridge.people import Role, Scope
 from nias_bridge.services import desk

@@ -27,9 +27,9 @@ from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from nias_bridge.http import create_app
+from nias_bridge.node.operations import OPERATIONS
 from nias_bridge.services import held, pieces
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.storage import OPERATIONS
 
 GOOD = zipped("project", {"code.py": "print(1)", "noise.bin": os.urandom(5000)})
 TUS = {"Tus-Resumable": "1.0.0"}

@@ -19,8 +19,8 @@ from werkzeug.serving import make_server
 
 from nias_bridge.http import create_app, uploads
 from nias_bridge.node import keeping
+from nias_bridge.node.operations import OPERATIONS
 from nias_bridge.services.bridge import Bridge
-from nias_bridge.storage import OPERATIONS
 
 GOOD = zipped("project", {"code.py": "print(1)"})
 

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import create_engine, text
 from werkzeug.test import TestResponse
 
-from nias_bridge.domain import NodeReport, PartitionReport
+from nias_bridge.cluster import NodeReport, PartitionReport
 from nias_bridge.poller import Rounds
 from nias_bridge.script import render
 from nias_bridge.services import wishes

@@ -12,7 +12,8 @@ from client import zipped
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from nias_bridge.domain import NodeReport, Program, Resources
+from nias_bridge.cluster import NodeReport
+from nias_bridge.domain import Program, Resources
 from nias_bridge.script import render
 from nias_bridge.services import intake
 from nias_bridge.services.bridge import Bridge

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import select
 from test_runs import a_run, nowhere
 
-from nias_bridge.domain import ClusterView, JobState, Run
+from nias_bridge.cluster import ClusterView
+from nias_bridge.domain import JobState, Run
 from nias_bridge.errors import LeaseLost
 from nias_bridge.store import SqlStore, engine, open_store
 from nias_bridge.store.tables import lease

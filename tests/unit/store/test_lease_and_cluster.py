@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from nias_bridge.domain import ClusterView, NodeReport
+from nias_bridge.cluster import ClusterView, NodeReport
 from nias_bridge.store import SqlStore
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
