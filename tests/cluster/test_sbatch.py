@@ -272,7 +272,8 @@ def test_a_project_that_is_not_there_is_told(lab: Lab) -> None:
 def test_a_job_without_its_project_is_told_what_it_lacks(lab: Lab) -> None:
     job_id = lab.alice.sbatch(f"{lab.alice.script}")
     run = lab.alice.run_of(job_id, "FAILED")
-    assert "takes one project" in run["note"] or "takes one project" in json.dumps(run["diagnosis"])
+    assert lab.alice.client
+    assert "takes one project" in lab.alice.client.log(run["id"])
     assert "takes one project" in lab.alice.shell(f"cat slurm-{job_id}.out")
 
 
