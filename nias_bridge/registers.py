@@ -222,7 +222,7 @@ class UnclaimedJobs(Protocol):
         ...
 
     def all(self) -> list[Unclaimed]:
-        """Those that wait for somebody to be linked to their account."""
+        """Those that wait for somebody to be linked to their account, in the order they came."""
         ...
 
     def keep(self, job: Unclaimed) -> None:

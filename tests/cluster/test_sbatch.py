@@ -274,6 +274,14 @@ def test_a_project_that_is_not_there_is_told(lab: Lab) -> None:
     assert "no-such-folder is not there" in lab.alice.client.log(run["id"])
 
 
+def test_a_job_without_its_project_is_told_what_it_lacks(lab: Lab) -> None:
+    job_id = lab.alice.sbatch(f"{lab.alice.script}")
+    run = lab.alice.run_of(job_id, "FAILED")
+    assert lab.alice.client
+    assert "takes one project" in lab.alice.client.log(run["id"])
+    assert "takes one project" in lab.alice.shell(f"cat slurm-{job_id}.out")
+
+
 def test_a_requeued_job_stays_her_one_run(lab: Lab, slurm: Callable[..., str]) -> None:
     lab.alice.project("requeued", {"code.py": WAITS})
     job_id = lab.alice.sbatch(f"--requeue {lab.alice.script} requeued")
