@@ -28,7 +28,6 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LATER = NOW + timedelta(days=1)
 WRITERS = 4
 RUNS_EACH = 5
-NEW_PROJECTS = 100
 TURNS = 40
 HANDLES = ("ana", "bento", "carla", "dora")  # of each writer one
 
@@ -93,7 +92,7 @@ def _add_first(url: str, writer: int) -> str:
 def _add_new_projects(url: str, writer: int) -> list[int]:
     store = open_store(url)
     numbers = []
-    for turn in range(NEW_PROJECTS):
+    for turn in range(TURNS):
         _gate.wait(timeout=120)
         new = _new(f"{writer}-new-{turn}", f"New{turn}")
         numbers.append(store.add_run(new, again=True, place=_nowhere).number)
@@ -266,7 +265,7 @@ def test_a_new_project_of_several_at_the_same_instant_is_one(
     numbers = everybody(partial(_add_new_projects, url))
     assert [sorted(each) for each in zip(*numbers, strict=True)] == [
         list(range(1, WRITERS + 1))
-    ] * NEW_PROJECTS
+    ] * TURNS
 
 
 @pytest.fixture
