@@ -44,6 +44,7 @@ from nias_bridge.services import (
     provision,
     unixaccounts,
 )
+from nias_bridge.services import unclaimed as unclaimed_jobs
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import read_settings
 from nias_bridge.site import SERVICE_USER, service_user
@@ -192,11 +193,11 @@ def print_run_as(sudoers: Path) -> None:
 @main.command()
 def unclaimed() -> None:
     """Jobs by plain sbatch that wait for somebody to be linked to their account on the cluster."""
-    for job in _at_the_command_line().store.unclaimed.all():
+    for job in unclaimed_jobs.jobs(_at_the_command_line()):
         told = job.report
         click.echo(
             f"{told.job_id:<10}  {job.native.user:16}  {told.submitted_at:%Y-%m-%d %H:%M}"
-            f"  {told.state:10}  {job.project}"
+            f"  {job.project}"
         )
 
 

@@ -87,6 +87,7 @@ def run_demo(state: Path, *, port: int, leave: bool) -> None:
             say(f"  {who:21} {link}")
         say(f"SLURM_CONF={cluster.slurm_conf}")
         say("For sacct and sbatch in another terminal: export the line above.")
+        say(f"From a computer elsewhere: ssh -L {port}:localhost:{port} to this one first.")
         say("Only this machine can reach the page. Ctrl-C stops it all.")
         while all(process.poll() is None for process in parts.values()):
             time.sleep(LOOK_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ from nias_bridge.node.words import counted
 # ruff: noqa: PLC0415  # what a command alone needs is imported there: --help answers at once
 
 if TYPE_CHECKING:
-    from nias_bridge.client import Client, Run, Version
+    from nias_bridge.client import Client, Refused, Run, Version, Warned
+    from nias_bridge.project.check import Found
 
 EXISTING = click.Path(exists=True, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -68,7 +69,7 @@ def login(url: str | None, with_token: bool, as_json: bool) -> None:
     if with_token:
         token = sys.stdin.readline().strip()
     else:
-        token = click.prompt("Token", hide_input=True, err=True).strip()
+        token = click.prompt(f"Token, made at {url}/account", hide_input=True, err=True).strip()
     Client(url, token).gateway.get("runs", {"per_page": 1})
     new = kept.Login(url, token)
     file = kept.keep(new)
@@ -111,12 +112,7 @@ def check(project: Path, as_json: bool) -> None:
 
     with packed(project) as file:
         verdict = judged(file)
-    lines = []
-    for word, found in (("refused", verdict.problems), ("warning", verdict.warnings)):
-        for each in found:
-            lines.append(f"{word}: {each.sentence}")
-            if each.mend is not None:
-                lines.append(f"  write {each.mend}" if each.mend else "  leave the line out")
+    lines = [*_found("refused", verdict.problems), *_found("warning", verdict.warnings)]
     if verdict.good:
         size = f"{counted(verdict.files, 'file')}, {verdict.unpacked_bytes:,} bytes"
         packages = counted(len(verdict.requirements), "requirement")
@@ -151,9 +147,16 @@ def submit(
 
     PROJECT is its folder, or its zip.
     """
+    from nias_bridge.client import Refused
+
     client = _client()
-    with terminal.progress("Sending") as told:
-        run = client.submit(project, told=told, datasets=datasets or None, **asked)
+    try:
+        with terminal.progress("Sending") as told:
+            run = client.submit(project, told=told, datasets=datasets or None, **asked)
+    except Refused as error:
+        if as_json or not (way := _way_round(error)):
+            raise
+        raise terminal.Failed(f"{error} {way}", terminal.REFUSED, None) from None
     _follow(run, wait, download, as_json)
 
 
@@ -192,7 +195,10 @@ def log(run: str, follow: bool, task: int | None, as_json: bool) -> None:
 
     As JSON, a line for each part.
     """
-    for part in _client().run(run).log(follow=follow, task=task):
+    found = _client().run(run)
+    if found.tasks and task is None:
+        raise click.UsageError(f"{_name(found)} is a sweep: name a task, --task 0 for one.")
+    for part in found.log(follow=follow, task=task):
         click.echo(json.dumps({"text": part}) if as_json else part, nl=as_json)
 
 
@@ -288,6 +294,28 @@ def remove_dataset(name: str, version: str, yes: bool, as_json: bool) -> None:
     terminal.tell({"deleted": what}, as_json, [f"{what} is deleted."])
 
 
+def _way_round(error: Refused) -> str:
+    """The option by which the gateway would have taken the project, as a sentence; "" for none."""
+    if error.kind == "project-exists":
+        return f"With --again it is run {error.problem['next_number']}."
+    return "With --mend these lines are mended." if error.problem.get("mendable") else ""
+
+
+def _found(word: str, found: Iterable[Found]) -> Iterator[str]:
+    for each in found:
+        yield f"{word}: {each.sentence}"
+        if each.mend is not None:
+            yield f"  write {each.mend}" if each.mend else "  leave the line out"
+
+
+def _warning(told: Warned) -> Found:
+    from nias_bridge.project import check
+
+    if told.kind == "missing":
+        return check.missing(told.path, told.line, told.text, told.package)
+    return check.foreign(told.path, told.line, told.text)
+
+
 def _content(version: Version) -> str:
     return f"{counted(version.files, 'file')}, {version.size:,} bytes, version {version.sha256}"
 
@@ -302,9 +330,8 @@ def _follow(run: Run, wait: bool, download: Path | None, as_json: bool) -> None:
     # With --wait or --download this ends the program, with the status of the run.
     if not as_json:
         click.echo(f"{_name(run)}: {run.state}. Its id is {run.id}; {run.page}")
-        for each in run.warnings:
-            package = f"; it needs {each.package}" if each.package else ""
-            click.echo(f"warning: {each.path}, line {each.line}: {each.text}{package}", err=True)
+        for line in _found("warning", map(_warning, run.warnings)):
+            click.echo(line, err=True)
     if not wait and download is None:
         if as_json:
             terminal.tell(run.told, as_json, [])
@@ -331,6 +358,8 @@ def _described(run: Run) -> Iterator[str]:
     if run.diagnosis:
         yield run.diagnosis.sentence
         yield run.diagnosis.hint
+    elif message := run.told["evidence"]["message"]:
+        yield message
     rows = [("id", str(run.id)), ("sent", f"{run.created_at:%Y-%m-%d %H:%M:%S} UTC")]
     if run.job_id is not None:
         rows.append(("job", f"{run.job_id} {run.node}".strip()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -72,6 +73,17 @@ class Used:
     runs: int = 0
     open_runs: int = 0
     cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Admission:
+    """Whether somebody may have more: `judge` raises where she may not, by what she has.
+
+    since: from when on her seconds of CPUs count.
+    """
+
+    since: datetime
+    judge: Callable[[Used], None]
 
 
 @dataclass(frozen=True, kw_only=True)

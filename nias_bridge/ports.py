@@ -23,7 +23,7 @@ from nias_bridge.domain import (
     Unclaimed,
     Usage,
 )
-from nias_bridge.people import UnixAccount, Used
+from nias_bridge.people import Admission, UnixAccount, Used
 from nias_bridge.registers import Datasets, Deeds, Keys, Outbox, People, UnclaimedJobs
 from nias_bridge.tasks import Task
 
@@ -149,13 +149,15 @@ class Store(Protocol):
         again: bool,
         place: Callable[[Run], None],
         key: SubmissionKey | None = None,
+        admission: Admission | None = None,
     ) -> Run:
         """A new run in RECEIVED, numbered within its project, which is created where missing.
 
         `place` puts the run's files where they belong, just before the commit: what it raises
-        undoes the row. Raises ProjectExists when the project has runs and `again` is False,
-        Resubmitted when this key has made a run already, NotPossible when a version of a dataset
-        that it is to see was deleted.
+        undoes the row. `admission` is asked by what the owner has then, of several at once one by
+        one. Raises ProjectExists when the project has runs and `again` is False, Resubmitted when
+        this key has made a run already, NotPossible when a version of a dataset that it is to see
+        was deleted.
         """
         ...
 
@@ -244,8 +246,9 @@ class Store(Protocol):
         """Ended runs whose files are to be removed or weighed, oldest first."""
         ...
 
-    def weigh(self, run_id: int, stored_bytes: int) -> None:
-        """Remember what a run's files take."""
+    def weigh(self, run: Run, stored_bytes: int) -> None:
+        """Remember what a run's files take, unless they were marked to go since it was read: it is
+        to be weighed anew then."""
         ...
 
     def announce(self, *, ended_before: datetime | None, leaves_at: datetime) -> None:

@@ -10,6 +10,7 @@ from nias_bridge.datasets import Dataset, Version
 from nias_bridge.domain import Unclaimed
 from nias_bridge.errands import Errand, ErrandKind, Hook
 from nias_bridge.people import (
+    Admission,
     Deed,
     Group,
     Key,
@@ -221,7 +222,7 @@ class UnclaimedJobs(Protocol):
         ...
 
     def all(self) -> list[Unclaimed]:
-        """Those that wait for somebody to be linked to their account."""
+        """Those that wait for somebody to be linked to their account, in the order they came."""
         ...
 
     def keep(self, job: Unclaimed) -> None:
@@ -242,10 +243,12 @@ class Datasets(Protocol):
         size: int,
         files: int,
         at: datetime,
+        admission: Admission | None = None,
     ) -> Dataset:
         """A version that is still to be unpacked, of a dataset that is made where missing.
 
-        An upload that made one already makes no second.
+        An upload that made one already makes no second. Of another `admission` is asked by what the
+        owner has then, of several at once one by one.
         """
         ...
 
@@ -274,11 +277,12 @@ class Datasets(Protocol):
         ...
 
     def settle(self, version_id: int, *, sha256: str, size: int, files: int) -> None:
-        """It is published. One that is the same as the dataset's newest is none of its own."""
+        """It is published. One that is the same as the dataset's newest is none of its own; one
+        that is published already stays as it is, whoever else was at it."""
         ...
 
     def fail(self, version_id: int, problem: str) -> None:
-        """It can't be published, and why."""
+        """It can't be published, and why; one that is published already stays as it is."""
         ...
 
     def delete(self, dataset_id: int, version_id: int | None, *, at: datetime) -> None:

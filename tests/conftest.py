@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import loginnode
@@ -15,6 +15,7 @@ from promised import missing
 
 from nias_bridge import localcluster
 from nias_bridge.localcluster import LocalCluster
+from nias_bridge.localcluster.daemons import last_words
 from nias_bridge.ports import Scheduler
 from nias_bridge.site import service_user
 from nias_bridge.slurm.cli import CliScheduler
@@ -68,3 +69,26 @@ def nias() -> str:
     if user := service_user():
         return user
     pytest.skip("only root can be another account")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What fails on a real Slurm is shown with how its daemons are and what they last said."""
+    report = yield
+    clusters = [
+        one for one in getattr(item, "funcargs", {}).values() if isinstance(one, LocalCluster)
+    ]
+    if report.failed and clusters:
+        report.sections.append(("Slurm", "\n".join(map(daemons_of, clusters))))
+    return report
+
+
+def daemons_of(cluster: LocalCluster) -> str:
+    told = [
+        f"{each.name} ({each.pid}): {each.problem or 'serves'}"
+        for each in localcluster.status(cluster.state)
+    ]
+    logs = sorted((cluster.state / "log").glob("*.log"))
+    return "\n".join([*told, *(f"{log.name}:\n{last_words(log)}" for log in logs)])

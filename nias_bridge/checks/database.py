@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from nias_bridge.checks.clocks import graded_clock
 from nias_bridge.checks.points import Finding, Point, fault, skipped, warning, well
@@ -33,7 +34,7 @@ def schema(subject: Subject) -> Finding:
 
 
 def kind(subject: Subject) -> Finding:
-    """What it is, and where SQLite's file lies."""
+    """What it is; where SQLite's file lies, and who may read it."""
     file = outlook.file_of(subject.settings.database_url)
     if file is None:
         return well("it is PostgreSQL")
@@ -43,12 +44,21 @@ def kind(subject: Subject) -> Finding:
             f"SQLite's file {file} is on {mount.type}, where its locks don't hold",
             "move it to a disk of this machine, or take PostgreSQL (docs/production.md)",
         )
+    if _is_open(file):
+        return fault(f"everybody on this machine may read {file}", f"chmod o= {file}*")
     if subject.settings.workers > 1:
         return warning(
             f"it is SQLite, and {subject.settings.workers} workers wait for each other",
             "take PostgreSQL (docs/production.md)",
         )
     return well("it is SQLite: good for one machine; several, or 1,000 runs a day, want PostgreSQL")
+
+
+def _is_open(file: Path) -> bool:
+    """Whether other accounts may read it, and are let into all folders above it."""
+    if not file.exists() or not file.stat().st_mode & 0o004:
+        return False
+    return all(folder.stat().st_mode & 0o001 for folder in file.resolve().parents)
 
 
 def clock(subject: Subject) -> Finding:

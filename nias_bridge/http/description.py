@@ -23,6 +23,8 @@ SUBMISSIONS = frozenset(
     f"/api/v1/runs{way}"
     for way in ("", "/{run_id}/again", "/{run_id}/correct", "/{run_id}/failed-again")
 )
+# As the page shows them: what everybody may ask before what an administrator alone may.
+TAGS = ("Runs", "Sweeps", "Datasets", "Site", "Administration")
 UNASKED = ("/api/v1/health", "/api/v1/live")  # for which nobody need be signed in
 PROBLEM = {
     "description": "What is wrong, in a sentence",
@@ -42,6 +44,7 @@ def complete(spec: Any) -> Any:
     parts["schemas"]["Problem"] = schemas.Problem.model_json_schema()
     parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     spec["security"] = [{"token": []}]
+    spec["tags"] = [{"name": name} for name in TAGS]
     for path, ways in paths.items():
         for method, way in ways.items():
             answers = {s: a for s, a in way["responses"].items() if not s.startswith("4")}

@@ -24,7 +24,8 @@ blueprint = APIBlueprint(
 class TaskOut(BaseModel):
     """One task of a sweep; `metrics` are the numbers of its output/metrics.json.
 
-    While it runs, `cpu_seconds` and `max_rss_bytes` (its peak) are as of `measured_at`.
+    While it runs, `cpu_seconds` and `max_rss_bytes` (its peak) are as of `measured_at`. Once it has
+    ended its peak is the larger of what Slurm and the node saw: each can only be too small.
     """
 
     index: int

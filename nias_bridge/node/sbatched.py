@@ -36,9 +36,11 @@ class Refused(Exception):
 class Given(NamedTuple):
     """What sbatch was given: a folder or a zip, from where, and which tasks of an array.
 
-    task: this one's index, None where the job is no array.
+    words: all that stood behind the script's name, which should be the project alone; task: this
+    one's index, None where the job is no array.
     """
 
+    words: tuple[str, ...]
     project: Path
     submitted_from: Path
     job_id: int
@@ -58,14 +60,14 @@ class Given(NamedTuple):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the project that sbatch was given; returns the job's exit status."""
-    if len(arguments) != 4 or (arguments[0], arguments[2]) != ("--shared", "--"):
+    if len(arguments) < 3 or (arguments[0], arguments[2]) != ("--shared", "--"):
         print(run.USAGE, file=sys.stderr)
         return _USAGE_STATUS
     shared = Path(arguments[1])
     signals = StopSignals()
     signals.listen()
     try:
-        given = _given(arguments[3], os.environ)
+        given = _given(arguments[3:], os.environ)
         job = _job(shared, given, os.environ)
         _log_into(job, shared, given)
     except (Refused, OSError) as error:
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     return run.supervise(job, command, signals, lambda: _hand_back(job, given))
 
 
-def _given(written: str, variables: Mapping[str, str]) -> Given:
+def _given(words: Sequence[str], variables: Mapping[str, str]) -> Given:
     job_id = variables.get("SLURM_ARRAY_JOB_ID") or variables.get("SLURM_JOB_ID", "")
     if not job_id.isdigit():
         raise Refused("it is no job; give this script to sbatch")
@@ -94,7 +96,8 @@ def _given(written: str, variables: Mapping[str, str]) -> Given:
     index = variables.get("SLURM_ARRAY_TASK_ID", "")
     names = ("SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_COUNT")
     return Given(
-        project=Path(os.path.normpath(start / written)),
+        words=tuple(words),
+        project=Path(os.path.normpath(start / words[0])) if words else Path(),
         submitted_from=start,
         job_id=int(job_id),
         task=int(index) if index.isdigit() else None,
@@ -192,6 +195,8 @@ def _log_into(job: claim.Job, shared: Path, given: Given) -> None:
 
 def _command(job: claim.Job, given: Given) -> list[str]:
     """What is run of the project, once it is in the run's folder as a zip."""
+    if len(given.words) != 1:
+        raise Refused(_wanted(given.words))
     packed = job.run / layout.ARCHIVE
     if not packed.exists():
         _pack(given.project, packed)
@@ -217,6 +222,14 @@ def _command(job: claim.Job, given: Given) -> list[str]:
     if said.sweep:
         _sweep(job, len(said.sweep.tasks), said.sweep.tasks)
     return [asked.main, *asked.args]
+
+
+def _wanted(words: Sequence[str]) -> str:
+    told = f"was given {' '.join(words)}" if words else "was given nothing"
+    return (
+        f"{layout.LOGIN_SCRIPT} {told}, and takes one project: "
+        f"sbatch [OPTION ...] {layout.LOGIN_SCRIPT} PROJECT"
+    )
 
 
 def _sweep(job: claim.Job, count: int, tasks: Sequence[Mapping[str, Any]]) -> None:

@@ -112,15 +112,24 @@ def _of_the_whole(zipped: Path, name: str) -> Iterator[Found]:
         yield Found(f"The project's name “{name}” {error}. Rename the folder.")
 
 
+def missing(path: str, line: int, module: str, package: str) -> Found:
+    """A module that nothing brings; package: that which has it, "" where none is certain."""
+    where = f"{path}, line {line}: import {module}"
+    if package:
+        return Found(f"{where} needs a line in requirements.txt.", package)
+    return Found(f"{where} is neither in the project nor known to come with a package.")
+
+
+def foreign(path: str, line: int, text: str) -> Found:
+    """A path of somebody's own machine."""
+    return Found(
+        f"{path}, line {line}: “{text}” is a path of one machine; put the file into the project "
+        "and name it from there."
+    )
+
+
 def _foreseen(program: imports.Program, named: list[str]) -> Iterator[Found]:
     for each in imports.missing_in_all(program, named, imports.ANY_PYTHON):
-        where = f"{each.path}, line {each.line}: import {each.module}"
-        if each.package:
-            yield Found(f"{where} needs a line in requirements.txt.", each.package)
-        else:
-            yield Found(f"{where} is neither in the project nor known to come with a package.")
-    for foreign in imports.foreign_paths(program):
-        yield Found(
-            f"{foreign.path}, line {foreign.line}: “{foreign.text}” is a path of one machine; put "
-            "the file into the project and name it from there."
-        )
+        yield missing(each.path, each.line, each.module, each.package)
+    for path in imports.foreign_paths(program):
+        yield foreign(path.path, path.line, path.text)

@@ -92,7 +92,10 @@ def register(
         return None
     if invitation:
         keys.take_link(bridge, KeyKind.INVITATION, invitation)
-    person = add(bridge, NewPerson(handle=handle_of(email), email=email, name=name), standing)
+    try:
+        person = add(bridge, NewPerson(handle=handle_of(email), email=email, name=name), standing)
+    except BadRequest:  # sent twice at once, and this is the later
+        return None
     bridge.store.people.set_password(person.id, hashed)
     return person
 

@@ -12,7 +12,7 @@ from nias_bridge.errors import NotAllowed, Unreachable
 from nias_bridge.node.layout import ALREADY_RUN
 from nias_bridge.services import identity
 from nias_bridge.services.denied import NOT_STARTED, missing_seconds, nodes_word, submit_again
-from nias_bridge.services.evidence import claimed_job, read_evidence
+from nias_bridge.services.evidence import claimed_job, peak_memory, read_evidence
 from nias_bridge.services.sight import Desk, Sight, alike, runs_again
 from nias_bridge.tasks import Task, run_report, run_state
 
@@ -122,10 +122,11 @@ def _ended(desk: Desk, run: Run, task: Task, recorded: SlurmReport) -> Task | No
     if another or (recorded.exit_code == ALREADY_RUN and evidence.exit_code != ALREADY_RUN):
         # A slurmctld that was killed can start a job twice: this is the second start's end.
         return None
+    peak = peak_memory(recorded, evidence)
     return replace(
         task,
         state=recorded.state,
-        report=replace(recorded, array_tasks=(task.index,)),
+        report=replace(recorded, array_tasks=(task.index,), max_rss=peak.bytes if peak else None),
         metrics=evidence.metrics,
         note="",
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from nias_bridge.domain import Run
+from nias_bridge.domain import Run, SlurmReport
 from nias_bridge.errors import NotPossible
 from nias_bridge.services import desk, intake, wishes
 from nias_bridge.services.bridge import Bridge
@@ -13,22 +14,33 @@ from nias_bridge.services.evidence import Evidence, read_evidence
 
 
 def diagnosis(bridge: Bridge, run: Run, evidence: Evidence | None = None) -> Diagnosis | None:
-    """What is told of an ended run; None where there is nothing to tell.
+    """What is told of an ended run; None where there is nothing to tell. A sweep, which has no log
+    of its own, is told by one of its tasks.
 
     Found anew each time it is asked for, from the end of the log: some milliseconds.
     """
     most = limits(bridge, run)
     if most is None:
         return None
+    if task := desk.telling_task(bridge, run):
+        told = read_evidence(bridge.storage, bridge.paths.run(run).task(task.index))
+        words = desk.task_tail(bridge, run, task.index)
+        found = _told(run, task.report or run.report, told, words, most)
+        return found and replace(found, sentence=f"Task {task.index}: {found.sentence}")
     told = evidence or read_evidence(bridge.storage, bridge.paths.run(run))
-    report = run.report
+    return _told(run, run.report, told, desk.tail(bridge, run), most)
+
+
+def _told(
+    run: Run, report: SlurmReport | None, told: Evidence, words: str, most: wishes.Limits
+) -> Diagnosis | None:
     return diagnose(
         Symptoms(
             state=run.state,
             exit_code=report.exit_code if report else told.exit_code,
             signal=told.signal or (report.signal if report else None),
             reason=told.reason,
-            words=desk.tail(bridge, run),
+            words=words,
             details=told.details,
             resources=run.resources,
             report=report,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from nias_bridge.datasets import Dataset, Version, dataset_name
-from nias_bridge.errors import BadRequest, BadUpload
+from nias_bridge.errors import BadRequest, BadUpload, NiasError
 from nias_bridge.node import archive
 from nias_bridge.services import contents, held, pieces, quotas
 from nias_bridge.services.bridge import Bridge
@@ -49,8 +49,15 @@ def put_pieces(bridge: Bridge, upload_id: str, name: str) -> Dataset:
     made = bridge.store.datasets.made_of(bridge.person.handle, upload_id)
     if made is not None:
         return made
-    coming = pieces.whole(bridge, upload_id)
-    found = _add(bridge, held.part_of(bridge, upload_id), coming.filename, name)
+    try:
+        coming = pieces.whole(bridge, upload_id)
+        found = _add(bridge, held.part_of(bridge, upload_id), coming.filename, name)
+    except (NiasError, FileNotFoundError):
+        # Sent twice at once, and the other was first: the upload is gone, her room used up.
+        made = bridge.store.datasets.made_of(bridge.person.handle, upload_id)
+        if made is None:
+            raise
+        return made
     pieces.taken(bridge, upload_id)
     return found
 
@@ -70,6 +77,7 @@ def _add(bridge: Bridge, part: PurePosixPath, filename: str, name: str) -> Datas
         size=judged.size,
         files=judged.files,
         at=datetime.now(UTC),
+        admission=quotas.for_bytes(bridge, judged.size, "this dataset"),
     )
     bridge.note("dataset put", detail=f"{made.owner}/{made.name}: {filename}")
     return made

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
 from nias_bridge.cluster import ClusterView
-from nias_bridge.domain import OPEN_STATES, Event, Filter, Page, Run
+from nias_bridge.domain import FAILED_STATES, OPEN_STATES, Event, Filter, Page, Run
 from nias_bridge.errors import NotAllowed, NotFound, NotPossible, StorageUnreachable
 from nias_bridge.node import layout
 from nias_bridge.paths import RunPaths
@@ -19,6 +19,7 @@ from nias_bridge.services.evidence import Evidence, Peak, peak_memory, read_evid
 from nias_bridge.services.lastwords import programs_words
 from nias_bridge.services.manifest import LeftOut, OutputFile, read_manifest
 from nias_bridge.storage import Storage
+from nias_bridge.tasks import Task
 
 LOG_PART_BYTES = 64 * 1024
 TAIL_BYTES = 16 * 1024
@@ -115,6 +116,9 @@ def marks(bridge: Bridge, run: Run) -> tuple[object, ...]:
     watched = [files.progress, files.exit, files.results]
     if run.state.ended:
         watched += [files.manifest, files.log]  # the last words are in the diagnosis
+        if task := telling_task(bridge, run):
+            told = files.task(task.index)
+            watched += [told.exit, told.log]
     return (gone, *map(_mark, bridge.storage.infos(watched)))
 
 
@@ -204,6 +208,20 @@ def tail(bridge: Bridge, run: Run) -> str:
     return log(bridge, run.id, -1, limit=TAIL_BYTES).text
 
 
+def task_tail(bridge: Bridge, run: Run, index: int) -> str:
+    """The end of the log of a task that has ended."""
+    files = bridge.paths.run(run)
+    name = files.task(index).log.name
+    return log_part(bridge.storage, files.folder, name, -1, TAIL_BYTES, ended=True).text
+
+
+def telling_task(bridge: Bridge, run: Run) -> Task | None:
+    """Of a sweep that did not end well the first task that ended as all of it did."""
+    if not run.tasks or run.state not in FAILED_STATES:
+        return None
+    return next(iter(bridge.store.tasks(run.id, frozenset({run.state}))), None)
+
+
 def output_file(bridge: Bridge, run_id: int, path: str) -> Opened:
     """A file of the output, opened for reading. Raises NotFound.
 
@@ -281,7 +299,7 @@ def with_archive(bridge: Bridge, run_id: int) -> Run:
             "The numbers of this array's tasks were given to sbatch: give them to it once more."
         )
     if not bridge.storage.is_plain(bridge.paths.run(run).archive):
-        raise NotFound("The zip of this run is no longer on the shared storage; upload it again.")
+        raise NotFound(intake.ZIP_GONE)
     return run
 
 

@@ -38,6 +38,7 @@ _INSTEAD = {
     needs.PROJECT: "requirements-of-pyproject",
 }
 _AS_IT_IS = ("", needs.REQUIREMENTS)
+ZIP_GONE = "The zip of this run is no longer on the shared storage; upload it again."
 COUNT_BELOW = 100_000
 _TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # noqa: S105  # none that look alike
 
@@ -268,8 +269,8 @@ def repeat(
 ) -> Run:
     """A new run of the same zip, asking for the same but for what is given here.
 
-    lock: what is to be installed, to the last byte. Raises OverQuota, NotPossible where a dataset
-    that the run saw is not to be had any more.
+    lock: what is to be installed, to the last byte. Raises OverQuota, NotFound where its zip is
+    gone, NotPossible where a dataset that the run saw is not to be had any more.
     """
     identity.user_of(bridge, bridge.person.handle)
     quotas.check(bridge, run.contents)
@@ -291,6 +292,8 @@ def repeat(
             (old.mended_requirements, files.mended_requirements),
         ):
             storage.take(source, target)
+        if not storage.is_plain(files.archive):  # removed since it was looked at
+            raise NotFound(ZIP_GONE)
         if lock is not None:
             storage.write(files.exact_lock, lock)
         if requirements is not None:
@@ -350,7 +353,8 @@ def _accept(
 
 
 def _add(bridge: Bridge, new: NewRun, *, again: bool, place: Callable[[Run], None]) -> Run:
-    run = bridge.store.add_run(new, again=again, place=place, key=bridge.key)
+    admission = quotas.for_run(bridge, new.contents)
+    run = bridge.store.add_run(new, again=again, place=place, key=bridge.key, admission=admission)
     bridge.note("run submitted", run_id=run.id, detail=f"{run.project} {run.number}")
     return run
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from nias_bridge.domain import Contents, Run
 from nias_bridge.errors import BadUpload, OverQuota
-from nias_bridge.people import Person, Quotas, Used
+from nias_bridge.people import Admission, Person, Quotas, Used
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.settings import Settings
 
@@ -91,12 +92,36 @@ def this_month() -> datetime:
 
 
 def check(bridge: Bridge, contents: Contents) -> None:
-    """Raises OverQuota where the caller may have no further run of such a zip."""
-    person = bridge.person
-    most = limits(bridge.settings, person)
+    """Raises OverQuota where the caller may have no further run of such a zip, as it is now."""
+    _check(bridge, for_run(bridge, contents))
+
+
+def check_room(bridge: Bridge, needs: int, what: str) -> None:
+    """Raises OverQuota where the caller may not store so many bytes more, as it is now."""
+    _check(bridge, for_bytes(bridge, needs, what))
+
+
+def for_run(bridge: Bridge, contents: Contents) -> Admission | None:
+    """Of a further run of such a zip: the caller's, None where she has no limits."""
+    most = limits(bridge.settings, bridge.person)
     if most.stored_bytes is most.open_runs is most.cpu_hours is None:
-        return
-    has = used(bridge, person)
+        return None
+    return Admission(this_month(), partial(_judge, bridge, most, contents))
+
+
+def for_bytes(bridge: Bridge, needs: int, what: str) -> Admission | None:
+    """Of so many bytes more: the caller's, None where she has no limit."""
+    if limits(bridge.settings, bridge.person).stored_bytes is None:
+        return None
+    return Admission(this_month(), lambda has: _check_room(bridge, has, needs, what))
+
+
+def _check(bridge: Bridge, admission: Admission | None) -> None:
+    if admission is not None:
+        admission.judge(used(bridge, bridge.person))
+
+
+def _judge(bridge: Bridge, most: Quotas, contents: Contents, has: Used) -> None:
     if most.open_runs is not None and has.open_runs >= most.open_runs:
         raise OverQuota(
             f"{has.open_runs} of your runs are waiting or running, and you may have "
@@ -109,12 +134,6 @@ def check(bridge: Bridge, contents: Contents) -> None:
             "an administrator can raise the limit."
         )
     _check_room(bridge, has, contents.size + contents.unpacked_size, "this one")
-
-
-def check_room(bridge: Bridge, needs: int, what: str) -> None:
-    """Raises OverQuota where the caller may not store so many bytes more."""
-    if limits(bridge.settings, bridge.person).stored_bytes is not None:
-        _check_room(bridge, used(bridge, bridge.person), needs, what)
 
 
 def _check_room(bridge: Bridge, has: Used, needs: int, what: str) -> None:

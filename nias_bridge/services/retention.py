@@ -52,7 +52,7 @@ def tidy(bridge: Bridge) -> None:
         folder = bridge.paths.run(run).folder
         if run.removed_at:
             clear(bridge, folder)
-        bridge.store.weigh(run.id, bridge.storage.size_of(folder))
+        bridge.store.weigh(run, bridge.storage.size_of(folder))
 
 
 def remove(bridge: Bridge, run_id: int) -> Run:

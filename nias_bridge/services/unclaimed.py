@@ -3,8 +3,6 @@ them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from nias_bridge.domain import Unclaimed
 from nias_bridge.errors import BadRequest, NotFound
 from nias_bridge.people import Person, Standing
@@ -16,9 +14,7 @@ def jobs(bridge: Bridge) -> list[Unclaimed]:
     """All of them, the newest first. Those of an account that was linked a moment ago are none:
     the poller is about to make them runs."""
     linked = {person.unix_account for person in bridge.store.people.all()}
-    never = datetime.min.replace(tzinfo=UTC)
-    found = [job for job in bridge.store.unclaimed.all() if job.native.user not in linked]
-    return sorted(found, key=lambda job: job.report.submitted_at or never, reverse=True)
+    return [job for job in reversed(bridge.store.unclaimed.all()) if job.native.user not in linked]
 
 
 def by_account(bridge: Bridge) -> dict[str, list[Unclaimed]]:

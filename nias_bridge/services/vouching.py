@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from nias_bridge.errors import NotAllowed, NotPossible
+from nias_bridge.errors import BadRequest, NotAllowed, NotPossible
 from nias_bridge.people import KeyKind, NewPerson, Person, Role, Standing, Vouched, handle_of
 from nias_bridge.services import accounts
 from nias_bridge.services.bridge import Bridge
@@ -67,14 +67,16 @@ def _take_over(bridge: Bridge, person: Person, vouched: Vouched) -> Person:
     It may have been made by somebody who only wrote her address: his password, tokens and
     webhook go.
     """
+    if person.subject == vouched.subject:  # by another window, just now
+        return person
     if person.subject is not None:
         raise NotAllowed(ANOTHERS.format(email=vouched.email))
     if not vouched.verified:
         raise NotAllowed(NOT_YOURS_YET.format(email=vouched.email))
-    standing = person.standing
-    if standing is Standing.WAITING and bridge.settings.oidc_groups:
-        standing = Standing.ACTIVE  # her groups say what an administrator would have said
-    person = bridge.store.people.change(person.id, subject=vouched.subject, standing=standing)
+    person = bridge.store.people.change(person.id, subject=vouched.subject)
+    if person.standing is Standing.WAITING and bridge.settings.oidc_groups:
+        # Her groups say what an administrator would have said.
+        person = bridge.store.people.change(person.id, standing=Standing.ACTIVE)
     bridge.store.people.set_password(person.id, None)
     bridge.store.outbox.drop_hook(person.id)
     bridge.store.keys.drop_all(person.id, *OLD_KEYS)
@@ -96,7 +98,13 @@ def _add(bridge: Bridge, vouched: Vouched) -> Person:
     if not vouched.verified:
         standing = Standing.WAITING  # an address that may be another's: somebody looks at it
     new = NewPerson(handle=handle_of(email), email=email, name=name, subject=vouched.subject)
-    person = accounts.add(bridge, new, standing)
+    try:
+        person = accounts.add(bridge, new, standing)
+    except BadRequest:
+        made = bridge.store.people.find(subject=vouched.subject)
+        if made is None:
+            raise
+        return made  # she came by two windows at once, and this is the later
     bridge.note("person vouched for", detail=f"{person.handle} <{email}>, {vouched.subject}")
     return person
 

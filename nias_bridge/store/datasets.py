@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -27,6 +28,8 @@ from sqlalchemy import (
 from nias_bridge.datasets import Dataset, Mount, Version
 from nias_bridge.domain import OPEN_STATES
 from nias_bridge.errors import BadRequest, NotFound, NotPossible
+from nias_bridge.people import Admission, Used
+from nias_bridge.store import stored
 from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.tables import (
     dataset_groups,
@@ -72,10 +75,12 @@ class SqlDatasets:
         size: int,
         files: int,
         at: datetime,
+        admission: Admission | None = None,
     ) -> Dataset:
         key = name.casefold()
         ours = (datasets.c.owner == owner) & (datasets.c.name_key == key)
         with writing(self._engine) as connection:
+            has = stored.before_more(connection, owner, admission) if admission else Used()
             connection.execute(
                 self._upsert(datasets)
                 .values(owner=owner, name=name, name_key=key, created_at=at)
@@ -84,11 +89,14 @@ class SqlDatasets:
             dataset_id = connection.execute(select(datasets.c.id).where(ours)).scalar_one()
             told = {"filename": filename, "size": size, "files": files, "created_at": at}
             # Sent again, as no answer came the first time, it makes no second version.
-            connection.execute(
+            added = connection.execute(
                 self._upsert(dataset_versions)
                 .values(dataset_id=dataset_id, upload=upload, sha256="", problem="", **told)
                 .on_conflict_do_nothing(index_elements=["upload"])
+                .execution_options(preserve_rowcount=True)
             )
+            if admission and added.rowcount == 1:
+                admission.judge(has)
             return _one(connection, dataset_id)
 
     def made_of(self, owner: str, upload: str) -> Dataset | None:
@@ -143,7 +151,7 @@ class SqlDatasets:
         told = {"sha256": sha256, "size": size, "files": files}
         with writing(self._engine) as connection:
             row = _lock(connection, version_id)
-            if row is None:
+            if row is None or row.sha256:
                 return
             newest = connection.execute(
                 select(dataset_versions.c.sha256)
@@ -159,17 +167,17 @@ class SqlDatasets:
 
     def fail(self, version_id: int, problem: str) -> None:
         with writing(self._engine) as connection:
-            this = dataset_versions.c.id == version_id
+            this = and_(dataset_versions.c.id == version_id, dataset_versions.c.sha256 == "")
             connection.execute(update(dataset_versions).where(this).values(problem=problem))
 
     def delete(self, dataset_id: int, version_id: int | None, *, at: datetime) -> None:
         with writing(self._engine) as connection:
-            there = _one(connection, dataset_id)
-            wanted = [
+            there = _locked(connection, dataset_id)
+            wanted = sorted(
                 each.id
                 for each in (*there.versions, *there.arriving)
                 if version_id in (None, each.id)
-            ]
+            )
             if not wanted:
                 raise NotFound(f"“{there.name}” has no such version.")
             for each in wanted:
@@ -182,12 +190,13 @@ class SqlDatasets:
 
     def share(self, dataset_id: int, handles: Collection[str], names: Collection[str]) -> Dataset:
         with writing(self._engine) as connection:
-            _one(connection, dataset_id)
-            _share_with_nobody(connection, dataset_id)
-            for table, column, found in (
+            _locked(connection, dataset_id)
+            with_whom = (
                 (dataset_people, "person_id", _ids(connection, people, "handle", handles)),
                 (dataset_groups, "group_id", _ids(connection, groups, "name", names)),
-            ):
+            )
+            _share_with_nobody(connection, dataset_id)
+            for table, column, found in with_whom:
                 rows = [{"dataset_id": dataset_id, column: each} for each in found]
                 if rows:
                     connection.execute(insert(table), rows)
@@ -220,7 +229,8 @@ class SqlDatasets:
 
 def use(connection: Connection, run_id: int, seen: Sequence[Mount]) -> None:
     """A run sees these from now on. Raises NotPossible where one was deleted just now."""
-    for each in seen:
+    # In one order: of two runs that lock the same ones, each could have what the other waits for.
+    for each in sorted(seen, key=attrgetter("version_id")):
         row = _lock(connection, each.version_id)
         if row is None or row.deleted_at is not None or not row.sha256:
             raise NotPossible(f"The dataset {each.word} was deleted. Nothing was submitted.")
@@ -232,28 +242,17 @@ def seeing() -> Select[tuple[int]]:
     return select(dataset_uses.c.run_id)
 
 
-def stored(connection: Connection, owner: str | None) -> dict[str, int]:
-    """Bytes of each owner's datasets, or of this one's alone; one content counts once."""
-    own = dataset_versions.c.sha256
-    wanted = (
-        select(datasets.c.owner, own, dataset_versions.c.id, dataset_versions.c.size)
-        .join_from(dataset_versions, datasets)
-        .where(_THERE, dataset_versions.c.problem == "")
-    )
-    if owner is not None:
-        wanted = wanted.where(datasets.c.owner == owner)
-    sizes: dict[tuple[str, str | int], int] = {}
-    for row in connection.execute(wanted):
-        sizes[row.owner, row.sha256 or row.id] = row.size
-    found: dict[str, int] = defaultdict(int)
-    for (whose, _), size in sizes.items():
-        found[whose] += size
-    return dict(found)
-
-
 def forget_group(connection: Connection, group_id: int) -> None:
     """Nothing is shared with a group that goes."""
     connection.execute(delete(dataset_groups).where(dataset_groups.c.group_id == group_id))
+
+
+def _locked(connection: Connection, dataset_id: int) -> Dataset:
+    """A dataset that nobody else deletes or shares until this transaction has ended. Raises
+    NotFound."""
+    wanted = select(datasets.c.id).where(datasets.c.id == min(dataset_id, ID_MAX))
+    connection.execute(wanted.with_for_update(key_share=True))
+    return _one(connection, dataset_id)
 
 
 def _lock(connection: Connection, version_id: int) -> Any:
@@ -297,8 +296,10 @@ def _share_with_nobody(connection: Connection, dataset_id: int) -> None:
 
 
 def _ids(connection: Connection, table: Table, column: str, named: Collection[str]) -> list[int]:
-    rows = connection.execute(select(table.c.id, table.c[column]).where(table.c[column].in_(named)))
-    found = {name: number for number, name in rows}
+    """The ids of those that are named so, none of which goes before this transaction has ended."""
+    wanted = select(table.c.id, table.c[column]).where(table.c[column].in_(named))
+    locked = wanted.order_by(table.c.id).with_for_update(read=True, key_share=True)
+    found = {name: number for number, name in connection.execute(locked)}
     if unknown := sorted(set(named) - set(found)):
         what = "Nobody" if table is people else "No group"
         raise BadRequest(f"{what} is called {', '.join(unknown)}.", table.name)

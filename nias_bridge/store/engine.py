@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
@@ -31,6 +32,8 @@ def make_engine(url: str) -> Engine:
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+        file = Path(parsed.database or "")
+        event.listen(engine, "do_connect", lambda *_: _begin_closed(file))
         event.listen(engine, "connect", _prepare_sqlite)
         return engine
     return create_engine(parsed, pool_pre_ping=True)
@@ -67,10 +70,16 @@ def first_row(engine: Engine, text: str, parameters: Any) -> Any:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """One transaction that only reads. Raises StoreError when the database does not answer."""
-    with _told(), engine.begin() as connection:
-        _begin(connection, "BEGIN")
-        yield connection
+    """One transaction that only reads, and sees one state of the database however much it asks.
+
+    Raises StoreError when the database does not answer.
+    """
+    with _told(), engine.connect() as connection:
+        if engine.dialect.name != "sqlite":  # whose transactions are so by themselves
+            connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            _begin(connection, "BEGIN")
+            yield connection
 
 
 @contextmanager
@@ -126,6 +135,12 @@ def _parse(url: str) -> URL:
             "or postgresql+psycopg://user:password@host/name."
         )
     return parsed.set(drivername=_DRIVERS[parsed.get_backend_name()])
+
+
+def _begin_closed(file: Path) -> None:
+    """SQLite would make the file, and what it puts beside it, for everybody to read."""
+    with suppress(OSError):  # it is there; or it can't be, of which SQLite itself tells
+        file.touch(0o600, exist_ok=False)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

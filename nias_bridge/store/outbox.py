@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
+    Table,
     delete,
     exists,
     insert,
@@ -87,8 +89,9 @@ def _behind_another(now: datetime) -> ColumnElement[bool]:
 class SqlOutbox:
     """The outbox of one engine's database."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, upsert: Callable[[Table], Any]) -> None:
         self._engine = engine
+        self._upsert = upsert
 
     def put(self, kind: ErrandKind, *, at: datetime, detail: str = "") -> None:
         with writing(self._engine) as connection:
@@ -118,9 +121,14 @@ class SqlOutbox:
         return None if row is None else Hook(**row)
 
     def save_hook(self, hook: Hook) -> None:
+        told = asdict(hook)
+        save = (
+            self._upsert(hooks)
+            .values(**told)
+            .on_conflict_do_update(index_elements=["person_id"], set_=told)
+        )
         with writing(self._engine) as connection:
-            connection.execute(delete(hooks).where(hooks.c.person_id == hook.person_id))
-            connection.execute(insert(hooks).values(**asdict(hook)))
+            connection.execute(save)
 
     def note_trouble(self, person_id: int, trouble: str) -> None:
         changed = (hooks.c.person_id == person_id) & (hooks.c.trouble != trouble)

@@ -41,6 +41,7 @@ from nias_bridge.store.engine import ID_MAX, reading, writing
 from nias_bridge.store.outbox import put
 from nias_bridge.store.tables import groups, memberships, people, projects
 
+_NO_GROUP = "There is no such group."
 CHANGEABLE = frozenset(
     {"email", "name", "role", "standing", "unix_account", "subject", "quotas", "mail"}
 )
@@ -85,7 +86,7 @@ class SqlPeople:
                 with _unique():
                     return self._add(new, at)
             except IntegrityError as error:
-                if "handle" not in str(error.orig):
+                if "handle" not in _broken(error):
                     raise
                 # Somebody else took the handle meanwhile: the next free one, then.
 
@@ -108,9 +109,9 @@ class SqlPeople:
         if "email" in changes:
             changes["email_key"] = email_key(changes["email"])
         with _unique(), writing(self._engine) as connection:
-            before = _one(connection, person_id)
             if "role" in changes or "standing" in changes:
                 _keep_an_administrator(connection, person_id, changes)
+            before = _one(connection, person_id, _BY_ID.with_for_update(key_share=True))
             if changes:
                 connection.execute(update(people).where(people.c.id == person_id).values(**changes))
             person = _one(connection, person_id)
@@ -173,7 +174,7 @@ class SqlPeople:
     def set_members(self, group_id: int, handles: Sequence[str]) -> Group:
         wanted = select(people.c.id).where(people.c.handle.in_(handles))
         with writing(self._engine) as connection:
-            _group(connection, group_id)
+            _lock_group(connection, group_id)
             connection.execute(delete(memberships).where(memberships.c.group_id == group_id))
             rows = [
                 {"group_id": group_id, "person_id": person_id}
@@ -185,7 +186,7 @@ class SqlPeople:
 
     def drop_group(self, group_id: int) -> None:
         with writing(self._engine) as connection:
-            _group(connection, group_id)
+            _lock_group(connection, group_id)
             connection.execute(delete(memberships).where(memberships.c.group_id == group_id))
             forget_group(connection, group_id)
             connection.execute(delete(groups).where(groups.c.id == group_id))
@@ -212,11 +213,16 @@ def _unique() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        told = str(error.orig)
+        told = _broken(error)
         for column, field, sentence in _TAKEN:
             if column in told:
                 raise BadRequest(sentence, field) from None
         raise
+
+
+def _broken(error: IntegrityError) -> str:
+    """Which constraint it is. PostgreSQL's second line has the values, which are anybody's."""
+    return str(error.orig).partition("\n")[0]
 
 
 _TAKEN = (
@@ -247,7 +253,8 @@ def _keep_an_administrator(
         connection.scalars(
             select(people.c.id)
             .where(people.c.role == Role.ADMINISTRATOR, people.c.standing == Standing.ACTIVE)
-            .with_for_update()
+            .order_by(people.c.id)
+            .with_for_update(key_share=True)
         )
     )
     stays = (
@@ -258,9 +265,9 @@ def _keep_an_administrator(
         raise NotPossible("This is the only administrator who can sign in: make another one first.")
 
 
-def _one(connection: Connection, person_id: int) -> Person:
+def _one(connection: Connection, person_id: int, by_id: Select[Any] = _BY_ID) -> Person:
     asked = {"person": min(person_id, ID_MAX)}
-    row = connection.execute(_BY_ID, asked).mappings().one_or_none()
+    row = connection.execute(by_id, asked).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such person.")
     return person_of(row)
@@ -292,5 +299,12 @@ def _groups(connection: Connection) -> list[Group]:
 def _group(connection: Connection, group_id: int) -> Group:
     found = next((group for group in _groups(connection) if group.id == group_id), None)
     if found is None:
-        raise NotFound("There is no such group.")
+        raise NotFound(_NO_GROUP)
     return found
+
+
+def _lock_group(connection: Connection, group_id: int) -> None:
+    """Nobody else changes who is in it, or drops it, until this transaction has ended."""
+    wanted = select(groups.c.id).where(groups.c.id == min(group_id, ID_MAX))
+    if connection.scalar(wanted.with_for_update()) is None:
+        raise NotFound(_NO_GROUP)

@@ -40,7 +40,7 @@ from nias_bridge.domain import (
 )
 from nias_bridge.errors import NotFound, ProjectExists, Stale
 from nias_bridge.naming import name_key
-from nias_bridge.people import Used
+from nias_bridge.people import Admission, Used
 from nias_bridge.store import datasets as datasets_of
 from nias_bridge.store import filters, keyed, stored, unclaimed
 from nias_bridge.store import tasks as tasks_of
@@ -90,7 +90,7 @@ class SqlStore:
         self.people = SqlPeople(engine)
         self.keys = SqlKeys(engine)
         self.deeds = SqlDeeds(engine)
-        self.outbox = SqlOutbox(engine)
+        self.outbox = SqlOutbox(engine, self._upsert)
         self.unclaimed = unclaimed.SqlUnclaimedJobs(engine)
         self.datasets = datasets_of.SqlDatasets(engine, self._upsert)
 
@@ -105,8 +105,11 @@ class SqlStore:
         again: bool,
         place: Callable[[Run], None],
         key: SubmissionKey | None = None,
+        admission: Admission | None = None,
     ) -> Run:
         with writing(self._engine) as connection:
+            if admission is not None:
+                admission.judge(stored.before_more(connection, new.owner, admission))
             number, run_id = self._insert(connection, new, JobState.RECEIVED)
             if number > 1 and not again:
                 raise ProjectExists(_one(connection, run_id).project, number)
@@ -299,9 +302,9 @@ class SqlStore:
             rows = connection.execute(wanted.order_by(runs.c.id).limit(most)).mappings()
             return [Run(**row) for row in rows]
 
-    def weigh(self, run_id: int, stored_bytes: int) -> None:
+    def weigh(self, run: Run, stored_bytes: int) -> None:
         with writing(self._engine) as connection:
-            stored.weigh(connection, run_id, stored_bytes)
+            stored.weigh(connection, run, stored_bytes)
 
     def announce(self, *, ended_before: datetime | None, leaves_at: datetime) -> None:
         with writing(self._engine) as connection:

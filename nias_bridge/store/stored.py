@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -22,9 +23,8 @@ from sqlalchemy import (
 
 from nias_bridge.domain import ENDED_STATES, OPEN_STATES, Run, SlurmReport
 from nias_bridge.errors import NotPossible
-from nias_bridge.people import Used
-from nias_bridge.store import datasets
-from nias_bridge.store.tables import projects, runs, tasks
+from nias_bridge.people import Admission, Used
+from nias_bridge.store.tables import dataset_versions, datasets, people, projects, runs, tasks
 
 _ENDED = runs.c.state.in_(ENDED_STATES)
 # Whose files are there, and may go.
@@ -46,7 +46,7 @@ def used(connection: Connection, since: datetime, owner: str | None) -> dict[str
         )
         for row in connection.execute(_of(totals, owner).group_by(projects.c.owner))
     }
-    for whose, size in datasets.stored(connection, owner).items():
+    for whose, size in _of_datasets(connection, owner).items():
         there = found.get(whose, Used())
         total = there.stored_bytes + size
         found[whose] = replace(there, stored_bytes=total, dataset_bytes=size)
@@ -56,9 +56,19 @@ def used(connection: Connection, since: datetime, owner: str | None) -> dict[str
     return found
 
 
-def weigh(connection: Connection, run_id: int, stored_bytes: int) -> None:
-    """What the files of an ended run take."""
-    weighed = update(runs).where(runs.c.id == run_id)
+def before_more(connection: Connection, owner: str, admission: Admission) -> Used:
+    """What an owner has before more comes. Who sends more at the same time waits until this
+    transaction has ended, and has that then."""
+    connection.execute(
+        select(people.c.id).where(people.c.handle == owner).with_for_update(key_share=True)
+    )
+    return used(connection, admission.since, owner).get(owner, Used())
+
+
+def weigh(connection: Connection, run: Run, stored_bytes: int) -> None:
+    """What the files of an ended run take, unless it was marked while they were weighed."""
+    as_it_was = runs.c.removed_at.is_not_distinct_from(run.removed_at)
+    weighed = update(runs).where(runs.c.id == run.id, as_it_was)
     connection.execute(weighed.values(stored_bytes=stored_bytes, weighed=True))
 
 
@@ -85,7 +95,10 @@ def remove(connection: Connection, run: Run, at: datetime, by: str) -> None:
         return
     if not run.state.ended:
         raise NotPossible("This run has not ended: cancel it first.")
-    if not _mark(connection, run.id, at, by):
+    if _mark(connection, run.id, at, by):
+        return
+    # Somebody else may have been first.
+    if connection.scalar(select(runs.c.removed_at).where(runs.c.id == run.id)) is None:
         raise NotPossible("This run is pinned, so its files stay: unpin it first.")
 
 
@@ -94,6 +107,25 @@ def _mark(connection: Connection, run_id: int, at: datetime, by: str) -> bool:
     marked = update(runs).where(runs.c.id == run_id, *MAY_GO)
     values = {"removed_at": at, "removed_by": by, "leaves_at": None, "weighed": False}
     return connection.execute(marked.values(**values)).rowcount == 1
+
+
+def _of_datasets(connection: Connection, owner: str | None) -> dict[str, int]:
+    """Bytes of each owner's datasets, or of this one's alone; one content counts once."""
+    own = dataset_versions.c.sha256
+    wanted = (
+        select(datasets.c.owner, own, dataset_versions.c.id, dataset_versions.c.size)
+        .join_from(dataset_versions, datasets)
+        .where(dataset_versions.c.deleted_at.is_(None), dataset_versions.c.problem == "")
+    )
+    if owner is not None:
+        wanted = wanted.where(datasets.c.owner == owner)
+    sizes: dict[tuple[str, str | int], int] = {}
+    for row in connection.execute(wanted):
+        sizes[row.owner, row.sha256 or row.id] = row.size
+    found: dict[str, int] = defaultdict(int)
+    for (whose, _), size in sizes.items():
+        found[whose] += size
+    return dict(found)
 
 
 def _cpu_seconds(

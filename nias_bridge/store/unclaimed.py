@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Engine, Insert, delete, select, update
 
@@ -29,7 +29,9 @@ class SqlUnclaimedJobs:
 
     def all(self) -> list[Unclaimed]:
         with reading(self._engine) as connection:
-            return list(connection.scalars(select(unclaimed.c.job).order_by(unclaimed.c.token)))
+            found: list[Unclaimed] = list(connection.scalars(select(unclaimed.c.job)))
+        never = datetime.min.replace(tzinfo=UTC)
+        return sorted(found, key=lambda job: (job.report.submitted_at or never, job.report.job_id))
 
     def keep(self, job: Unclaimed) -> None:
         with writing(self._engine) as connection:

@@ -104,6 +104,11 @@ class Lab:
     def folder(self, who: Researcher, job_id: int) -> Path:
         return self.sbatch / who.account / str(job_id)
 
+    def catalogue(self, who: Researcher) -> str:
+        """What the datasets' names mean to her jobs, as the poller wrote it last."""
+        file = self.sbatch.parent / "datasets" / "of" / f"{who.account}.json"
+        return file.read_text() if file.exists() else ""
+
 
 @pytest.fixture(scope="module")
 def lab(cluster: LocalCluster, make_site: Callable[..., Site], nias: str) -> Iterator[Lab]:
@@ -219,7 +224,7 @@ def test_her_own_options_are_slurms(lab: Lab, slurm: Callable[..., str]) -> None
 def test_it_is_on_her_page_while_it_waits_and_she_cancels_it_by_scancel(lab: Lab) -> None:
     lab.alice.project("waits", {"code.py": WAITS})
     job_id = lab.alice.sbatch(f"--hold {lab.alice.script} waits")
-    run = lab.alice.run_of(job_id, "PENDING", seconds=5)
+    run = lab.alice.run_of(job_id, "PENDING")
     assert lab.alice.client
     with pytest.raises(urllib.error.HTTPError, match="409") as refused:
         lab.alice.client.cancel(run["id"])
@@ -269,6 +274,14 @@ def test_a_project_that_is_not_there_is_told(lab: Lab) -> None:
     assert "no-such-folder is not there" in lab.alice.client.log(run["id"])
 
 
+def test_a_job_without_its_project_is_told_what_it_lacks(lab: Lab) -> None:
+    job_id = lab.alice.sbatch(f"{lab.alice.script}")
+    run = lab.alice.run_of(job_id, "FAILED")
+    assert lab.alice.client
+    assert "takes one project" in lab.alice.client.log(run["id"])
+    assert "takes one project" in lab.alice.shell(f"cat slurm-{job_id}.out")
+
+
 def test_a_requeued_job_stays_her_one_run(lab: Lab, slurm: Callable[..., str]) -> None:
     lab.alice.project("requeued", {"code.py": WAITS})
     job_id = lab.alice.sbatch(f"--requeue {lab.alice.script} requeued")
@@ -304,7 +317,8 @@ def test_it_sees_the_datasets_that_it_names_and_its_record_says_which(
     assert eeg.newest
     lab.alice.project("reads", {"code.py": READS, "nias.toml": TOML.format("eeg")})
     content = lab.sbatch.parent / "datasets" / "content" / eeg.newest.sha256
-    _until(lambda: lab.alice.shell(f"ls {content} 2>&1", check=False).startswith("SHA256SUMS"))
+    _until(lambda: eeg.newest.sha256 in lab.catalogue(lab.alice))
+    assert lab.alice.shell(f"ls {content}").startswith("SHA256SUMS")
     job_id = lab.alice.sbatch(f"{lab.alice.script} reads")
     run = lab.alice.run_of(job_id, "RUNNING")
     _until(lambda: "kept:" in lab.alice.client.log(run["id"]))
@@ -328,6 +342,7 @@ def test_what_is_not_shared_with_her_or_who_is_linked_to_nobody_is_refused_in_th
     lab: Lab, who: str, words: str
 ) -> None:
     person = getattr(lab, who)
+    _until(lambda: bool(lab.catalogue(lab.bob)))
     person.project("asks", {"code.py": READS, "nias.toml": TOML.format("alice/eeg")})
     job_id = int(person.shell(f"sbatch --parsable {person.script} asks"))
     log = person.home / f"slurm-{job_id}.out"
@@ -359,7 +374,7 @@ def test_a_working_directory_that_is_forged_gains_nothing(
 def test_a_job_of_nobodys_account_waits_until_it_is_linked(lab: Lab) -> None:
     lab.carol.project("carols", {"code.py": CODE})
     job_id = lab.carol.sbatch(f"--wait {lab.carol.script} carols")
-    assert str(job_id) in said(lab.site, "unclaimed")
+    _until(lambda: str(job_id) in said(lab.site, "unclaimed"))
     said(lab.site, "user", "add", "carol@lab.org")
     said(lab.site, "user", "add", "chief@lab.org", "--admin")
     token = said(lab.site, "token", "add", "chief@lab.org", "--scope", "admin")

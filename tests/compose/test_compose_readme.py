@@ -84,10 +84,12 @@ def test_the_walk_of_the_readme_goes_as_printed(containers: Containers, page: Pa
     containers.make_key()
     (folder / "id_ed25519.pub").write_bytes(containers.public_key.read_bytes())
     run(containers, authorize)
-    told = run(containers, ssh, typed)
-    (job_id,) = re.findall(r"^Submitted batch job (\d+)$", told, re.MULTILINE)
+    # The record of a job that has just ended may have another's name for a while.
+    eventually(lambda: sent["job_name"] in {r.name for r in containers.records()}, seconds=20)
     (hers,) = (r for r in containers.records() if r.name == sent["job_name"])
     assert (hers.state, hers.node) == ("COMPLETED", node)
+    told = run(containers, ssh, typed)
+    (job_id,) = re.findall(r"^Submitted batch job (\d+)$", told, re.MULTILINE)
     assert re.search(rf"^{hers.job_id} +.+ COMPLETED +0:0 *$", told, re.MULTILINE)
     ended = {"COMPLETED"}
     eventually(

@@ -25,6 +25,12 @@ from pathlib import Path
 Path("../executed-" + os.environ["SLURM_JOB_ID"]).touch()
 time.sleep({seconds})
 """
+WAITS = """
+import time
+from pathlib import Path
+while not Path("{go}").exists():
+    time.sleep(0.05)
+"""
 FILLS_A_SLOT = "import time; time.sleep(600)\n"
 
 
@@ -93,9 +99,12 @@ def test_a_run_that_ends_while_slurmdbd_is_away_waits_for_its_record(
     own_cluster: LocalCluster, fragile: Site
 ) -> None:
     client = client_of(fragile)
-    run_id = client.upload(COUNTS_ITSELF.format(seconds=2))["id"]
+    go = fragile.state / "shared" / "go"
+    code = WAITS.format(go=go) + COUNTS_ITSELF.format(seconds=2)
+    run_id = client.upload(code)["id"]
     client.wait(run_id, lambda run: run["state"] == "RUNNING")
     processes.send(signal.SIGKILL, [pid_of(own_cluster, "slurmdbd")])
+    go.touch()
     try:
         seen = client.wait(run_id, lambda run: run["evidence"]["phase"] == "finished")
         assert not seen["ended"], "the node's word is evidence, not the verdict"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,9 +15,21 @@ import pytest
 import staged
 
 from nias_bridge.errors import BadRequest, NotAllowed, NotFound, NotSignedIn, TooManyTries
-from nias_bridge.people import NOBODY, Caller, KeyKind, NewKey, Role, Scope, Standing, handle_of
-from nias_bridge.services import accounts, desk, keys, sharing
+from nias_bridge.people import (
+    NOBODY,
+    Caller,
+    KeyKind,
+    NewKey,
+    Person,
+    Role,
+    Scope,
+    Standing,
+    Vouched,
+    handle_of,
+)
+from nias_bridge.services import accounts, desk, keys, sharing, vouching
 from nias_bridge.services.bridge import Bridge
+from nias_bridge.store.people import SqlPeople
 
 GOOD = "violet tram across seven"
 LONG = "kq7 " + "a long way round the river and back again" * 3
@@ -86,6 +101,82 @@ def test_an_address_that_has_an_account_is_not_told_and_its_account_stays(door: 
     a_person(door)
     assert accounts.register(door, EMAIL.upper(), "Mallory", "another tram goes nowhere") is None
     assert accounts.sign_in(door, EMAIL, GOOD).name == "Maria Silva"
+
+
+def a_vouched(subject: str, email: str) -> Vouched:
+    return Vouched(
+        subject=subject, email=email, verified=True, name="Maria Silva", groups=frozenset()
+    )
+
+
+def twice_at_once(do: Callable[[], Any]) -> list[Any]:
+    both = threading.Barrier(2)
+
+    def act(_: int) -> Any:
+        both.wait(30)
+        return do()
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(act, range(2)))
+
+
+def test_who_registers_twice_at_once_is_told_what_she_is_told_when_she_does_so_later(
+    door: Bridge,
+) -> None:
+    anywhere = replace(door, who=Caller())  # not ten from one address of the network
+    for number in range(10):
+        email = f"{number}@lab.org"
+        told = twice_at_once(lambda: accounts.register(anywhere, email, "Maria", GOOD))  # noqa: B023
+        assert [person.email for person in told if person] == [email]
+
+
+def test_who_comes_from_the_university_by_two_windows_at_once_comes_in_by_both(
+    door: Bridge,
+) -> None:
+    site = with_settings(door, registration="open")
+    for number in range(20):
+        vouched = a_vouched(f"uni|{number}", f"{number}@uni.org")
+        first, second = twice_at_once(lambda: vouching.sign_in(site, vouched))  # noqa: B023
+        assert first.id == second.id
+
+
+def test_the_other_window_may_have_come_in_between_two_looks_for_her(door: Bridge) -> None:
+    site = with_settings(door, registration="open")
+    vouched, came = a_vouched("uni|maria", EMAIL), []
+
+    class Slow(SqlPeople):
+        """The other one comes in just after this one has found nobody of her subject."""
+
+        def find(self, **about: str) -> Person | None:
+            found = super().find(**about)
+            if "subject" in about and not came:
+                came.append(None)
+                came[:] = [vouching.sign_in(site, vouched)]
+            return found
+
+    door.store.people = Slow(door.store.people._engine)
+    assert [vouching.sign_in(site, vouched)] == came
+
+
+def test_who_is_disabled_while_she_comes_from_the_university_stays_out(door: Bridge) -> None:
+    a_person(door)
+
+    class Slow(SqlPeople):
+        """An administrator is quicker than who has just been found."""
+
+        def find(self, **about: str) -> Person | None:
+            found = super().find(**about)
+            if found:
+                self.change(found.id, standing=Standing.DISABLED)
+            return found
+
+    door.store.people = Slow(door.store.people._engine)
+    with pytest.raises(NotAllowed, match="closed"):
+        vouching.sign_in(door, a_vouched("uni|maria", EMAIL))
+    assert [person.standing for person in door.store.people.all()] == [
+        Standing.ACTIVE,
+        Standing.DISABLED,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -429,8 +430,7 @@ def test_a_job_of_nobodys_account_waits_until_somebody_is_linked_to_it(
     assert (waiting.native.user, waiting.report.job_id) == ("carol", job_id)
     monkeypatch.setattr(cli, "_at_the_command_line", lambda: lab.bridge)
     told = CliRunner().invoke(cli.main, ["unclaimed"]).output
-    assert told.split()[:2] == [str(job_id), "carol"]
-    assert "psd-study" in told
+    assert re.fullmatch(rf"{job_id} +carol +\S+ \S+ +psd-study\n", told)
     lab.slurm.end(job_id)
     lab.slurm.forget(job_id)
     lab.tick()
@@ -438,6 +438,17 @@ def test_a_job_of_nobodys_account_waits_until_somebody_is_linked_to_it(
     lab.ticks(2)
     assert lab.bridge.store.unclaimed.all() == []
     assert lab.run(job_id).state is JobState.COMPLETED
+
+
+def test_those_that_waited_are_numbered_in_the_order_they_came(lab: Lab) -> None:
+    ids = [9, 10, 11]  # of which 9 is last as a text
+    for job_id in reversed(ids):
+        staged.unclaimed(
+            lab.bridge, "carol", "psd-study", job_id=job_id, at=lab.now + timedelta(seconds=job_id)
+        )
+    lab.link("carol")
+    lab.tick()
+    assert [lab.run(job_id).number for job_id in ids] == [1, 2, 3]
 
 
 def test_to_cancel_it_its_owner_is_told_of_scancel(lab: Lab) -> None:

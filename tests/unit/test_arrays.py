@@ -93,6 +93,19 @@ def test_a_sweep_is_one_submission_of_one_array(lab: Lab) -> None:
     assert {str(job.log) for job in lab.slurm.jobs} == {str(files.folder / "tasks-%a.out")}
 
 
+@pytest.mark.parametrize(("slurms", "nodes", "peak"), [(3, 7, 7), (7, 3, 7), (None, 3, 3)])
+def test_a_tasks_peak_of_memory_is_the_larger_of_what_slurm_and_its_node_saw(
+    lab: Lab, slurms: int | None, nodes: int, peak: int
+) -> None:
+    lab.slurm.start(lab.job, 0)
+    lab.slurm.jobs[0].change(max_rss=slurms)
+    lab.slurm.end(lab.job, task=0)
+    lab.leave(0, max_rss=nodes)
+    lab.step()
+    report = lab.bridge.store.task(lab.run.id, 0).report
+    assert report and report.max_rss == peak
+
+
 def test_the_run_runs_while_any_task_does_and_is_completed_when_all_are(lab: Lab) -> None:
     lab.slurm.start(lab.job, 0)
     assert lab.step().state is S.RUNNING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nias_bridge.checks import folder, machine, nodes, report, storage
+from nias_bridge.checks import database, folder, machine, nodes, report, storage
 from nias_bridge.checks.clocks import graded_clock
 from nias_bridge.checks.examination import examine
 from nias_bridge.checks.points import Finding, Grade, Result, exit_status, fault, unknown, well
@@ -99,6 +100,23 @@ def test_nfs_of_version_3_is_as_it_should_be_where_acls_are_needed(
     soft = Mount("nfs", ("rw", "vers=3", "soft"))
     monkeypatch.setattr("nias_bridge.node.mounts.mount_of", lambda _: soft)
     assert storage.mount(subject(identity=identity)).grade is Grade.FAULT
+
+
+def test_a_database_that_everybody_may_read_is_a_fault_where_its_folder_lets_them(
+    subject: Callable[..., Subject],
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        place, file = Path(made), Path(made) / "nias.db"
+        file.touch()
+        looked_at = subject(database_url=f"sqlite:///{file}")
+        for file_mode, place_mode, grade in (
+            (0o644, 0o755, Grade.FAULT),
+            (0o644, 0o750, Grade.WELL),
+            (0o640, 0o755, Grade.WELL),
+        ):
+            file.chmod(file_mode)
+            place.chmod(place_mode)
+            assert database.kind(looked_at).grade is grade, (file_mode, place_mode)
 
 
 def test_this_machines_own_mounts_are_read() -> None:

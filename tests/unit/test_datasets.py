@@ -8,9 +8,11 @@ import io
 import os
 import stat
 import subprocess
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +46,7 @@ from nias_bridge.services import (
     desk,
     held,
     intake,
+    pieces,
     quotas,
 )
 from nias_bridge.services.bridge import Bridge
@@ -625,3 +628,24 @@ def test_what_was_done_is_in_the_audit_log(bridge: Bridge) -> None:
     datasets.delete(bridge, found.id)
     done = [deed.action for _, deed in bridge.store.deeds.newest(most=3)]
     assert done == ["dataset deleted", "dataset shared", "dataset put"]
+
+
+def test_what_came_in_pieces_is_one_version_though_it_is_named_twice_at_once(
+    bridge: Bridge,
+) -> None:
+    both = threading.Barrier(2)
+
+    def put(upload: str) -> int:
+        both.wait(30)
+        made = deliveries.put_pieces(bridge, upload, "eeg")
+        deliveries.deliver(bridge)  # by which the upload goes
+        return made.id
+
+    for number in range(10):
+        body = zipped("eeg", {"a.csv": str(number)})
+        begun = pieces.begin(bridge, len(body), "eeg.zip", kind=pieces.DATASET)
+        pieces.append(bridge, begun.id, 0, [body])
+        with ThreadPoolExecutor(2) as pool:
+            assert len(set(pool.map(put, [begun.id] * 2))) == 1
+        (found,) = datasets.visible(bridge)
+        assert (len(found.versions), found.arriving) == (number + 1, ())

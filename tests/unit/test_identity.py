@@ -16,6 +16,7 @@ from nias_bridge.bootstrap import open_scheduler
 from nias_bridge.domain import JobState, Run
 from nias_bridge.errors import (
     NotAllowed,
+    NotFound,
     Rejected,
     SchedulerError,
     SettingsError,
@@ -152,8 +153,9 @@ def test_a_zip_that_became_a_link_is_not_taken_for_the_next_run(bridge: Bridge) 
     zipped = staged.here(bridge).run(run).archive
     zipped.rename(zipped.with_name("aside"))
     zipped.symlink_to(zipped.with_name("aside"))
-    again = intake.repeat(bridge, run)
-    assert not os.path.lexists(staged.here(bridge).run(again).archive)
+    with pytest.raises(NotFound, match="no longer on the shared storage"):
+        intake.repeat(bridge, run)
+    assert not os.path.lexists(staged.here(bridge).run(replace(run, number=2)).archive)
     assert intake.sources_of(bridge, run) == {}
 
 

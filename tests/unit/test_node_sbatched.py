@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,9 @@ class Login:
             (folder / path).write_text(content)
         return folder
 
-    def run(self, given: str, job_id: int = 7, *, log: Path | None = None, **slurm: str) -> int:
+    def run(
+        self, given: str | Sequence[str], job_id: int = 7, *, log: Path | None = None, **slurm: str
+    ) -> int:
         variables = {
             "PATH": f"{self.home}/bin:/usr/bin:/bin",
             "TMPDIR": str(self.home),
@@ -69,7 +71,12 @@ class Login:
         }
         program = str(self.shared / layout.BIN / layout.NODE_PROGRAM)
         command = [sys.executable, "-I", "-S", program, "sbatch"]
-        command += ["--shared", str(self.shared), "--", given]
+        command += [
+            "--shared",
+            str(self.shared),
+            "--",
+            *([given] if isinstance(given, str) else given),
+        ]
         with (log or self.sbatch / f"slurm-{job_id}.out").open("ab") as out:
             done = subprocess.run(
                 command, env=variables, stdout=out, stderr=out, timeout=SECONDS, check=False,
@@ -144,6 +151,22 @@ def test_neither_earlier_results_nor_what_tools_keep_is_packed(login: Login) -> 
     login.run("study")
     kept = ["code.py", "data/a.csv", "output/", "sub/output/kept.txt"]
     assert login.packed("7") == [f"study/{name}" for name in kept]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [([], "nothing"), (["study", "--time=10"], "study --time=10")],
+)
+def test_anything_but_one_project_is_told_in_the_log_where_she_looks_for_it(
+    login: Login, words: list[str], told: str
+) -> None:
+    login.project("study", {"code.py": CODE})
+    assert login.run(words) != 0
+    sentence = f"nias.sbatch was given {told}, and takes one project"
+    assert sentence in (login.home / "slurm-7.out").read_text()
+    ending = json.loads((login.sbatch / USER / "7" / layout.EXIT).read_text())
+    assert sentence in ending["message"]
+    assert not (login.sbatch / USER / "7" / layout.ARCHIVE).exists()
 
 
 def test_a_zip_is_taken_as_it_is(login: Login) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 import staged
 from client import zipped
 
-from nias_bridge.domain import JobState
+from nias_bridge.domain import JobState, Run
 from nias_bridge.errors import OverQuota
 from nias_bridge.http import create_app
 from nias_bridge.people import Quotas, Role
@@ -48,6 +50,23 @@ def test_a_run_too_many_is_refused_with_the_figures(bridge: Bridge) -> None:
     staged.running(bridge)
     staged.pending(bridge)
     assert "2 of your runs are waiting or running, and you may have 2 at once" in refusal(bridge)
+
+
+def test_of_two_that_are_sent_at_once_no_more_are_taken_than_may_be(bridge: Bridge) -> None:
+    bridge = limit(bridge, open_runs=1)
+    both = threading.Barrier(2)
+
+    def send(project: str) -> Run | None:
+        both.wait(30)
+        try:
+            return staged.add(bridge, project)
+        except OverQuota:
+            return None
+
+    for turn in range(5):
+        with ThreadPoolExecutor(2) as pool:
+            (run,) = filter(None, pool.map(send, [f"one-{turn}", f"other-{turn}"]))
+        staged.move(bridge, run, JobState.CANCELLED)
 
 
 def test_the_runs_of_others_and_ended_ones_do_not_count(bridge: Bridge) -> None:

@@ -7,21 +7,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import staged
 from descriptors import opened_below
 
-from nias_bridge.domain import Run
+from nias_bridge.domain import Filter, Run
 from nias_bridge.errors import NotAllowed, NotFound, NotPossible
 from nias_bridge.http import create_app
 from nias_bridge.node import keeping, reading
 from nias_bridge.people import Role
 from nias_bridge.poller import Rounds
-from nias_bridge.services import administration, crate, desk, retention
+from nias_bridge.reach import Mounted
+from nias_bridge.services import administration, crate, desk, intake, retention
 from nias_bridge.services import record as records
 from nias_bridge.services.bridge import Bridge
 from nias_bridge.slurm.fake import FakeScheduler
+from nias_bridge.storage import Storage
 
 GOES = {"project.zip", "project", "results.zip"}
 
@@ -145,6 +148,15 @@ def test_a_run_whose_zip_is_gone_can_not_be_run_again_and_says_why(bridge: Bridg
     retention.tidy(bridge)
     with pytest.raises(NotFound, match="were removed"):
         desk.results(bridge, run.id)
+
+
+def test_a_run_whose_zip_goes_while_it_is_run_again_is_not_run_without_it(bridge: Bridge) -> None:
+    run = desk.with_archive(bridge, staged.completed(bridge).id)
+    retention.remove(bridge, run.id)
+    retention.tidy(bridge)
+    with pytest.raises(NotFound, match="no longer on the shared storage"):
+        intake.repeat(bridge, run)
+    assert bridge.store.runs(Filter()).total == 1
 
 
 def test_a_later_run_of_the_same_zip_keeps_it(bridge: Bridge) -> None:
@@ -285,6 +297,26 @@ def test_the_poller_weighs_what_has_ended(bridge: Bridge) -> None:
     rounds.wait_aside(10)
     assert again(bridge, run).weighed
     assert again(bridge, run).stored_bytes == reading.size_of(str(bridge.paths.run(run).folder))
+
+
+def test_files_that_are_to_go_since_the_poller_began_to_weigh_them_go_at_its_next_turn(
+    bridge: Bridge,
+) -> None:
+    run = staged.completed(bridge)
+
+    class Slow(Mounted):
+        """A storage that takes so long to weigh that somebody comes in between."""
+
+        def call(self, operation: str, **arguments: Any) -> Any:
+            answer = super().call(operation, **arguments)
+            if operation == "size_of":
+                retention.remove(bridge, run.id)
+            return answer
+
+    retention.tidy(replace(bridge, storage=Storage(Slow())))
+    assert there(bridge, run) >= GOES
+    retention.tidy(bridge)
+    assert not GOES & there(bridge, run)
 
 
 def test_a_program_deletes_files_too_and_is_told_since_when_they_are_gone(bridge: Bridge) -> None:

@@ -290,6 +290,9 @@ def test_the_description_has_every_address_and_the_page_is_served_from_here(
     for ways in spec["paths"].values():
         for way in ways.values():
             assert list(way["responses"]["4XX"]["content"]) == ["application/problem+json"]
+    used = {tag for ways in spec["paths"].values() for way in ways.values() for tag in way["tags"]}
+    shown = [tag["name"] for tag in spec["tags"]]
+    assert (shown[0], shown[-1], set(shown)) == ("Runs", "Administration", used)
     page = web.get("/api/docs").get_data(as_text=True)
     assert "swagger-ui-bundle.js" in page
     assert "//cdn" not in page

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import staged
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from nias_bridge.cluster import NodeReport
-from nias_bridge.domain import JobState, Resources, Run
+from nias_bridge.domain import JobState, Resources, Run, SlurmReport
 from nias_bridge.services.bridge import Bridge
 
 Submit = Callable[..., TestResponse]
@@ -136,6 +138,33 @@ def test_an_open_run_has_no_diagnosis_and_no_correction(
     staged.say(bridge, run, NO_CV2)
     assert web.get(f"/api/v1/runs/{run.id}").get_json()["diagnosis"] is None
     assert submit(f"/runs/{run.id}/correct", rule="missing-package").status_code == 409
+
+
+def test_a_sweep_is_told_by_the_first_of_its_tasks_that_ended_as_it_did(
+    web: FlaskClient, submit: Submit, bridge: Bridge
+) -> None:
+    run = staged.swept(bridge)
+    for index in (2, 3):
+        task = bridge.store.task(run.id, index)
+        report = SlurmReport(job_id=7, name=run.job_name, state=JobState.FAILED, exit_code=1)
+        bridge.store.save_tasks([replace(task, state=JobState.FAILED, report=report)])
+        files = staged.here(bridge).run(run).task(index)
+        files.folder.mkdir(parents=True, exist_ok=True)
+        files.exit.write_text(json.dumps({"exit_code": 1, "reason": "finished"}))
+    staged.here(bridge).run(run).task(2).log.write_text(NO_CV2)
+    run = staged.move(bridge, run, JobState.FAILED, exit_code=1)
+    answer = web.get(f"/api/v1/runs/{run.id}")
+    told = answer.get_json()["diagnosis"]
+    assert told["rule"] == "no-requirements"
+    assert told["sentence"].startswith("Task 2: The code imports cv2 (code.py, line 3)")
+    assert told["sentence"] in html.unescape(page(web, run))
+    assert submit(f"/runs/{run.id}/correct", rule="no-requirements").status_code == 303
+    assert bridge.store.run(run.id + 1).contents.requirements == ("opencv-python-headless",)
+
+    staged.here(bridge).run(run).task(2).log.write_text("")
+    known = {"If-None-Match": answer.headers["ETag"]}
+    later = web.get(f"/api/v1/runs/{run.id}", headers=known)
+    assert later.get_json()["diagnosis"]["rule"] == "ended-itself"
 
 
 def test_a_diagnosis_costs_no_more_for_a_long_log(web: FlaskClient, bridge: Bridge) -> None:

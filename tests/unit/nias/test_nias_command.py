@@ -167,6 +167,20 @@ def test_a_project_is_sent_watched_and_fetched(nias: Nias, bridge: Bridge) -> No
     assert "it will be cancelled" in cancelled.stdout
 
 
+def test_why_a_run_did_not_begin_is_told(nias: Nias, bridge: Bridge) -> None:
+    run = staged.add(bridge, "psd-study")
+    staged.move(bridge, run, *staged.STARTED, JobState.FAILED, exit_code=1)
+    staged.leave(bridge, run, {}, reason="archive", message="This can't be run: it is no zip.")
+    assert "\nThis can't be run: it is no zip.\n" in nias("show", "psd-study").stdout
+
+
+def test_of_a_sweep_a_task_has_the_log(nias: Nias, bridge: Bridge) -> None:
+    staged.swept(bridge)
+    done = nias("log", "filter-bank")
+    assert (done.exit_code, "name a task" in done.stderr) == (2, True)
+    assert nias("log", "filter-bank", "--task", "1").stdout == "filtering\n"
+
+
 def test_waiting_ends_with_the_status_of_the_code(
     nias: Nias, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +241,23 @@ def test_errors_are_sentences_and_for_programs_json(nias: Nias) -> None:
     done = nias("list", env={"NIAS_URL": "http://127.0.0.1:9"})
     assert (done.exit_code, "can’t be reached" in done.stderr) == (69, True)
     assert nias("submit", "psd-study", "--cpus", "none").exit_code == 2
+
+
+def test_a_refusal_names_the_option_that_mends_it(nias: Nias) -> None:
+    project(Path(), requirements__txt="torch==2.3.0+cu121\n")
+    assert nias("submit", "psd-study").stderr.endswith("With --mend these lines are mended.\n")
+    assert nias("submit", "psd-study", "--mend").exit_code == 0
+    assert nias("submit", "psd-study", "--mend").stderr.endswith("With --again it is run 2.\n")
+    project(Path(), "other", requirements__txt="numpy @ file:///tmp/numpy\n")
+    assert "--mend" not in nias("submit", "other").stderr
+
+
+def test_what_was_warned_of_is_told_in_the_words_of_check(nias: Nias) -> None:
+    code = "import cv2, lab_tools\nx = open('C:/Users/ana/emg.csv')\n"
+    project(Path(), code__py=code)
+    told = [line for line in nias("check", "psd-study").stdout.splitlines() if "can be" not in line]
+    assert len(told) == 4
+    assert nias("submit", "psd-study").stderr.splitlines() == told
 
 
 def test_every_command_answers_in_json_and_is_on_its_page() -> None:

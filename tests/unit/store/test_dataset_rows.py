@@ -145,6 +145,14 @@ def test_who_may_see_it_is_its_owner_and_with_whom_it_is_shared(store: SqlStore)
     assert store.datasets.visible(clara) == []
 
 
+def test_one_that_is_published_stays_so_whatever_is_told_of_it_later(store: SqlStore) -> None:
+    found = published(store)
+    (version,) = found.versions
+    store.datasets.settle(version.id, sha256=SHA, size=90, files=2)
+    store.datasets.fail(version.id, "The upload is gone.")
+    assert store.datasets.get(found.id) == found
+
+
 def test_names_are_one_whatever_their_case_and_each_owners_own(store: SqlStore) -> None:
     first = arrived(store, "EEG")
     assert arrived(store, "eeg").id == first.id

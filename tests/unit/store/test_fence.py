@@ -37,7 +37,7 @@ WRITES: dict[str, Callable[[SqlStore, Run], Any]] = {
     "a run": lambda store, run: store.update(run, note="old news"),
     "tasks": lambda store, run: the_sweeps_tasks(store, run, JobState.RUNNING),
     "the cluster": lambda store, _: store.save_cluster(ClusterView(at=NOON)),
-    "files": lambda store, run: store.weigh(run.id, 1),
+    "files": lambda store, run: store.weigh(run, 1),
     "limits": lambda store, _: store.leave(now=NOON),
     "jobs of login nodes": lambda store, _: store.unclaimed.look(NOON),
     "keys": lambda store, _: store.keys.drop_expired(before=NOON),

@@ -66,6 +66,25 @@ def test_what_is_one_persons_is_no_others(store: SqlStore, field: str) -> None:
     assert caught.value.field == field
 
 
+def test_what_is_asked_in_one_transaction_is_of_one_moment(store: SqlStore, url: str) -> None:
+    engine = make_engine(url)
+    with reading(engine) as connection:
+        asked = text("SELECT count(*) FROM people")
+        assert connection.scalar(asked) == 0
+        add(store, "ana")
+        assert connection.scalar(asked) == 0
+    with reading(engine) as connection:
+        assert connection.scalar(asked) == 1
+    engine.dispose()
+
+
+def test_a_groups_name_is_one_groups_whatever_it_is(store: SqlStore) -> None:
+    store.people.save_group("Subjects", shares=True)  # which is a word for something else, too
+    with pytest.raises(BadRequest, match="a group of this name") as caught:
+        store.people.save_group("subjects", shares=False)
+    assert caught.value.field == "name"
+
+
 def test_of_two_who_register_one_address_at_once_one_gets_it(store: SqlStore) -> None:
     refused: list[BadRequest] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,18 @@ def test_the_migrated_schema_is_the_one_of_the_tables(url: str) -> None:
 def test_an_empty_database_is_not_opened_and_the_command_is_named(empty_url: str) -> None:
     with pytest.raises(OldSchema, match=r"still empty.*run `nias-bridge db upgrade`"):
         open_store(empty_url)
+
+
+def test_sqlites_files_are_nobody_elses_to_read(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/nias.db"
+    with pytest.raises(OldSchema):
+        open_store(url)  # which begins the file already
+    upgrade(url)
+    store = open_store(url)
+    store.cluster()
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    store.close()
+    assert modes == dict.fromkeys(("nias.db", "nias.db-shm", "nias.db-wal"), 0o600)
 
 
 def test_a_database_of_a_newer_version_is_left_alone(empty_url: str) -> None:

@@ -35,8 +35,8 @@ def test_what_each_owner_has_is_summed_in_one_question(store: SqlStore) -> None:
     first, second = ended(store), ended(store, elapsed=5)
     ended(store, owner="berta", cpus=1)
     store.add_run(a_run("open"), again=True, place=nowhere)
-    store.weigh(first.id, 5_000_000_000)
-    store.weigh(second.id, 7)
+    store.weigh(first, 5_000_000_000)
+    store.weigh(second, 7)
     told = store.used(since=NOON)
     assert told.keys() == {"lab", "berta"}
     lab = told["lab"]
@@ -76,15 +76,24 @@ def test_ended_runs_are_to_be_weighed_open_ones_not_and_each_once(store: SqlStor
     open_run, run = store.add_run(a_run("a"), again=True, place=nowhere), ended(store)
     assert (open_run.stored_bytes, open_run.weighed) == (30, False), "what is expected of it"
     assert store.unweighed(10) == [run]
-    store.weigh(run.id, 12)
+    store.weigh(run, 12)
     assert store.unweighed(10) == []
     assert store.run(run.id).stored_bytes == 12
+
+
+def test_one_that_is_marked_while_it_is_weighed_is_weighed_anew(store: SqlStore) -> None:
+    run = ended(store)
+    marked = store.remove(run.id, at=NOON, by="lab")
+    store.weigh(run, 12)
+    assert store.unweighed(10) == [marked]
+    store.weigh(marked, 3)
+    assert (store.unweighed(10), store.run(run.id).stored_bytes) == ([], 3)
 
 
 def test_the_largest_are_those_that_can_be_removed(store: SqlStore) -> None:
     small, large, pinned, gone = (ended(store) for _ in range(4))
     for run, size in ((small, 1), (large, 9), (pinned, 99), (gone, 999)):
-        store.weigh(run.id, size)
+        store.weigh(run, size)
     store.pin(pinned.id, True)
     store.remove(gone.id, at=NOON, by="lab")
     assert [run.id for run in store.largest("lab", 5)] == [large.id, small.id]
