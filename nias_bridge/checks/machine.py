@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,14 @@ from pathlib import Path
 from nias_bridge.checks.points import Finding, Point, fault, skipped, unknown, warning, well
 from nias_bridge.checks.subject import Subject
 from nias_bridge.identity import install, run_as
+from nias_bridge.store import open_store, outlook
+
+# No owner's name has capital letters: whatever asks for this run finds none.
+NOBODYS_RUN = "Nobody/none/1"
+AS_ROOT = (
+    "let root of that machine be root on the storage too: NFS of version 3, exported to it (and to "
+    "no node) with no_root_squash (docs/identity.md)"
+)
 
 
 def account(subject: Subject) -> Finding:
@@ -105,6 +114,36 @@ def _wrong_with(subject: Subject, program: Path, name: str) -> Iterator[str]:
         yield f"sudo does not let {name} call {program}"
 
 
+def roots_way(subject: Subject) -> Finding:
+    """With “unix”: root, who gives runs to their owners' accounts, may do so on shared storage."""
+    if subject.settings.identity != "unix":
+        return skipped("all jobs are the bridge's own account's")
+    account = _linked_account(subject.settings.database_url)
+    if not account:
+        return skipped("nobody is linked to an account yet, for whom it could be tried")
+    argv = ["sudo", "--non-interactive", str(subject.settings.run_as), "hand-over", account]
+    words = subject.system([*argv, NOBODYS_RUN]).stderr.strip()
+    if _says(words, errno.ENOENT):
+        return well("root comes to where runs are given away, and finds none to give")
+    if _says(words, errno.EACCES) or _says(words, errno.EPERM):
+        return fault(f"root may not give runs to their owners' accounts there ({words})", AS_ROOT)
+    return unknown(f"whether root may give runs away there can't be tried: {words}")
+
+
+def _linked_account(url: str) -> str:
+    """Some person's Unix account, "" where there is none yet."""
+    outlook.must_be_there(url)
+    store = open_store(url)
+    try:
+        return next((p.unix_account for p in store.people.all() if p.unix_account), "")
+    finally:
+        store.close()
+
+
+def _says(words: str, number: int) -> bool:
+    return f"[Errno {number}]" in words
+
+
 def sandbox(subject: Subject) -> Finding:
     """Whether one person's code can come to another's files."""
     settings = subject.settings
@@ -130,5 +169,6 @@ POINTS = (
     Point("settings file", settings_file),
     Point("ssh key", ssh_key),
     Point("jobs as others", identity),
+    Point("root's way", roots_way),
     Point("sandbox", sandbox),
 )

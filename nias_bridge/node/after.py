@@ -14,6 +14,7 @@ from typing import Optional
 
 from . import claim, environment, files, layout, preview, sandbox
 from .stopping import TIME_LIMIT, Stopped, StopSignals
+from .words import duration
 
 # So long nobody tries again to build tools that could not be built.
 _REST_SECONDS = 3600.0
@@ -56,7 +57,7 @@ def make_previews(
                 return
             try:
                 how = "made" if _made(job, wish, tools, seconds) else "made in part"
-                say(f"Previews {how} in {time.monotonic() - started:.2g} s.")
+                say(f"Previews {how} in {duration(time.monotonic() - started)}.")
                 if build:
                     complete(job.shared, tools, wish.walls, signals, say)
             finally:
@@ -64,7 +65,7 @@ def make_previews(
     except Stopped:
         return
     except Exception as error:
-        say(f"Previews could not be made: {type(error).__name__}: {error}.")
+        say(f"Previews could not be made: {type(error).__name__}: {str(error).rstrip('.')}.")
 
 
 def _made(

@@ -9,5 +9,7 @@ def counted(count: int, thing: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """“0.26 ms”, “0.4 s”, “12.3 s”."""
-    return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else f"{seconds:.3g} s"
+    """“0.26 ms”, “0.4 s”, “12.3 s”, “5,400 s”."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.2g} ms"
+    return f"{seconds:.3g} s" if seconds < 100 else f"{seconds:,.0f} s"

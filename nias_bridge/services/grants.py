@@ -103,13 +103,13 @@ def put_right(bridge: Bridge, doors: Doors) -> None:
     Only what has changed since the last time is touched. Raises OSError, StorageUnreachable, and
     Unreachable where the accounts' numbers can't be told.
     """
-    before = doors.granted
+    last = before = doors.granted
     due = before is None or time.monotonic() > before.at + ALL_SECONDS
     if before is None or due:
         before = Granted(
             time.monotonic(), bridge.storage.why_no_acls(bridge.paths.dataset_contents)
         )
-        if before.without:
+        if before.without and not (last and last.without):  # once, not each time it is looked at
             level = logging.WARNING if bridge.settings.identity == "unix" else logging.INFO
             log.log(level, "Jobs of people's own accounts see no datasets: %s.", NO_ACLS)
     if before.without:

@@ -22,7 +22,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from accounts import a_place_for_it, run_as_installed
+from accounts import a_place_for_it, account, link, run_as_installed
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -36,7 +36,7 @@ from nias_bridge import localcluster
 from nias_bridge.localcluster import LocalCluster, daemons, plan
 from nias_bridge.localcluster.parts import parts
 from nias_bridge.settings import Settings
-from nias_bridge.site import Site, command, running
+from nias_bridge.site import Site, command, running, said
 from nias_bridge.store import open_store
 
 pytestmark = pytest.mark.usefixtures("nias")  # what is planted are mounts: root alone can
@@ -67,19 +67,26 @@ class Examined:
 
 
 def examined(
-    site: Site, *options: str, mounts: str = "", settings: dict[str, Any] | None = None, **more: str
+    site: Site,
+    *options: str,
+    mounts: str = "",
+    lacking: str = "",
+    settings: dict[str, Any] | None = None,
+    **more: str,
 ) -> Examined:
     """The doctor's findings. mounts: commands as root before it, in a mount namespace of its own;
-    settings: over those of the site's file; more: further environment."""
+    lacking: capabilities that nobody has there, not even root by sudo; settings: over those of the
+    site's file; more: further environment."""
     called = command(site, "doctor", "--json", *options)
     for name, value in (settings or {}).items():
         plain = value if isinstance(value, str | int | float | Path) else json.dumps(value)
         called["env"][f"{PREFIX}{name.upper()}"] = str(plain)
     called["env"].update(more)
-    if mounts:
+    if mounts or lacking:
         user = called.pop("user")
         del called["group"], called["extra_groups"]
-        become = f"exec setpriv --reuid={user} --regid={user} --clear-groups -- "
+        bound = f"--bounding-set={lacking}" if lacking else ""
+        become = f"exec setpriv --reuid={user} --regid={user} --clear-groups {bound} -- "
         shell = ["sh", "-ec", f'{mounts}\n{become}"$@"', "sh"]
         called["args"] = ["unshare", "--mount", *shell, *called["args"]]
     done = subprocess.run(**called, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -585,3 +592,30 @@ def test_the_program_by_which_jobs_are_others_has_to_be_the_shipped_one_and_root
         program.chmod(0o755)
         program.write_text(f"{program.read_text()}# something of somebody's\n")
         assert found().holds(*place, "fault", "not the one of this version", "--gateway nias")
+
+
+def test_root_that_the_storage_does_not_take_for_root_is_told_before_a_run_is(
+    site: Site, own_cluster: LocalCluster
+) -> None:
+    unix = {"identity": "unix", "run_as": a_place_for_it()}
+    settings = Settings(
+        shared_root=site.state / "shared",
+        database_url="sqlite://",
+        secret_key="for tests only, and long enough for it",
+        slurm_conf=own_cluster.slurm_conf,
+        run_as=unix["run_as"],
+    )
+    place = ("This machine", "root's way")
+    with account("rosa") as known_as, run_as_installed(settings, "nias"):
+        assert examined(site, "--no-job", settings=unix).holds(*place, "skipped", "is linked", "")
+        said(site, "user", "add", "rosa@lab.org")
+        link(site, "rosa", known_as)
+        try:
+            found = examined(site, "--no-job", settings=unix)
+            assert found.holds(*place, "well", "comes to where runs are given away", "")
+            # As NFS with root_squash has it: the modes of files hold for root too.
+            squashed = "-dac_override,-dac_read_search"
+            found = examined(site, "--no-job", lacking=squashed, settings=unix)
+            assert found.holds(*place, "fault", "Permission denied", "no_root_squash")
+        finally:
+            link(site, "rosa", None)

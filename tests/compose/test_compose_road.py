@@ -105,6 +105,14 @@ def test_more_memory_than_asked_ends_the_run_and_is_told(client: Client) -> None
     assert run["diagnosis"]["correction"] == "Run again with 400 MB"
 
 
+def test_slurm_leaves_cgroups_alone_where_the_engine_mounts_them_read_only(
+    containers: Containers,
+) -> None:
+    """Where these are of version 2, slurmd would make some all the same, and end."""
+    told = containers.inside("login", "scontrol", "show", "config")
+    assert re.search(r"^CgroupPlugin\s*= disabled$", told, re.MULTILINE), told
+
+
 def test_nothing_listens_beyond_this_machine(containers: Containers) -> None:
     ids = containers.compose("ps", "--quiet").split()
     told = json.loads(containers.engine.run("inspect", *ids).stdout)

@@ -415,6 +415,19 @@ def refusing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(os, "setxattr", refuse)
 
 
+def test_a_storage_without_acls_is_told_once_however_often_it_is_looked_at(
+    unix: Bridge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    doors, real = Doors(), time.monotonic
+    refusing(monkeypatch, errno.EOPNOTSUPP)
+    for minute in range(3):
+        later = minute * (grants.ALL_SECONDS + 1)
+        monkeypatch.setattr(time, "monotonic", lambda later=later: real() + later)
+        grants.put_right(unix, doors)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "see no datasets" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
