@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,10 @@ def make_tables(folder: Path) -> None:
     (folder / "português.csv").write_bytes(f"tempo;força\r\n{rows}".encode("cp1252"))
     np.savetxt(folder / "saved.tsv", np.ones((30, 2)), delimiter="\t", header="x\ty")
     (folder / "bare.csv").write_text("1,2\n3,\nnan,6\n")
+    rows = "".join(f"{n / 256:.3f},{n % 7}\n" for n in range(600))
+    (folder / "rounded.csv").write_text(f"t,y\n{rows}")
+    rows = "".join(f"{10 ** (n / 20):.3f},{n % 7}\n" for n in range(60))
+    (folder / "logarithmic.csv").write_text(f"hertz,y\n{rows}")
     (folder / "surprise.csv").write_text("a\n" + "1\n" * 300 + "broken\n")
     table = pa.table({"n": list(range(50)), "x": [0.5] * 49 + [None], "s": ["é"] * 50})
     pq.write_table(table, folder / "table.parquet")
@@ -211,7 +216,19 @@ def test_a_table_shows_its_first_rows_and_every_column(entries: dict[str, Any]):
     assert entry["summary"][0] == {"columns": 3, "rows": 100}
     assert facts(entry, "value")["max"] == 99**2
     assert facts(entry, "label") == {"name": "label", "type": "text"}
-    assert len(entry["plots"]) == 2
+
+
+def test_a_first_column_that_rises_evenly_is_what_the_others_are_drawn_over(
+    output: Path, entries: dict[str, Any]
+):
+    def labels(name: str) -> list[list[str]]:
+        drawn = [(pictures_of(output) / plot).read_text() for plot in entries[name]["plots"]]
+        return [re.findall(r">([a-z][^<]*)</text>", one) for one in drawn]
+
+    assert labels("table.csv") == [["value", "time"]]
+    assert labels("rounded.csv") == [["y", "t"]]
+    assert labels("logarithmic.csv") == [["hertz", "row"], ["y", "row"]]
+    assert labels("saved.tsv") == [["x", "row"], ["y", "row"]]
 
 
 def test_a_decimal_comma_and_an_old_encoding_are_understood(entries: dict[str, Any]):

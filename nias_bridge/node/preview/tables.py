@@ -176,6 +176,7 @@ def _numbers(names: list[str], batches: Iterable[Any]) -> dict[str, NDArray[Any]
 def _show_columns(
     types: dict[str, str], numbers: dict[str, NDArray[Any]], made: Preview, desk: Desk
 ) -> None:
+    over = _evenly_rising(next(iter(types), ""), numbers)
     for name, kind in types.items():
         facts: dict[str, Any] = {"name": name, "type": kind}
         made.summary.append(facts)
@@ -188,11 +189,26 @@ def _show_columns(
 
         look = measure.look(read, len(values), 1, desk.until)
         facts.update(look.facts(whole="int" in kind))
-        if len(made.plots) < _DRAWN_MAX and len(values) > 1:
+        if len(made.plots) < _DRAWN_MAX and len(values) > 1 and not (over and name == over.label):
             line = svg.Line(look.lower[:, 0], look.upper[:, 0], name)
-            drawn = svg.lines([line], svg.Axis("row", 0, len(values) - 1), look.step)
+            axis = over or svg.Axis("row", 0, len(values) - 1)
+            a_row = (axis.stop - axis.start) / (len(values) - 1)
+            drawn = svg.lines([line], axis, look.step * a_row)
             made.plots.append(desk.keep(drawn, ".svg"))
             facts["plot"] = made.plots[-1]
+
+
+def _evenly_rising(first: str, numbers: dict[str, NDArray[Any]]) -> svg.Axis | None:
+    """A table's first column as what the others are drawn over: a time or a frequency, say, which
+    is nowhere half a row away from rising evenly."""
+    values = numbers.get(first, np.empty(0))
+    if len(numbers) < 2 or len(values) < 2 or not values[0] < values[-1]:
+        return None
+    away = np.linspace(values[0], values[-1], len(values))
+    away -= values
+    np.abs(away, out=away)
+    half_a_row = (values[-1] - values[0]) / (len(values) - 1) / 2
+    return svg.Axis(first, values[0], values[-1]) if away.max() < half_a_row else None
 
 
 def _shortened(rows: Iterable[Iterable[Any]]) -> list[list[str]]:
