@@ -393,6 +393,18 @@ def test_an_address_behind_a_proxy_is_believed_only_where_a_proxy_is_trusted(
         assert "evil.org" not in page
 
 
+def test_who_registers_with_a_weak_password_goes_on_where_it_is_written(
+    browser: FlaskClient,
+) -> None:
+    fields = {"email": "eva@lab.org", "name": "Eva", "password": "password123"}
+    pages = {
+        "name": browser.get("/register").get_data(as_text=True),
+        "password": post(browser, "/register", **fields).get_data(as_text=True),
+    }
+    for begun_at, page in pages.items():
+        assert re.findall(r'<input [^>]*id="(\w+)"[^>]* autofocus', page) == [begun_at]
+
+
 def test_an_account_that_waits_is_told_so_and_stays_outside(
     bridge: Bridge, browser: FlaskClient
 ) -> None:
