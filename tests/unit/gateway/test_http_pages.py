@@ -151,6 +151,25 @@ def test_a_reason_without_words_of_ours_is_slurms_own(web: FlaskClient, bridge: 
     assert "Slurm says “AssocGrpGRES”" in shown.page(web, f"/runs/{run.id}")
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (JobState.COMPLETED, True),
+        (JobState.FAILED, True),
+        (JobState.OUT_OF_MEMORY, False),
+        (JobState.TIMEOUT, False),
+        (JobState.CANCELLED, False),
+    ],
+)
+def test_an_exit_code_is_told_where_the_program_ended_itself(
+    web: FlaskClient, bridge: Bridge, state: JobState, told: bool
+) -> None:
+    run = staged.move(
+        bridge, staged.add(bridge, "project"), *staged.STARTED, state, elapsed=9, exit_code=0
+    )
+    assert ("<dt>Exit code</dt>" in shown.page(web, f"/runs/{run.id}")) is told
+
+
 def test_the_note_of_a_rejected_run_is_shown(web: FlaskClient, bridge: Bridge) -> None:
     run = staged.move(bridge, staged.add(bridge, "project"), JobState.STAGED, JobState.SUBMITTING)
     bridge.store.move(
