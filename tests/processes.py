@@ -26,12 +26,16 @@ def send(number: int, pids: Iterable[int]) -> None:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether this process does nothing any more, whether or not it was waited for."""
-    return _state(pid) in ("", "Z", "X")
+    """Whether this process does nothing any more, whether or not it was waited for.
+
+    Its first thread may be gone while others still hold its sockets.
+    """
+    told = _stat(pid)
+    return not told or (told[0] in "ZX" and int(told[17]) <= 1)
 
 
 def stands_still(pid: int) -> bool:
-    return _state(pid) == "T"
+    return _stat(pid)[:1] == ["T"]
 
 
 def _is_as_told(number: int, pid: int) -> bool:
@@ -43,10 +47,10 @@ def _is_as_told(number: int, pid: int) -> bool:
     return True
 
 
-def _state(pid: int) -> str:
-    """Linux's letter for it; "" where there is no such process."""
+def _stat(pid: int) -> list[str]:
+    """What Linux tells of it, from its state on; nothing where there is no such process."""
     try:
         told = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return told.rpartition(")")[2].split()[0]
+        return []
+    return told.rpartition(")")[2].split()

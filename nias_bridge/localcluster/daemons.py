@@ -223,9 +223,10 @@ def _parent(pid: int) -> int:
 
 
 def _born(pid: int) -> str:
-    """The start time that tells a process from a later one of its id; "" when it has ended."""
+    """The start time that tells a process from a later one of its id; "" when it has ended, and all
+    its threads, which may hold its sockets for longer than the first."""
     fields = _stat(pid)
-    return "" if not fields or fields[0] in "ZX" else fields[19]
+    return "" if not fields or (fields[0] in "ZX" and int(fields[17]) <= 1) else fields[19]
 
 
 def _read(pid: int, name: str) -> bytes:

@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Container
 from pathlib import Path
 
@@ -114,6 +115,16 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def becomes_free(port: int, seconds: float = 5.0) -> bool:
+    """True once nobody listens there: a daemon that was killed a moment ago may still do so."""
+    deadline = time.monotonic() + seconds
+    while not port_is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def free_port(but: Container[int]) -> int:

@@ -53,7 +53,8 @@ def make(state: Path, slots: int, before: Plan | None) -> Plan:
     taken: set[int] = set()
 
     def port(name: str, known: int | None) -> int:
-        if not known or not (name in running or machine.port_is_free(known)):
+        # Jobs that run know the port by which they tell of their end.
+        if not known or not (name in running or machine.becomes_free(known)):
             known = machine.free_port(but=taken)
         taken.add(known)
         return known

@@ -224,7 +224,7 @@ def test_all_daemons_killed_come_back_with_their_jobs(cluster: LocalCluster) -> 
     until(lambda: record(cluster, held, "State") == ["PENDING"])
     processes.send(signal.SIGKILL, [pid for pid in pids(cluster.state).values() if pid])
     assert [part.pid for part in localcluster.status(cluster.state)] == [None] * 6
-    localcluster.up(cluster.state)
+    assert localcluster.up(cluster.state) == cluster
     assert record(cluster, done, "State") == ["COMPLETED"]
     assert end_state(cluster, submit(cluster, "true")) == "COMPLETED"
 

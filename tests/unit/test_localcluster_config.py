@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,3 +94,17 @@ def test_packages_are_named_when_programs_are_missing(monkeypatch: pytest.Monkey
     monkeypatch.setattr(machine, "PROGRAM_PATH", "/nowhere")
     monkeypatch.setenv("PATH", "/nowhere")
     assert machine.missing_packages() == sorted(set(machine.PACKAGES.values()))
+
+
+def test_a_port_that_is_let_go_of_in_a_while_is_waited_for_and_another_is_not() -> None:
+    with socket.socket() as going, socket.socket() as staying:
+        for listener in (going, staying):
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+        ports = [listener.getsockname()[1] for listener in (going, staying)]
+        assert [machine.port_is_free(port) for port in ports] == [False, False]
+        later = threading.Timer(0.2, going.close)
+        later.start()
+        assert machine.becomes_free(ports[0], 20)
+        later.join()
+        assert not machine.becomes_free(ports[1], 0.1)
